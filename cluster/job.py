@@ -1,0 +1,51 @@
+"""The command line that every job has: --config, dotted overrides, --print_config, clear errors."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from jsonargparse import ArgumentParser, auto_cli, set_parsing_settings
+
+from cluster.artifacts import Artifact, ConfigError
+from cluster.connect import connect
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+Config = TypeVar("Config")
+
+
+def run_job(
+    config_type: type[Config],
+    function: Callable[[Config], Artifact | None],
+    recipe: Path | None = None,
+) -> None:
+    """Parse the command line into a config, run the job on Ray, end with one JSON line on stdout.
+
+    recipe: a config file whose values are the defaults, for a job that runs without arguments.
+
+    A bad setting, found here (before Ray starts) or by the job, is one line on stderr and exit
+    code 2. A job that returns None has printed its own closing lines.
+    """
+    defaults = [str(recipe)] if recipe else []
+    cfg = auto_cli(
+        config_type, as_positional=False, parser_class=_OneLineParser, default_config_files=defaults
+    )
+    try:
+        with connect():
+            artifact = function(cfg)
+    except ConfigError as error:
+        _refuse(str(error))
+    if artifact is not None:
+        print(json.dumps({"kind": artifact.manifest.kind, "artifact": artifact.uri}))
+
+
+class _OneLineParser(ArgumentParser):
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        _refuse(message)
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

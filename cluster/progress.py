@@ -1,0 +1,107 @@
+"""One line of progress per stage: rate, remaining time, and the figures that the stage reports."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from cluster.artifacts import Artifact
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Stage:
+    """Progress of one stage; `advance` is called as work gets done."""
+
+    def __init__(self, title: str, total: int, unit: str, done: int) -> None:
+        self.title, self.total, self.unit = title, total, unit
+        self.done, self.earlier = done, done
+        self.figures: dict[str, float | str] = {}
+        self.started = time.monotonic()
+
+    def advance(self, n: int = 1, **figures: float | str) -> None:
+        """Count n more units; figures (loss=0.31) are shown beside the rate until replaced."""
+        self.done += n
+        self.figures.update(figures)
+        self.show()
+
+    def show(self) -> None:
+        """Bring the display up to date."""
+        raise NotImplementedError
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def rate(self) -> float:
+        """Units per second of this run, without what an earlier run left."""
+        return (self.done - self.earlier) / max(self.seconds(), 1e-9)
+
+    def detail(self) -> str:
+        """Rate, remaining time and figures in words."""
+        parts = [f"{self.rate():.1f} {self.unit}/s"]
+        if self.rate() and self.total > self.done:
+            parts.append(f"{_clock((self.total - self.done) / self.rate())} left")
+        parts += [
+            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in self.figures.items()
+        ]
+        return ", ".join(parts)
+
+
+class _Bar(Stage):
+    """For a terminal."""
+
+    def __init__(self, title: str, total: int, unit: str, done: int, bar: Progress) -> None:
+        super().__init__(title, total, unit, done)
+        self.bar = bar
+        self.task = bar.add_task(title, total=total, completed=done, detail="")
+
+    def show(self) -> None:
+        self.bar.update(self.task, completed=self.done, detail=self.detail())
+
+
+class _Lines(Stage):
+    """For a log file: few whole lines."""
+
+    last_line = 0.0
+
+    def show(self) -> None:
+        if time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES and self.done < self.total:
+            self.last_line = time.monotonic()
+            _say(f"{self.title}: {self.done}/{self.total} {self.unit}, {self.detail()}")
+
+
+@contextmanager
+def stage(title: str, total: int, unit: str, done: int = 0) -> Iterator[Stage]:
+    """Show the progress of one stage on stderr, and a closing line with its time and rate.
+
+    total: units in all; done: units left by an earlier run, which do not count for the rate.
+    """
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+        with Progress(*columns, TextColumn("{task.fields[detail]}"), console=console) as bar:
+            shown: Stage = _Bar(title, total, unit, done, bar)
+            yield shown
+            bar.update(bar.task_ids[0], visible=False)
+    else:
+        shown = _Lines(title, total, unit, done)
+        yield shown
+    _say(f"{title}: {shown.done} {unit} in {_clock(shown.seconds())} ({shown.detail()})")
+
+
+def already_done(title: str, artifact: Artifact) -> None:
+    """Say that an earlier run made this artifact."""
+    _say(f"{title}: done before ({artifact.uri})")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes else f"{rest} s"

@@ -1,0 +1,82 @@
+"""Storage roots: a local path, or a URI that pyarrow.fs knows (s3://, gs://, file://, ...)."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import pyarrow as pa
+from pyarrow.fs import FileSystem, LocalFileSystem
+
+
+class ConfigError(ValueError):
+    """A bad setting; the message names the field, its value and what is allowed, in one line."""
+
+
+def resolve(uri: str) -> str:
+    """Absolute path of a local path (a worker stands in another directory); URIs unchanged."""
+    if uri.startswith("file://"):
+        uri = FileSystem.from_uri(uri)[1]
+    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
+
+
+def join(uri: str, *parts: str) -> str:
+    """Path below a resolved path or URI; the options of a URI (?region=...) stay at its end."""
+    if "://" not in uri:
+        return os.path.join(uri, *parts)
+    base, mark, options = uri.partition("?")
+    return "/".join([base.rstrip("/"), *parts]) + mark + options
+
+
+@lru_cache(maxsize=256)  # opening S3 asks the network for the bucket's region
+def filesystem(uri: str) -> tuple[FileSystem, str]:
+    """File system and path of a resolved path or URI. Raises ConfigError on an unknown scheme."""
+    if "://" not in uri:
+        return LocalFileSystem(), uri
+    try:
+        fs, path = FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ConfigError(
+            f"storage: {uri!r} cannot be opened ({_one_line(error)}); allowed: a local path, "
+            "or a URI of pyarrow.fs such as s3://bucket/prefix or gs://bucket/prefix"
+        ) from error
+    return fs, path.rstrip("/")
+
+
+@contextmanager
+def published(fs: FileSystem, path: str) -> Iterator[str]:
+    """Yield the path to write to, so that `path` is never seen half-written.
+
+    A local file is written aside and renamed; an object store shows an object once it is whole.
+    """
+    if isinstance(fs, LocalFileSystem):
+        aside = f"{path}.partial"
+        yield aside
+        fs.move(aside, path)
+    else:
+        yield path
+
+
+def require_writable(uri: str, storage: str) -> None:
+    """Make the folder, and raise ConfigError, naming `storage`, if that or a file is refused."""
+    fs, path = filesystem(uri)
+    probe = f"{path}/.writable"
+    try:
+        fs.create_dir(path, recursive=True)
+        fs.open_output_stream(probe).close()
+        fs.delete_file(probe)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(
+            f"storage: {storage!r} cannot be written ({_one_line(error)}); "
+            "allowed: a local path or URI where this user may create folders and files"
+        ) from error
+
+
+def read(fs: FileSystem, path: str) -> bytes:
+    """The whole file."""
+    with fs.open_input_stream(path) as stream:
+        return stream.read()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

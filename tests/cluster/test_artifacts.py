@@ -1,0 +1,197 @@
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow.fs import FileType
+
+from cluster import artifacts
+from cluster.artifacts import (
+    Artifact,
+    ConfigError,
+    Draft,
+    draft,
+    filesystem,
+    join,
+    open_artifact,
+    open_table,
+    resolve,
+)
+
+
+@dataclass(frozen=True)
+class ToyConfig:
+    storage: str
+    shots: int = 4
+
+
+def toy(storage: str | Path, shots: int = 4, name: str = "toy") -> Draft:
+    config = ToyConfig(str(storage), shots)
+    return draft(str(storage), "toys", name, content={"shots": shots}, config=config, inputs={})
+
+
+@pytest.fixture(params=["local", "store"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A local root, and one on a file system that cannot rename as a local one does (in memory)."""
+    return str(tmp_path) if request.param == "local" else f"mock:///{tmp_path.name}?x=1"
+
+
+def test_a_draft_is_incomplete_until_published(storage: str) -> None:
+    made = toy(storage)
+    made.write_table("rows", pa.table({"id": ["a"]}))
+    assert toy(storage).artifact is None
+    with pytest.raises(ConfigError, match=r"no manifest\.json, so it is not complete"):
+        open_artifact(made.uri, "toys")
+    published = made.publish({"rows": 1}, extra={"hint": "toy"}, seeds={"draw": 3})
+    assert toy(storage).artifact == published == open_artifact(made.uri, "toys")
+
+
+def test_manifest_says_how_it_was_made(storage: str) -> None:
+    base = toy(storage).publish({"rows": 0})
+    config = ToyConfig(storage)
+    made = draft(storage, "toys", "next", content={}, config=config, inputs={"base": base})
+    manifest = open_artifact(made.publish({"rows": 2}).uri, "toys").manifest
+    assert manifest.config == {"storage": storage, "shots": 4}
+    assert manifest.inputs == {"base": base.manifest.content_hash}
+    assert manifest.rows == {"rows": 2}
+    assert manifest.versions["ray"].startswith("2.")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT.*\+00:00", manifest.created)
+
+
+def test_local_files_are_written_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = toy(tmp_path)
+
+    def broken(table: pa.Table, where: str, filesystem: object) -> None:
+        Path(where).write_bytes(b"PAR1 half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(artifacts.pq, "write_table", broken)
+    with pytest.raises(KeyboardInterrupt):
+        made.write_table("rows", pa.table({"id": ["a"]}))
+    monkeypatch.undo()
+    assert not list(Path(made.uri).glob("rows/*.parquet"))
+    made.write_table("rows", pa.table({"id": ["a"]}))
+    assert made.publish({"rows": 1}).read_table("rows").num_rows == 1
+    assert not list(Path(made.uri).rglob("*.partial"))
+
+
+def test_repeated_ids_are_dropped_and_rows_sorted(storage: str) -> None:
+    made = toy(storage)
+    made.write_table("rows", pa.table({"id": ["c", "a", "c"], "x": [3, 1, 3]}))
+    fs, path = made.filesystem()
+    more = pa.table({"id": ["b", "a"], "x": [2, 1]})
+    pq.write_table(more, f"{path}/rows/9.parquet", filesystem=fs)
+    artifact = made.publish({"rows": 3})
+    assert artifact.read_table("rows").to_pydict() == {"id": ["a", "b", "c"], "x": [1, 2, 3]}
+    assert artifact.read_table("rows", ["x"]).to_pydict() == {"x": [1, 2, 3]}
+
+
+def test_a_table_without_ids_is_read_as_it_is(storage: str) -> None:
+    made = toy(storage)
+    made.write_table("cells", pa.table({"x": [2, 2, 1]}))
+    assert made.publish({}).read_table("cells")["x"].to_pylist() == [2, 2, 1]
+
+
+def test_a_missing_table_is_named(storage: str) -> None:
+    artifact = toy(storage).publish({})
+    with pytest.raises(FileNotFoundError, match=r"rows.* holds no Parquet file"):
+        open_table(artifact, "rows")
+
+
+def test_json_comes_back(storage: str) -> None:
+    made = toy(storage)
+    made.write_json("deep/facts.json", {"name": "日本"})
+    assert made.publish({}).read_json("deep/facts.json") == {"name": "日本"}
+
+
+def test_content_hash_is_that_of_the_recipe_not_of_the_place(tmp_path: Path) -> None:
+    here, there = toy(tmp_path / "here"), toy(tmp_path / "there")
+    assert here.manifest.content_hash == there.manifest.content_hash
+    others = [toy(tmp_path / "here", shots=5), toy(tmp_path / "here", name="other")]
+    assert len({d.manifest.content_hash for d in [here, *others]}) == 3
+    assert len({d.uri for d in [here, *others]}) == 3
+
+
+def test_content_hash_follows_the_inputs(tmp_path: Path) -> None:
+    def child(base: Artifact) -> str:
+        config = ToyConfig(str(tmp_path))
+        made = draft(str(tmp_path), "child", "x", content={}, config=config, inputs={"base": base})
+        return made.manifest.content_hash
+
+    one, two = (toy(tmp_path, shots=n).publish({}) for n in (1, 2))
+    assert child(one) != child(two)
+
+
+def test_a_hostile_name_stays_inside_the_storage(tmp_path: Path) -> None:
+    made = toy(tmp_path / "root", name="../../x")
+    assert Path(made.uri).parent == tmp_path / "root" / "toys"
+
+
+def below_a_file(tmp_path: Path) -> str:
+    (tmp_path / "file").write_text("")
+    return str(tmp_path / "file" / "root")
+
+
+@pytest.mark.parametrize("root", [below_a_file, lambda _: "/proc/root-of-runs"])
+def test_storage_that_cannot_be_written(root: Callable[[Path], str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^storage: '/.* cannot be written .*; allowed: "):
+        toy(root(tmp_path))
+
+
+def test_storage_of_an_unknown_scheme() -> None:
+    with pytest.raises(ConfigError, match=r"storage: 'zzz://bucket/.*allowed: .*s3://"):
+        toy("zzz://bucket")
+
+
+def test_opening_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"dataset: '/.*nothing' does not exist; allowed: "):
+        open_artifact(str(tmp_path / "nothing"), "dataset")
+
+
+def test_opening_another_kind(tmp_path: Path) -> None:
+    uri = toy(tmp_path).publish({}).uri
+    with pytest.raises(ConfigError, match="is of kind 'toys'; allowed: kind 'dataset'"):
+        open_artifact(uri, "dataset")
+
+
+def test_another_schema_version_is_not_misread(tmp_path: Path) -> None:
+    uri = toy(tmp_path).publish({}).uri
+    path = Path(uri, "manifest.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
+    with pytest.raises(ConfigError, match="schema version 99; allowed: 1"):
+        open_artifact(uri, "toys")
+
+
+def test_paths_are_made_absolute_and_uris_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert resolve("runs") == str(tmp_path / "runs")
+    assert resolve(f"file://{tmp_path}/runs") == str(tmp_path / "runs")
+    assert resolve("s3://bucket/x?region=y") == "s3://bucket/x?region=y"
+    assert join("s3://bucket/x?region=y", "a", "b") == "s3://bucket/x/a/b?region=y"
+
+
+def test_a_remote_artifact_is_copied_to_the_node_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    made = toy(f"mock:///{tmp_path.name}")
+    made.write_json("deep/facts.json", [1])
+    artifact = made.publish({})
+    local = artifact.local_dir()
+    assert json.loads((local / "deep/facts.json").read_text()) == [1]
+    fs, path = filesystem(artifact.uri)
+    fs.delete_file(f"{path}/deep/facts.json")
+    assert fs.get_file_info(f"{path}/deep/facts.json").type == FileType.NotFound
+    assert artifact.local_dir() == local
+    assert len(list((tmp_path / "cache/imagine-beyond").iterdir())) == 1
+
+
+def test_a_local_artifact_is_used_in_place(tmp_path: Path) -> None:
+    artifact = toy(tmp_path).publish({})
+    assert artifact.local_dir() == Path(artifact.uri)

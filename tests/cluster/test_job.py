@@ -1,0 +1,72 @@
+"""The command line, measured on a job of its own process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster.artifacts import open_artifact
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.cluster.toy_job", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+def test_a_job_ends_with_one_json_line_and_knows_what_is_done(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("{rows: 1, optimizer: {lr: 1e-4}}")  # plain YAML reads 1e-4 as a string
+    arguments = ("--config", str(recipe), "--storage", str(tmp_path / "runs"), "--rows", "3")
+    first, again = run(*arguments), run(*arguments)
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
+    assert first.stdout.count("\n") == 1
+    uri = json.loads(first.stdout)["artifact"]
+    manifest = open_artifact(uri, "toys").manifest
+    assert manifest.config["optimizer"] == {"lr": 1e-4}
+    assert manifest.rows == {"rows": 3}
+    assert manifest.extra["cpus"] >= 4  # a resumed Ray Data job hangs on two
+    assert "toys: 3 rows in " in first.stderr
+    assert f"toys: done before ({uri})" in again.stderr
+    assert json.loads(again.stdout)["artifact"] == uri
+
+
+BAD = {
+    "unknown key": (["--storage", "x", "--epochz", "3"], "--epochz"),
+    "unknown nested key": (["--storage", "x", "--optimizer.lrr", "3"], "--optimizer.lrr"),
+    "wrong type": (["--storage", "x", "--rows", "many"], '"rows"'),
+    "out of range": (["--storage", "x", "--optimizer.lr", "-1"], '"optimizer.lr"'),
+    "missing": ([], "storage"),
+    "no such recipe": (["--config", "/nothing.yaml"], "'/nothing.yaml'"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_setting_is_one_line_and_exit_2(name: str) -> None:
+    arguments, named = BAD[name]
+    refused = run(*arguments)
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    assert refused.stderr.count("\n") == 1
+    assert named in refused.stderr
+
+
+def test_an_unknown_key_in_a_recipe_is_named(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("{storage: x, rowz: 1}")
+    refused = run("--config", str(recipe))
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "'rowz'" in refused.stderr
+
+
+def test_what_the_job_refuses_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    refused = run("--storage", str(tmp_path), "--rows", "13")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == "error: rows: 13 is unlucky; allowed: any other number\n"
+
+
+def test_help_shows_the_words_under_a_field() -> None:
+    assert "How many rows to make." in run("--help").stdout

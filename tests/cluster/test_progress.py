@@ -1,0 +1,51 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from cluster import progress
+from cluster.artifacts import draft
+from cluster.progress import already_done, stage
+
+
+def test_a_log_gets_few_lines_and_a_closing_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with stage("paint", total=100, unit="images") as shown:
+        for _ in range(100):
+            shown.advance(loss=0.25)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("paint: 1/100 images, ")
+    assert " left, loss 0.25" in lines[0]
+    assert re.fullmatch(r"paint: 100 images in \d+ s \(.* images/s, loss 0.25\)", lines[1])
+
+
+def test_work_of_an_earlier_run_does_not_count_for_the_rate() -> None:
+    with stage("paint", total=100, unit="images", done=90) as shown:
+        shown.advance(10)
+    assert shown.done == 100
+    assert shown.rate() * shown.seconds() == pytest.approx(10, rel=0.5)
+
+
+def test_the_closing_line_of_a_stage_that_failed_is_not_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(RuntimeError), stage("paint", total=2, unit="images"):
+        raise RuntimeError
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_gets_a_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal
+    monkeypatch.setenv("COLUMNS", "200")
+    with stage("paint", total=2, unit="images") as shown:
+        shown.advance(2, loss=0.25)
+    assert isinstance(shown, progress._Bar)
+    assert "loss 0.25" in capsys.readouterr().err
+
+
+def test_a_stage_that_was_done_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = draft(str(tmp_path), "toys", "toy", content={}, config=None, inputs={})
+    already_done("paint", made.publish({}))
+    assert capsys.readouterr().err == f"paint: done before ({made.uri})\n"

@@ -1,0 +1,57 @@
+"""Rows made by Ray Data survive a kill of their driver."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from cluster.artifacts import Artifact, open_artifact
+from tests.cluster.toy_pipeline import BLOCK, ROWS, run
+
+COMMITTED_BEFORE_THE_KILL = 3 * BLOCK
+PATIENCE_SECONDS = 300
+
+
+def committed_rows(folder: Path) -> int:
+    files = [path for path in folder.glob("dice/*/rows.committed/*.parquet")]
+    return sum(pq.read_metadata(path).num_rows for path in files if "pending" not in path.name)
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-m", "tests.cluster.toy_pipeline", str(folder)])
+
+
+@pytest.fixture
+def after_a_kill(tmp_path: Path) -> tuple[Artifact, int]:
+    """The artifact that a second run finished, and the rows that the first one had committed."""
+    first = start(tmp_path)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while committed_rows(tmp_path) < COMMITTED_BEFORE_THE_KILL:
+        assert time.monotonic() < deadline, "the first run committed nothing"
+        assert first.poll() is None, "the first run was over before it could be killed"
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    done = committed_rows(tmp_path)
+    assert not list(tmp_path.glob("dice/*/manifest.json"))
+    assert start(tmp_path).wait(PATIENCE_SECONDS) == 0
+    folder = next(tmp_path.glob("dice/toy-*"))
+    return open_artifact(str(folder), "dice"), done
+
+
+def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(
+    after_a_kill: tuple[Artifact, int], tmp_path_factory: pytest.TempPathFactory, local_ray: None
+) -> None:
+    artifact, done = after_a_kill
+    unbroken = run(tmp_path_factory.mktemp("unbroken"))
+    assert artifact.read_table("rows").equals(unbroken.read_table("rows"))
+    assert artifact.manifest.rows == unbroken.manifest.rows
+    assert artifact.manifest.rows["rows"] == ROWS
+    assert artifact.manifest.rows["refused"] > 0
+    made = Path(artifact.uri).parents[1].joinpath("made.txt").read_text().split()
+    assert len(made) <= ROWS + (ROWS - done), "rows that were committed have been made again"
+    assert len(made) < 2 * ROWS

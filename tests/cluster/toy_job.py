@@ -1,0 +1,50 @@
+"""The smallest job, for the tests of the command line: squares on Ray, one artifact."""
+
+import os
+from dataclasses import dataclass, field
+
+import ray
+from jsonargparse.typing import PositiveFloat, PositiveInt
+
+from cluster.artifacts import Artifact, ConfigError, draft
+from cluster.job import run_job
+from cluster.progress import already_done, stage
+from cluster.rows import row_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    lr: PositiveFloat = 1e-3
+    """Step size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyConfig:
+    storage: str
+    """Root of artifacts."""
+    rows: PositiveInt = 2
+    """How many rows to make."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+
+@ray.remote
+def work(index: int) -> tuple[int, str]:
+    return row_seed(str(index)) % 10, os.getcwd()
+
+
+def toy(cfg: ToyConfig) -> Artifact:
+    if cfg.rows == 13:
+        raise ConfigError("rows: 13 is unlucky; allowed: any other number")
+    made = draft(cfg.storage, "toys", "toy", content={"rows": cfg.rows}, config=cfg, inputs={})
+    if made.artifact:
+        already_done("toys", made.artifact)
+        return made.artifact
+    with stage("toys", cfg.rows, "rows") as progress:
+        for index in range(cfg.rows):
+            ray.get(work.remote(index))
+            progress.advance(loss=0.5)
+    return made.publish({"rows": cfg.rows}, extra={"cpus": ray.cluster_resources()["CPU"]})
+
+
+if __name__ == "__main__":
+    run_job(ToyConfig, toy)

@@ -1,0 +1,47 @@
+"""A slow pipeline that writes down every row it makes: `python -m tests.cluster.toy_pipeline DIR`."""
+
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.artifacts import Artifact, draft
+from cluster.connect import connect
+from cluster.row_pipeline import make_rows
+from cluster.rows import row_id, row_rng
+
+ROWS, BLOCK = 60, 5
+
+
+class SlowDice:
+    """Reads `id`; adds `eyes`, and a `reason` where a six is refused."""
+
+    def __init__(self, made: str) -> None:
+        self.made = made
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        eyes = [int(row_rng(str(row)).integers(1, 7)) for row in batch["id"]]
+        for row in batch["id"]:
+            time.sleep(0.1)
+            with Path(self.made).open("a") as file:
+                file.write(f"{row}\n")
+        reason = ["no sixes" if value == 6 else "" for value in eyes]
+        return batch | {"eyes": np.array(eyes), "reason": np.array(reason, dtype=object)}
+
+
+def run(folder: Path) -> Artifact:
+    out = draft(str(folder), "dice", "toy", content={}, config={}, inputs={})
+    plan = pa.table({"id": [row_id("toy", "dice", i, 0, "1") for i in range(ROWS)]})
+    worker = partial(SlowDice, str(folder / "made.txt"))
+    with connect():
+        refused = make_rows(
+            out, "rows", plan, worker, title="dice", unit="rows", block_rows=BLOCK, workers=1
+        )
+    return out.publish({"rows": len(plan), "refused": refused})
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]))

@@ -1,0 +1,93 @@
+"""The arrows between the folders: jobs, actors, models, kernels; jobs and actors use cluster."""
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "jobs": {"jobs", "actors", "models", "kernels", "cluster"},
+    "actors": {"actors", "models", "kernels", "cluster"},
+    "models": {"models", "kernels"},
+    "kernels": {"kernels"},
+    "cluster": {"cluster"},
+}
+TENSOR_LIBRARIES = {"torch", "triton", "xformers"}
+FORBIDDEN_NAMES = {"utils", "util", "misc", "common", "helpers"}
+
+
+def modules(folder: str) -> list[Path]:
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert len(found) > 1, f"nothing to look at in {folder}/"
+    return found
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and top-level name of every import, also of those inside functions."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name.partition(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports here are absolute"
+            yield node.lineno, (node.module or "").partition(".")[0]
+
+
+def imports_of(folder: str) -> list[tuple[str, str]]:
+    """Place and name of every import of a folder."""
+    return [
+        (f"{path.relative_to(ROOT)}:{line}", name)
+        for path in modules(folder)
+        for line, name in imports(path)
+    ]
+
+
+@pytest.mark.parametrize("folder", MAY_IMPORT)
+def test_arrows_point_downwards(folder: str) -> None:
+    forbidden = {*MAY_IMPORT, "tests"} - MAY_IMPORT[folder]
+    assert [(where, name) for where, name in imports_of(folder) if name in forbidden] == []
+
+
+def test_kernels_know_tensors_only() -> None:
+    known = TENSOR_LIBRARIES | {"kernels"} | sys.stdlib_module_names
+    assert [(where, name) for where, name in imports_of("kernels") if name not in known] == []
+
+
+def test_models_know_no_ray() -> None:
+    assert [(where, name) for where, name in imports_of("models") if name == "ray"] == []
+
+
+@pytest.mark.parametrize("folder", [*MAY_IMPORT, "tests"])
+def test_no_room_is_called_anything(folder: str) -> None:
+    parts = {
+        part for path in modules(folder) for part in path.relative_to(ROOT).with_suffix("").parts
+    }
+    assert not parts & FORBIDDEN_NAMES
+
+
+def test_the_rule_sees_an_import_inside_a_function(tmp_path: Path) -> None:
+    path = tmp_path / "x.py"
+    path.write_text("def f():\n    import ray.data as rd\n    from models.clip import Clip\n")
+    assert list(imports(path)) == [(2, "ray"), (3, "models")]
+
+
+@pytest.mark.parametrize(
+    ("library", "line"),
+    [
+        ("transformers", "from transformers import CLIPModel, CLIPTextModelWithProjection"),
+        ("diffusers", "from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline"),
+        ("open_clip", "import open_clip; open_clip.get_tokenizer('ViT-B-16')"),
+    ],
+)
+def test_a_package_called_kernels_disturbs_no_library(library: str, line: str) -> None:
+    """Hugging Face's libraries look for a package of that name, with other contents."""
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is an extra and not installed")
+    command = [sys.executable, "-c", f"import kernels; {line}; print(kernels.__file__)"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(ROOT / "kernels" / "__init__.py")
