@@ -1,0 +1,59 @@
+"""python -m jobs.bootstrap_clip --storage runs/bootstrap
+
+Trains the tiny CLIP of the embedded world; it takes about an hour on two cores and goes on after a
+kill. Its two files, tiny_clip.safetensors and tiny_clip.json, are what `models/assets/` holds.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+
+from actors.clip_scores import embedded_scores
+from actors.clip_trainer import ARCHITECTURE, ClipTrainer, ClipTrainerConfig
+from cluster.artifacts import Artifact, draft
+from cluster.job import run_job
+from cluster.progress import already_done, stage
+from models.clip import clip_from_config
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BootstrapClipConfig:
+    """Where the tiny CLIP goes and how it is trained."""
+
+    storage: str
+    """A local folder: the run's checkpoint and the artifact of kind "clip" are kept there."""
+    trainer: ClipTrainerConfig = dataclasses.field(default_factory=ClipTrainerConfig)
+
+
+def bootstrap_clip(cfg: BootstrapClipConfig) -> Artifact:
+    """Trains to the last step and writes the averaged weights as fp16 safetensors beside their
+    model config."""
+    out = draft(
+        cfg.storage, "clip", "tiny", content={"trainer": cfg.trainer}, config=cfg, inputs={}
+    )
+    if out.artifact:
+        already_done("tiny CLIP", out.artifact)
+        return out.artifact
+    trainer, saved = ClipTrainer(cfg.trainer), Path(out.uri) / "training_state.pt"
+    if saved.exists():
+        trainer.load(saved)
+    with stage("tiny CLIP", cfg.trainer.steps, "steps", done=trainer.step) as progress:
+        for figures in trainer.train():
+            progress.advance(loss=figures["loss"], top1=figures["top1"])
+            if figures["step"] % cfg.trainer.save_every == 0:
+                trainer.save(saved)
+    weights = {
+        name: tensor.to(torch.float16).contiguous() for name, tensor in trainer.average.items()
+    }
+    out.write_json("tiny_clip.json", ARCHITECTURE)
+    out.write_bytes("tiny_clip.safetensors", save(weights))
+    extra = {"scores": embedded_scores(clip_from_config(ARCHITECTURE, weights))}
+    made = out.publish({"concepts": len(trainer.concepts)}, extra, {"trainer": cfg.trainer.seed})
+    saved.unlink()
+    return made
+
+
+if __name__ == "__main__":
+    run_job(BootstrapClipConfig, bootstrap_clip)
