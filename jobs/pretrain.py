@@ -1,0 +1,119 @@
+"""python -m jobs.pretrain --config jobs/recipes/tiny.yaml --base_set runs/images/sprites-…
+
+Moment-DINO pretraining of the adapter on a base set, with Ray Train and FSDP2.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from jsonargparse.typing import PositiveInt
+from ray.actor import ActorHandle
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from actors.base_set import count_captions
+from actors.pretrain_progress import new_board, shown
+from actors.pretrain_state import METRICS, MODEL, TEACHER
+from actors.pretrainer import PretrainerConfig, pretrain_worker
+from cluster.artifacts import Artifact, ConfigError, Draft, draft, open_artifact
+from cluster.job import run_job
+from cluster.progress import already_done
+from models.clip import load_clip
+from models.moment_dino import MomentDino
+
+RUN = "run"
+"""Folder of the checkpoints inside the unfinished artifact: the same for every start of a run."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """Which base set teaches which CLIP, where it runs, and where the teacher goes."""
+
+    storage: str
+    """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
+    base_set: str
+    """Artifact of kind "images": a path or URI."""
+    backbone: str = "tiny"
+    """CLIP: "tiny", "ARCH/TAG" of open_clip, or "ARCH:FILE"."""
+    workers: PositiveInt = 1
+    """Processes that share every batch."""
+    gpu: bool = True
+    """One GPU for each worker; otherwise one CPU core."""
+    save_every: PositiveInt = 500
+    """Steps between checkpoints."""
+    pretrainer: PretrainerConfig = dataclasses.field(default_factory=PretrainerConfig)
+
+
+def pretrain(cfg: PretrainConfig) -> Artifact:
+    """The teacher of a base set; a run that was broken off goes on from its last checkpoint."""
+    base_set = open_artifact(cfg.base_set, "images")
+    weights, captions = _checked(cfg, base_set)
+    out = draft(
+        cfg.storage,
+        "teacher",
+        cfg.backbone,
+        content={"pretrainer": cfg.pretrainer, "weights": weights},
+        config=cfg,
+        inputs={"base_set": base_set},
+    )
+    if out.artifact:
+        already_done("pretraining", out.artifact)
+        return out.artifact
+    steps = cfg.pretrainer.epochs * (captions // cfg.pretrainer.batch_size)
+    board = new_board()
+    with shown(board, images=2 * steps * cfg.pretrainer.batch_size):
+        checkpoint = _trainer(cfg, base_set, out, board).fit().checkpoint
+    assert checkpoint is not None, "every run ends with a checkpoint"
+    with checkpoint.as_directory() as folder:
+        for name in (TEACHER, MODEL, METRICS):
+            out.write_bytes(name, Path(folder, name).read_bytes())
+    artifact = out.publish(
+        {"steps": steps}, extra={"captions": captions}, seeds={"pretrainer": cfg.pretrainer.seed}
+    )
+    fs, path = out.filesystem()
+    fs.delete_dir(f"{path}/{RUN}")
+    return artifact
+
+
+def _trainer(
+    cfg: PretrainConfig, base_set: Artifact, out: Draft, board: ActorHandle
+) -> TorchTrainer:
+    fs, path = out.filesystem()
+    return TorchTrainer(
+        pretrain_worker,
+        train_loop_config={
+            "cfg": cfg.pretrainer,
+            "base_set": base_set.uri,
+            "backbone": cfg.backbone,
+            "save_every": cfg.save_every,
+            "board": board,
+        },
+        scaling_config=ScalingConfig(num_workers=cfg.workers, use_gpu=cfg.gpu),
+        run_config=RunConfig(
+            name=RUN,
+            storage_path=path,
+            storage_filesystem=fs,
+            failure_config=FailureConfig(max_failures=3),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+
+
+def _checked(cfg: PretrainConfig, base_set: Artifact) -> tuple[str, int]:
+    """Hash of the backbone's weights and number of captions, or ConfigError, before Ray Train."""
+    try:
+        backbone = load_clip(cfg.backbone)
+        MomentDino(backbone, cfg.pretrainer.model)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    captions, batch = count_captions(base_set), cfg.pretrainer.batch_size
+    if batch % cfg.workers or batch < 2 * cfg.workers or batch > captions:
+        raise ConfigError(
+            f"pretrainer.batch_size: {batch}; allowed: a multiple of workers ({cfg.workers}), "
+            f"from {2 * cfg.workers} to {captions}, the captions of the base set"
+        )
+    return backbone.weights_hash, captions
+
+
+if __name__ == "__main__":
+    run_job(PretrainConfig, pretrain)

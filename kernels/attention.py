@@ -1,0 +1,70 @@
+"""Scaled dot-product attention through one door: one place says which implementation runs."""
+
+import contextlib
+import functools
+import importlib.util
+import logging
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+log = logging.getLogger(__name__)
+
+
+def attention_reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q kᵀ / sqrt(D)) v, not masked.
+
+    q, k, v: (B, H, L, D) B sequences, H heads, L tokens, D channels per head, any float dtype.
+    Returns (B, H, L, D) in q.dtype; the softmax is taken in float32 (float64 for float64 input).
+    Source: Vaswani et al. 2017, equation 1.
+    """
+    work = torch.float64 if q.dtype == torch.float64 else torch.float32
+    scores = q.to(work) @ k.to(work).transpose(-2, -1) * q.shape[-1] ** -0.5
+    return (torch.softmax(scores, dim=-1) @ v.to(work)).to(q.dtype)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """What `attention_reference` computes, by the fastest implementation at hand (logged once).
+
+    Shapes and dtypes as in the reference. On CUDA xformers' memory-efficient attention where it is
+    installed and the dtype is half or bfloat16; PyTorch's own everywhere else.
+    """
+    if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16) and _xformers_installed():
+        from xformers.ops import memory_efficient_attention
+
+        _say("xformers memory-efficient attention")
+        # xformers wants (B, L, H, D)
+        return memory_efficient_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+    with attention_backend(q.device):
+        return scaled_dot_product_attention(q, k, v)
+
+
+@contextlib.contextmanager
+def attention_backend(device: torch.device) -> Iterator[None]:
+    """Chooses PyTorch's implementation for modules that call it themselves (open_clip's towers).
+
+    On the CPU, plain matrix products where gradients are recorded: the backward pass of PyTorch's
+    flash attention for CPU is slow in bfloat16 (1.4 times the whole step of a tiny CLIP). Without
+    gradients flash attention is the faster one. On CUDA PyTorch chooses for itself.
+    """
+    if device.type == "cpu" and torch.is_grad_enabled():
+        _say("matrix products on the CPU, with gradients")
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    else:
+        _say(f"PyTorch's own choice on {device.type}")
+        yield
+
+
+@functools.cache
+def _xformers_installed() -> bool:
+    return importlib.util.find_spec("xformers") is not None
+
+
+@functools.cache
+def _say(which: str) -> None:
+    """Once per process and path."""
+    log.info("attention: %s", which)

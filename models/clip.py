@@ -1,0 +1,253 @@
+"""CLIP's two towers, frozen, behind one small interface; open_clip has weights and shapes."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from kernels.attention import attention_backend
+
+ASSETS = Path(__file__).parent / "assets"
+TINY = "tiny"
+"""Name of the embedded CLIP, whose weights lie in `models/assets/`."""
+
+
+class Clip(nn.Module):
+    """A frozen CLIP in evaluation mode: no parameter takes a gradient, inputs and mask tokens do.
+
+    Letters: B images or texts, R input size in pixels, N patches, W width of a tower, D size of the
+    joint space, L tokens of a text.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        model: open_clip.CLIP,
+        backbone: str,
+        mean: tuple[float, ...] = OPENAI_DATASET_MEAN,
+        std: tuple[float, ...] = OPENAI_DATASET_STD,
+    ) -> None:
+        super().__init__()
+        _check_supported(model, backbone)
+        self.model = model
+        self.backbone = backbone
+        """What `load_clip` takes to load it again."""
+        self.image_size: int = model.visual.image_size[0]
+        self.grid: tuple[int, int] = model.visual.grid_size
+        """Rows and columns of patches."""
+        self.num_tokens: int = 1 + math.prod(self.grid)
+        self.embed_dim: int = model.visual.proj.shape[1]
+        self.vision_width: int = model.visual.proj.shape[0]
+        self.logit_scale: float = model.logit_scale.exp().item()
+        """Factor on cosine similarities (an inverse temperature)."""
+        self.weights_hash: str = _hash_of(model.state_dict())
+        self.tokenizer: Callable[[list[str]], Tensor] = open_clip.SimpleTokenizer(
+            context_length=model.context_length
+        )
+        """Texts to (B, 77) int64 ids; longer texts are cut, the end token stays."""
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False)
+        super().train(False)
+
+    def train(self, mode: bool = True) -> "Clip":
+        """Stays in evaluation mode whatever its parent is set to."""
+        return self
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(B, 3, R, R) uint8, or float in [0, 1], to float by CLIP's means and deviations."""
+        scaled = images.float() / 255 if images.dtype == torch.uint8 else images
+        return (scaled - self.mean) / self.std
+
+    def encode_tokens(
+        self, images: Tensor, masks: Tensor | None = None, mask_token: Tensor | None = None
+    ) -> Tensor:
+        """All tokens of the image tower after its last layer norm and its projection.
+
+        images: (B, 3, R, R) normalised. masks: (B, N) bool, True = the patch is replaced by
+        mask_token (1, W) after patch embedding and before the positional embedding is added.
+        Returns (B, 1 + N, D); token 0 is CLIP's image feature, not normalised.
+        Source of the masking: iBOT (Zhou et al., 2022), section 3.1.
+        """
+        visual = self.model.visual
+        patches = visual.conv1(images).flatten(2).transpose(1, 2)
+        if masks is not None:
+            if mask_token is None:
+                raise ValueError("masks need a mask_token")
+            patches = torch.where(masks.unsqueeze(-1), mask_token.to(patches.dtype), patches)
+        cls = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+        tokens = torch.cat([cls, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
+        with attention_backend(tokens.device):
+            tokens = visual.transformer(visual.ln_pre(tokens))
+        return visual.ln_post(tokens) @ visual.proj
+
+    def encode_text(self, ids: Tensor) -> Tensor:
+        """(B, 77) int64 ids to (B, D), not normalised.
+
+        Only as many positions are computed as the longest text has: the tower is causal, so what
+        comes after the end token changes nothing.
+        """
+        eot = ids.argmax(dim=-1)  # the end token has the highest id of all
+        longest = int(eot.max()) + 1
+        return self.encode_embeddings(self.token_embedding(ids[:, :longest]), eot)
+
+    def token_embedding(self, ids: Tensor) -> Tensor:
+        """(B, L) int64 ids to (B, L, W): the text tower's input, before positions are added."""
+        return self.model.token_embedding(ids)
+
+    def encode_embeddings(self, embeds: Tensor, eot: Tensor) -> Tensor:
+        """The text tower from given input embeddings (learned names are put in among them).
+
+        embeds: (B, L, W), L <= 77; eot: (B,) int64, position of each text's end token, below L.
+        Returns (B, D), not normalised.
+        """
+        length = embeds.shape[1]
+        x = embeds + self.model.positional_embedding[:length].to(embeds.dtype)
+        with attention_backend(embeds.device):
+            x = self.model.transformer(x, attn_mask=self.model.attn_mask[:length, :length])
+        x = self.model.ln_final(x)[torch.arange(len(x), device=x.device), eot]
+        return x @ self.model.text_projection
+
+
+def load_clip(backbone: str) -> Clip:
+    """Loads CLIP by name: "tiny", "ARCH/TAG" of open_clip, or "ARCH:FILE" with a local file.
+
+    "config:FILE" is a local file of any architecture, with the whole open_clip model config in the
+    JSON file beside it.
+
+    Whether QuickGELU is used comes from the weights: the tag's own entry in open_clip, or
+    `quick_gelu` in a JSON file beside a local file (same name, suffix .json, as for "tiny"). A file
+    without one is taken as the architecture's name says. Raises ValueError, naming the backbone,
+    for a name that is not known, a file that is missing or does not fit, and for an architecture
+    that says QuickGELU where the weights say GELU.
+    """
+    if backbone == TINY:
+        return _from_file(TINY, "config", str(ASSETS / "tiny_clip.safetensors"))
+    if ":" in backbone:
+        return _from_file(backbone, *backbone.split(":", 1))
+    if "/" in backbone:
+        return _from_tag(backbone, *backbone.split("/", 1))
+    raise ValueError(f'backbone: {backbone!r}; allowed are "tiny", "ARCH/TAG" and "ARCH:FILE"')
+
+
+def clip_from_config(
+    config: Mapping[str, Any], state: Mapping[str, Tensor] | None = None, backbone: str = "config"
+) -> Clip:
+    """CLIP from an open_clip model config (embed_dim, vision_cfg, text_cfg, quick_gelu).
+
+    state: its state dict, any float dtype, kept in float32; None leaves the weights as drawn.
+    Raises ValueError if the state does not fit exactly.
+    """
+    parts = ("embed_dim", "vision_cfg", "text_cfg")
+    model = open_clip.CLIP(
+        **{part: config[part] for part in parts}, quick_gelu=config.get("quick_gelu", False)
+    )
+    if state is not None:
+        _load_exactly(model, state, backbone)
+    return Clip(model, backbone)
+
+
+def _from_tag(backbone: str, arch: str, tag: str) -> Clip:
+    config = _arch_config(backbone, arch)
+    tags = open_clip.list_pretrained_tags_by_model(arch)
+    if tag not in tags:
+        raise ValueError(f"backbone: {backbone!r}, no tag {tag!r} for {arch}; allowed are {tags}")
+    weights = open_clip.get_pretrained_cfg(arch, tag)
+    quick_gelu = _quick_gelu(backbone, config, weights.get("quick_gelu", False))
+    model = open_clip.create_model(arch, pretrained=tag, force_quick_gelu=quick_gelu)
+    mean, std = (weights.get(k, d) for k, d in _PREPROCESSING.items())
+    return Clip(model, backbone, tuple(mean), tuple(std))
+
+
+_PREPROCESSING = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}
+
+
+def _from_file(backbone: str, arch: str, file: str) -> Clip:
+    path = Path(file)
+    if not path.is_file():
+        raise ValueError(f"backbone: {backbone!r}, no file {path}")
+    beside = path.with_suffix(".json")
+    own = json.loads(beside.read_text()) if beside.is_file() else None
+    if arch == "config":
+        if own is None:
+            raise ValueError(f"backbone: {backbone!r}, no model config {beside}")
+        config = own
+    else:
+        config = dict(_arch_config(backbone, arch))
+        if own is not None:
+            config["quick_gelu"] = _quick_gelu(backbone, config, own.get("quick_gelu", False))
+    if path.suffix == ".safetensors":
+        state = load_file(path)
+    else:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+    return clip_from_config(
+        config, {name.removeprefix("module."): t for name, t in state.items()}, backbone
+    )
+
+
+def _arch_config(backbone: str, arch: str) -> dict[str, Any]:
+    config = open_clip.get_model_config(arch)
+    if config is None:
+        raise ValueError(
+            f"backbone: {backbone!r}, open_clip knows no architecture {arch!r}; "
+            "allowed are the names of open_clip.list_models()"
+        )
+    return config
+
+
+def _quick_gelu(backbone: str, arch: Mapping[str, Any], weights: bool) -> bool:
+    """The weights' own activation; an architecture that claims QuickGELU for others is refused."""
+    if arch.get("quick_gelu", False) and not weights:
+        raise ValueError(
+            f"backbone: {backbone!r} names an architecture with QuickGELU, "
+            "but the weights were trained with GELU; use the architecture without -quickgelu"
+        )
+    return weights
+
+
+def _load_exactly(model: nn.Module, state: Mapping[str, Tensor], backbone: str) -> None:
+    try:
+        model.load_state_dict({name: t.float() for name, t in state.items()}, strict=True)
+    except RuntimeError as error:
+        why = " ".join(str(error).split())
+        raise ValueError(f"backbone: {backbone!r}, the weights do not fit: {why}") from error
+
+
+def _check_supported(model: nn.Module, backbone: str) -> None:
+    visual = getattr(model, "visual", None)
+    plain = (
+        isinstance(model, open_clip.CLIP)
+        and isinstance(visual, open_clip.transformer.VisionTransformer)
+        and visual.attn_pool is None
+        and visual.pool_type == "tok"
+        and not visual.final_ln_after_pool
+        and model.text_pool_type == "argmax"
+        and model.attn_mask is not None
+        and isinstance(model.text_projection, nn.Parameter)
+    )
+    if not plain:
+        raise ValueError(
+            f"backbone: {backbone!r} is a {type(model).__name__}; allowed are open_clip.CLIP "
+            "models with a vision transformer read at its class token and a causal text tower"
+        )
+
+
+def _hash_of(state: Mapping[str, Tensor]) -> str:
+    """32 hex digits over names, shapes and bytes of all weights."""
+    digest = blake2b(digest_size=16)
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()

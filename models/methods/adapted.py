@@ -1,0 +1,188 @@
+"""What every method gives back: a classifier that predicts, says how it was made, and can be saved.
+
+On disk: `adapted.safetensors` (what was learned) and `adapted.json` (all that is needed to predict
+with it besides the frozen CLIP, which it names and whose weights' hash it carries).
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from models.clip import Clip
+from models.methods.selection import Selection
+from models.task import Task
+
+TENSORS, CARD = "adapted.safetensors", "adapted.json"
+
+Report = Callable[[dict[str, float]], None]
+"""Called at every evaluation point with `step`, `loss` and, if there is a val, `val_accuracy`."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """All of an adapted model that is not a tensor."""
+
+    method: str
+    dataset: str
+    names: list[str]
+    hint: str
+    template: str
+    backbone: str
+    weights_hash: str
+    hyper: dict[str, Any]
+    seed: int
+    selection: Selection
+
+    @classmethod
+    def of(cls, method: str, task: Task, hyper: Any, seed: int, selection: Selection) -> "Card":
+        """hyper: the method's dataclass of hyper-parameters."""
+        clip = task.clip
+        return cls(
+            method=method,
+            dataset=task.dataset,
+            names=list(task.names),
+            hint=task.hint,
+            template=task.template,
+            backbone=clip.backbone,
+            weights_hash=clip.weights_hash,
+            hyper=asdict(hyper),
+            seed=seed,
+            selection=selection,
+        )
+
+
+class Adapted(ABC):
+    """A classifier for one dataset on frozen image tokens.
+
+    N images, T = 1 + P tokens (0 the class token), D channels, C names.
+    """
+
+    open_vocabulary: ClassVar[bool] = False
+    """Whether it can answer in any label space, not only in its task's."""
+
+    def __init__(self, card: Card, clip: Clip) -> None:
+        self.card = card
+        self.clip = clip
+
+    @abstractmethod
+    def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Logits (N, C) of every head. tokens: (N, T, D), any float dtype.
+
+        names: the label space, by default the names of the task. Raises ValueError if the method
+        has learned a classifier per class and the names are others.
+        """
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """What was learned, as it is saved."""
+
+    def logits(self, tokens: Tensor, names: Sequence[str] | None = None) -> Tensor:
+        """Logits (N, C) of the head that was chosen on val; see `heads`."""
+        return self.heads(tokens, names)[self.card.selection.head]
+
+    def save(self, folder: str | Path) -> None:
+        """Writes both files; the card last, so that a folder with a card is complete."""
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        tensors = {name: t.detach().cpu().contiguous() for name, t in self.tensors().items()}
+        save_file(tensors, path / TENSORS)
+        (path / CARD).write_text(json.dumps(asdict(self.card), indent=1, ensure_ascii=False))
+
+    def _only_own_names(self, names: Sequence[str] | None) -> None:
+        if names is not None and list(names) != self.card.names:
+            raise ValueError(
+                f"{self.card.method} has one classifier per trained class; names: allowed are the "
+                f"{len(self.card.names)} of {self.card.dataset}, in their order, got {list(names)}"
+            )
+
+
+class Method(ABC):
+    """One way to adapt; no state, so `METHODS[name].fit(...)` is all that is called."""
+
+    name: ClassVar[str]
+    Hyper: ClassVar[type[Any]]
+    """Frozen dataclass of the hyper-parameters, with their defaults."""
+
+    @staticmethod
+    @abstractmethod
+    def fit(
+        task: Task,
+        hyper: Any,
+        seed: int,
+        teacher: dict[str, Tensor] | None = None,
+        report: Report | None = None,
+    ) -> Adapted:
+        """Learns from the task's train split, chooses on its val split, and sees nothing else.
+
+        teacher: the pretrained teacher's tensors (`adapter.*` among them), for methods that start
+        from one; the others refuse it with ValueError.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> Adapted:
+        """The model that `Adapted.save` wrote; ValueError if the tensors do not fit the card."""
+
+
+def read_saved(folder: str | Path, clip: Clip) -> tuple[Card, dict[str, Tensor]]:
+    """Both files of a saved model, checked against the CLIP that is to carry it.
+
+    Raises ValueError, naming file and field, for a missing file, a card with missing or unknown
+    fields, and a model made on another backbone or other weights.
+    """
+    path = Path(folder)
+    for file in (CARD, TENSORS):
+        if not (path / file).is_file():
+            raise ValueError(f"{path}: no {file}, so no complete adapted model")
+    raw = json.loads((path / CARD).read_text())
+    _same_fields(f"{path / CARD}", raw, Card)
+    _same_fields(f"{path / CARD}: selection", raw["selection"], Selection)
+    curve = tuple((float(w), float(a)) for w, a in raw["selection"]["curve"])
+    card = Card(**{**raw, "selection": Selection(**{**raw["selection"], "curve": curve})})
+    for field in ("backbone", "weights_hash"):
+        saved, given = getattr(card, field), getattr(clip, field)
+        if saved != given:
+            raise ValueError(f"{path / CARD}: {field} is {saved!r}, the given CLIP's {given!r}")
+    return card, load_file(path / TENSORS)
+
+
+def exactly(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], method: str) -> None:
+    """Raises ValueError naming every tensor that is missing, unknown or of another shape."""
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wrong = [
+        f"{name}: expected {shapes.get(name, 'none')}, found {found.get(name, 'none')}"
+        for name in sorted(shapes.keys() | found.keys())
+        if shapes.get(name) != found.get(name)
+    ]
+    if wrong:
+        raise ValueError(f"tensors do not fit a {method} model: {'; '.join(wrong)}")
+
+
+def refuse_teacher(method: str, teacher: dict[str, Tensor] | None) -> None:
+    """For methods that have no part to start from a teacher: better refused than ignored."""
+    if teacher is not None:
+        raise ValueError(f"{method} learns without a teacher; teacher: allowed is none")
+
+
+def class_tokens(tokens: Tensor) -> Tensor:
+    """CLIP's image features of unit norm, float32: (..., T, D) tokens to (..., D)."""
+    return torch.nn.functional.normalize(tokens[..., 0, :].float(), dim=-1)
+
+
+def val_figure(selection: Selection) -> dict[str, float]:
+    """`val_accuracy` for a report; nothing where there is no val."""
+    return {} if selection.val_accuracy is None else {"val_accuracy": selection.val_accuracy}
+
+
+def _same_fields(where: str, raw: dict[str, Any], schema: type[Any]) -> None:
+    expected, found = {f.name for f in fields(schema)}, set(raw)
+    if expected != found:
+        missing, unknown = sorted(expected - found), sorted(found - expected)
+        raise ValueError(f"{where}: missing fields {missing}, unknown fields {unknown}")

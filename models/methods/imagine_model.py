@@ -1,0 +1,98 @@
+"""The trained part of ImagineFSL: moment adapter, visual head, text head, temperature."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from kernels.moments import moments
+from models.moment_adapter import AdapterConfig, MomentAdapter
+from models.precision import Precision, autocast
+
+MAX_TEMPERATURE = 100.0
+IMAGES_PER_PASS = 256
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """What the heads read of B images: moments (B, 4D) of adapted tokens; unit-norm cls (B, D)."""
+
+    moments: Tensor
+    cls: Tensor
+
+    def rows(self, rows: Tensor) -> "Pooled":
+        """Those of some images; rows: (K,) int64."""
+        return Pooled(self.moments[rows], self.cls[rows])
+
+    @staticmethod
+    def join(parts: Sequence["Pooled"]) -> "Pooled":
+        """All images of the parts, one part after the other."""
+        return Pooled(torch.cat([p.moments for p in parts]), torch.cat([p.cls for p in parts]))
+
+
+class ImagineModel(nn.Module):
+    """B images, T tokens, D channels, C classes.
+
+    The visual head reads the adapted tokens' moments, each channel standardised by the shots it was
+    started on (our addition: the four moments differ in scale by an order of magnitude). The text
+    head starts as the zero-shot classifier and reads CLIP's own class token, so before the first
+    step it is zero-shot CLIP.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self, dim: int, classes: int, adapter: AdapterConfig, precision: Precision
+    ) -> None:
+        super().__init__()
+        self.precision = precision
+        self.adapter = MomentAdapter(dim, adapter)
+        self.register_buffer("mean", torch.zeros(4 * dim))
+        self.register_buffer("deviation", torch.ones(4 * dim))
+        self.visual_head = nn.Linear(4 * dim, classes)
+        self.text_head = nn.Linear(dim, classes)
+        self.log_temperature = nn.Parameter(torch.tensor(0.0))
+        nn.init.normal_(self.visual_head.weight, std=0.01)
+        nn.init.zeros_(self.visual_head.bias)
+        nn.init.zeros_(self.text_head.bias)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, D) frozen tokens to visual and text logits, (B, C) float32 each."""
+        return self.logits(self.pool(tokens))
+
+    def pool(self, tokens: Tensor) -> Pooled:
+        """(B, T, D) frozen tokens, any float dtype, to what the heads read, float32."""
+        tokens = tokens.float()
+        with autocast(tokens.device, self.precision):
+            adapted = self.adapter(tokens)
+        return Pooled(moments(adapted), normalize(tokens[:, 0], dim=-1))
+
+    def logits(self, pooled: Pooled) -> tuple[Tensor, Tensor]:
+        """Visual and text logits, (B, C) float32 each."""
+        visual = self.visual_head((pooled.moments - self.mean) / self.deviation)
+        return visual, self.text_head(pooled.cls) * self.log_temperature.exp()
+
+    @torch.no_grad()
+    def pool_all(self, tokens: Tensor) -> Pooled:
+        """`pool` without gradient for any number of images, in bounded memory."""
+        parts = [self.pool(part) for part in tokens.split(IMAGES_PER_PASS)]
+        return Pooled.join(parts)
+
+    @torch.no_grad()
+    def predict(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """`forward` without gradient for any number of images, in bounded memory."""
+        return self.logits(self.pool_all(tokens))
+
+    @torch.no_grad()
+    def standardise(self, pooled: Pooled) -> None:
+        """Takes mean and deviation of every moment from these images (of one, the mean alone)."""
+        self.mean.copy_(pooled.moments.mean(dim=0))
+        if len(pooled.moments) > 1:
+            self.deviation.copy_(pooled.moments.std(dim=0).clamp(min=1e-3))
+
+    @torch.no_grad()
+    def clamp_temperature(self) -> None:
+        self.log_temperature.clamp_(max=torch.tensor(MAX_TEMPERATURE).log())

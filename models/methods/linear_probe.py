@@ -1,0 +1,133 @@
+"""Linear probe: logistic regression on frozen image features, its C chosen on val."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jsonargparse.typing import NonNegativeInt, PositiveFloat
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from models.clip import Clip
+from models.methods.adapted import (
+    Adapted,
+    Card,
+    Method,
+    Report,
+    class_tokens,
+    exactly,
+    refuse_teacher,
+)
+from models.methods.selection import only_head
+from models.task import Features, Task
+
+COARSE = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearProbeHyper:
+    default_c: PositiveFloat = 100.0
+    """Inverse strength of the L2 penalty where no val is there to choose it."""
+    bisections: NonNegativeInt = 8
+    """Halvings of log C around the best coarse value, two fits each."""
+
+
+class LinearProbeAdapted(Adapted):
+    """One head, `visual`: W z + b on unit-norm image features z."""
+
+    def __init__(self, card: Card, clip: Clip, weight: Tensor, bias: Tensor) -> None:
+        super().__init__(card, clip)
+        self.weight, self.bias = weight, bias
+
+    def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+        self._only_own_names(names)
+        return {"visual": class_tokens(tokens) @ self.weight.T + self.bias}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"weight": self.weight, "bias": self.bias}
+
+
+class LinearProbe(Method):
+    """Multinomial logistic regression (L2, L-BFGS, 1000 iterations at most) on the clean view.
+
+    C: first best by val accuracy of 1e6, 1e4, … 1e-6, then bisection of log C between 0.1 and 10
+    times it, keeping the half of the better end (a tie goes left). Source: CoOp's linear probe as
+    in LAION-Beyond. Deviations: features are of unit norm (raw ones make C depend on the backbone's
+    scale), and the best C that val has seen is kept, where the original keeps the last one tried.
+    """
+
+    name = "linear_probe"
+    Hyper = LinearProbeHyper
+
+    @staticmethod
+    def fit(
+        task: Task,
+        hyper: LinearProbeHyper,
+        seed: int,
+        teacher: dict[str, Tensor] | None = None,
+        report: Report | None = None,
+    ) -> LinearProbeAdapted:
+        refuse_teacher(LinearProbe.name, teacher)
+        present = task.train.labels.unique()
+        if len(present) < 2:
+            raise ValueError(f"{LinearProbe.name} needs 2 classes in train, got {len(present)}")
+        if task.val is None or not len(task.val):
+            weight, bias = _regression(task.train, len(task.names), hyper.default_c)
+        else:
+            weight, bias = _best_regression(task.train, task.val, len(task.names), hyper.bisections)
+        val = (class_tokens(task.val.clean) @ weight.T + bias) if task.val else None
+        selection = only_head("visual", val, task.val.labels if task.val else None)
+        card = Card.of(LinearProbe.name, task, hyper, seed, selection)
+        return LinearProbeAdapted(card, task.clip, weight, bias)
+
+    @staticmethod
+    def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> LinearProbeAdapted:
+        classes = len(card.names)
+        exactly(tensors, {"weight": (classes, clip.embed_dim), "bias": (classes,)}, card.method)
+        return LinearProbeAdapted(card, clip, tensors["weight"], tensors["bias"])
+
+
+def _best_regression(
+    train: Features, val: Features, classes: int, bisections: int
+) -> tuple[Tensor, Tensor]:
+    """Weight (C, D) and bias (C,) of the C that is best on val, the first of equals."""
+    seen: dict[float, tuple[float, tuple[Tensor, Tensor]]] = {}
+    features = class_tokens(val.clean)
+
+    def accuracy(c: float) -> float:
+        if c not in seen:
+            weight, bias = _regression(train, classes, c)
+            hits = (features @ weight.T + bias).argmax(dim=1) == val.labels
+            seen[c] = hits.float().mean().item(), (weight, bias)
+        return seen[c][0]
+
+    centre = max(COARSE, key=accuracy)
+    left, right = np.log10(0.1 * centre), np.log10(10 * centre)
+    for _ in range(bisections):
+        middle = (left + right) / 2
+        if accuracy(10**left) >= accuracy(10**right):
+            right = middle
+        else:
+            left = middle
+    return max(seen.values(), key=lambda found: found[0])[1]
+
+
+def _regression(train: Features, classes: int, c: float) -> tuple[Tensor, Tensor]:
+    """One fit; classes that train does not hold get a logit below all others."""
+    model = LogisticRegression(C=c, solver="lbfgs", max_iter=1000)
+    with warnings.catch_warnings():
+        # a huge C on separable shots has no finite optimum; 1000 iterations are the protocol
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(class_tokens(train.clean).numpy(), train.labels.numpy())
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(coefficients) == 1:  # two classes come as one difference
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    weight = torch.zeros(classes, coefficients.shape[1])
+    bias = torch.full((classes,), float(intercepts.min()) - 1e4)
+    weight[model.classes_] = torch.from_numpy(coefficients).float()
+    bias[model.classes_] = torch.from_numpy(intercepts).float()
+    return weight, bias

@@ -1,0 +1,77 @@
+"""Zero-shot CLIP: nothing is learned, every name that can be written can be a class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from models.clip import Clip
+from models.methods.adapted import (
+    Adapted,
+    Card,
+    Method,
+    Report,
+    class_tokens,
+    exactly,
+    refuse_teacher,
+)
+from models.methods.selection import only_head
+from models.task import Task
+from models.text_classifier import TemplateSet, templates, text_classifier
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroShotHyper:
+    templates: TemplateSet = "hand"
+    """The dataset's hand prompt, or the ensemble of it with seven ImageNet templates."""
+
+
+class ZeroShotAdapted(Adapted):
+    """Cosine of image feature and text feature times CLIP's logit scale; one head, `text`."""
+
+    open_vocabulary = True
+
+    def __init__(self, card: Card, clip: Clip, text: Tensor) -> None:
+        super().__init__(card, clip)
+        self._text = {tuple(card.names): text}
+
+    def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+        text = self._classifier(tuple(self.card.names if names is None else names))
+        return {"text": self.clip.logit_scale * class_tokens(tokens) @ text.T}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"text": self._text[tuple(self.card.names)]}
+
+    def _classifier(self, names: tuple[str, ...]) -> Tensor:
+        if names not in self._text:
+            which = templates(self.card.hyper["templates"], self.card.template)
+            self._text[names] = text_classifier(self.clip, names, which)
+        return self._text[names]
+
+
+class ZeroShot(Method):
+    """CLIP as it is; the shots are not looked at."""
+
+    name = "zero_shot"
+    Hyper = ZeroShotHyper
+
+    @staticmethod
+    def fit(
+        task: Task,
+        hyper: ZeroShotHyper,
+        seed: int,
+        teacher: dict[str, Tensor] | None = None,
+        report: Report | None = None,
+    ) -> ZeroShotAdapted:
+        refuse_teacher(ZeroShot.name, teacher)
+        text = text_classifier(task.clip, task.names, templates(hyper.templates, task.template))
+        logits = class_tokens(task.val.clean) @ text.T if task.val else None
+        selection = only_head("text", logits, task.val.labels if task.val else None)
+        return ZeroShotAdapted(
+            Card.of(ZeroShot.name, task, hyper, seed, selection), task.clip, text
+        )
+
+    @staticmethod
+    def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> ZeroShotAdapted:
+        exactly(tensors, {"text": (len(card.names), clip.embed_dim)}, card.method)
+        return ZeroShotAdapted(card, clip, tensors["text"])

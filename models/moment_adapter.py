@@ -1,0 +1,151 @@
+"""The trainable part of ImagineFSL: a few transformer blocks on CLIP's tokens, read by moments."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse.typing import PositiveFloat, PositiveInt, restricted_number_type
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn.functional import gelu
+
+from kernels.attention import attention
+
+DropRate = restricted_number_type("DropRate", float, [(">=", 0), ("<", 1)])
+"""A probability of dropping, below 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterConfig:
+    """Sizes of the adapter; the defaults are those released for ViT-B/16."""
+
+    depth: PositiveInt = 4
+    """Transformer blocks."""
+    inner: PositiveInt = 384
+    """Width of queries, keys and values, over all heads."""
+    heads: PositiveInt = 6
+    """Attention heads; must divide `inner`."""
+    mlp_ratio: PositiveFloat = 2.0
+    """Hidden width of the MLP over the token width."""
+    drop_path: DropRate = 0.1  # type: ignore[valid-type]
+    """Probability of leaving out a residual branch, per crop and branch, in pretraining."""
+
+
+class MomentAdapter(nn.Module):
+    """Pre-LN transformer blocks without layer scale and without a final norm.
+
+    Its output goes through `kernels.moments.moments`. Parameter names are those of the original's
+    checkpoints: blocks.N.{norm1, attn.qkv, attn.proj, norm2, mlp.fc1, mlp.fc2}.
+    Source: ImagineFSL (Yang et al., 2025), its released models.
+    """
+
+    def __init__(self, dim: int, config: AdapterConfig) -> None:
+        super().__init__()
+        if config.inner % config.heads:
+            raise ValueError(
+                f"adapter.heads: {config.heads}; allowed are divisors of inner ({config.inner})"
+            )
+        self.dim, self.config = dim, config
+        self.blocks = nn.ModuleList(Block(dim, config) for _ in range(config.depth))
+
+    def forward(self, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
+        """(B, 1 + N, D) CLIP's tokens to as many tokens of the same width.
+
+        kept: (depth, 2, B) factors of the attention and MLP branches, from `draw_kept`; None keeps
+        all, as outside pretraining.
+        """
+        for number, block in enumerate(self.blocks):
+            tokens = block(tokens, None if kept is None else kept[number])
+        return tokens
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(self, dim: int, config: AdapterConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = Attention(dim, config.inner, config.heads)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, int(dim * config.mlp_ratio))
+
+    def forward(self, x: Tensor, kept: Tensor | None) -> Tensor:
+        attended, mixed = (None, None) if kept is None else kept.view(2, -1, 1, 1)
+        x = x + _scaled(self.attn(self.norm1(x)), attended)
+        return x + _scaled(self.mlp(self.norm2(x)), mixed)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention whose inner width differs from the token width."""
+
+    def __init__(self, dim: int, inner: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * inner)
+        self.proj = nn.Linear(inner, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.proj(attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    """Linear, GELU, linear."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(gelu(self.fc1(x)))
+
+
+def draw_kept(crops: int, config: AdapterConfig, generator: torch.Generator) -> Tensor:
+    """Drop path as data: (depth, 2, crops) factors, 0 for a dropped branch, else 1 / (1 − rate).
+
+    Drawn outside the model, so that a step repeated after a crash drops the same branches.
+    Source: stochastic depth (Huang et al., 2016), one rate for all blocks.
+    """
+    keep = 1.0 - config.drop_path
+    drawn = torch.rand(config.depth, 2, crops, generator=generator)
+    return (drawn < keep).float() / keep
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A pretrained teacher as `load_teacher` reads it."""
+
+    adapter: MomentAdapter
+    """In evaluation mode, parameters trainable; drop path is 0 unless `kept` is passed."""
+    adapter_state: dict[str, Tensor]
+    """The adapter's weights by their names inside `MomentAdapter` ("blocks.0.norm1.weight", …)."""
+    model: dict[str, Any]
+    """model.json: backbone, weights_hash, dim, adapter (fields of AdapterConfig), heads."""
+
+
+def load_teacher(folder: Path) -> Teacher:
+    """Reads a teacher artifact (`Artifact.local_dir()`): teacher.safetensors and model.json.
+
+    Keys of the file: mask_token; adapter.blocks.N.{norm1, attn.qkv, attn.proj, norm2, mlp.fc1,
+    mlp.fc2}.{weight, bias}; dino_head.*; ibot_head.*. Only the adapter's are used here, strictly:
+    ValueError if one is missing, unknown or of another shape.
+    """
+    model = json.loads((folder / "model.json").read_text())
+    adapter = MomentAdapter(model["dim"], AdapterConfig(**model["adapter"]))
+    state = {
+        name.removeprefix("adapter."): tensor
+        for name, tensor in load_file(folder / "teacher.safetensors").items()
+        if name.startswith("adapter.")
+    }
+    try:
+        adapter.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"teacher in {folder} does not fit its model.json: {error}") from error
+    return Teacher(adapter.eval(), state, model)
+
+
+def _scaled(branch: Tensor, kept: Tensor | None) -> Tensor:
+    return branch if kept is None else branch * kept.to(branch.dtype)

@@ -1,0 +1,195 @@
+"""Moment-DINO: an adapter over a frozen CLIP distils itself, on moments and masked patches."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from jsonargparse.typing import NonNegativeFloat, PositiveFloat
+from torch import Tensor, nn
+
+from kernels import distillation
+from kernels.distillation import Centering
+from kernels.moments import moments
+from models.clip import Clip
+from models.dino_head import DinoHead, HeadConfig
+from models.moment_adapter import AdapterConfig, MomentAdapter
+
+COMPONENTS = ("mask_token", "adapter", "dino_head", "ibot_head")
+"""Trained parts of a branch, which are also the prefixes of its checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """Factors of the terms in the total loss."""
+
+    dino: NonNegativeFloat = 2 / 3
+    """Moments of one view against the other's. The released recipe's effective weight: DINOv2
+    divides by one local crop even where there is none."""
+    ibot: NonNegativeFloat = 1.0
+    """Masked patches against the teacher's view of them."""
+    koleo: NonNegativeFloat = 0.0
+    """Spread of the student's moments, summed over the two views."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MomentDinoConfig:
+    """The model that is pretrained; the defaults are those released for ViT-B/16."""
+
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    dino_head: HeadConfig = field(default_factory=HeadConfig)
+    """Head on the moments."""
+    ibot_head: HeadConfig = field(default_factory=HeadConfig)
+    """Head on the masked patches."""
+    centering: Centering = "centre"
+    """How the teacher's output is kept from collapsing."""
+    centre_momentum: NonNegativeFloat = 0.9
+    """Share of the old centre in the new one."""
+    student_temperature: PositiveFloat = 0.1
+    weights: LossWeights = field(default_factory=LossWeights)
+
+
+@dataclass(frozen=True)
+class BranchOutput:
+    """moments: (2B, 4D); dino: (2B, K) logits of the moments; ibot: (M, K') of masked patches."""
+
+    moments: Tensor
+    dino: Tensor
+    ibot: Tensor
+
+
+class Branch(nn.Module):
+    """What student and teacher each have of their own: mask token, adapter, two heads."""
+
+    def __init__(self, backbone: Clip, config: MomentDinoConfig) -> None:
+        super().__init__()
+        self.mask_token = nn.Parameter(torch.zeros(1, backbone.vision_width))
+        self.adapter = MomentAdapter(backbone.embed_dim, config.adapter)
+        self.dino_head = DinoHead(4 * backbone.embed_dim, config.dino_head)
+        self.ibot_head = DinoHead(backbone.embed_dim, config.ibot_head)
+
+    def forward(
+        self, tokens_of: Callable[[Tensor], Tensor], patches: Tensor, kept: Tensor | None = None
+    ) -> BranchOutput:
+        """tokens_of: makes (2B, 1 + N, D) from the mask token; patches: (M,) of all 2B·N patches.
+
+        The mask token is read in here because a sharded module has whole weights only in its
+        own forward.
+        """
+        adapted = self.adapter(tokens_of(self.mask_token), kept)
+        pooled = moments(adapted)
+        masked = adapted[:, 1:].flatten(0, 1)[patches]
+        return BranchOutput(pooled, self.dino_head(pooled), self.ibot_head(masked))
+
+    def components(self) -> dict[str, list[nn.Parameter]]:
+        """Trained weights by component."""
+        parts: dict[str, list[nn.Parameter]] = {part: [] for part in COMPONENTS}
+        for name, weight in self.named_parameters():
+            parts[name.split(".")[0]].append(weight)
+        return parts
+
+
+@dataclass(frozen=True)
+class Step:
+    """Losses of one batch, with what the teacher said (no gradient flows into it).
+
+    loss: their weighted sum. dino_probs: (2, B, K), row v of them is the teacher's of view v.
+    """
+
+    loss: Tensor
+    dino: Tensor
+    ibot: Tensor
+    koleo: Tensor
+    dino_probs: Tensor
+    ibot_probs: Tensor
+    teacher: BranchOutput
+
+
+class MomentDino(nn.Module):
+    """Student and teacher over one frozen backbone, which is passed in with every call.
+
+    The backbone is neither trained, averaged, sharded nor saved, so it is no part of this module.
+    Source: ImagineFSL (Yang et al., 2025), section 3.3; DINO and iBOT as the kernels say.
+    """
+
+    dino_centre: Tensor
+    ibot_centre: Tensor
+
+    def __init__(self, backbone: Clip, config: MomentDinoConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.student = Branch(backbone, config)
+        self.teacher = Branch(backbone, config)
+        self.teacher.load_state_dict(self.student.state_dict())
+        self.teacher.requires_grad_(False)
+        self.register_buffer("dino_centre", torch.zeros(config.dino_head.prototypes))
+        self.register_buffer("ibot_centre", torch.zeros(config.ibot_head.prototypes))
+
+    def forward(
+        self,
+        backbone: Clip,
+        crops: Tensor,
+        masks: Tensor,
+        teacher_temperature: float,
+        kept: Tensor | None = None,
+    ) -> Step:
+        """Losses of one batch of B >= 2 images in two views.
+
+        crops: (2B, 3, R, R) normalised, first all of view 1, then all of view 2 in the same order;
+        masks: (2B, N) bool, True where the student sees the mask token; kept: (depth, 2, 2B) drop
+        path of the student. Tokens of crops are computed once for both branches; only masked crops
+        go through the backbone again, with the mask token, and only they are differentiated there.
+        """
+        with torch.no_grad():
+            clean = backbone.encode_tokens(crops)
+        rows = masks.any(dim=1).nonzero().squeeze(1)
+        patches = masks.flatten().nonzero().squeeze(1)
+
+        def with_masks(mask_token: Tensor) -> Tensor:
+            hidden = backbone.encode_tokens(crops[rows], masks[rows], mask_token)
+            return clean.index_copy(0, rows, hidden.to(clean.dtype))
+
+        with torch.no_grad():
+            teacher = self.teacher(lambda _: clean, patches)
+        student = self.student(with_masks, patches, kept)
+        with torch.autocast(crops.device.type, enabled=False):
+            return self._losses(student, teacher, masks, teacher_temperature)
+
+    def _losses(
+        self, student: BranchOutput, teacher: BranchOutput, masks: Tensor, temperature: float
+    ) -> Step:
+        config, weights = self.config, self.config.weights
+        dino_probs = distillation.teacher_targets(
+            teacher.dino, self.dino_centre, temperature, config.centering
+        ).unflatten(0, (2, -1))
+        ibot_probs = distillation.teacher_targets(
+            teacher.ibot, self.ibot_centre, temperature, config.centering
+        )
+        per_patch = 1 / masks.sum(dim=1, keepdim=True).clamp(min=1).float()
+        dino = distillation.view_loss(
+            dino_probs, student.dino.unflatten(0, (2, -1)), config.student_temperature
+        )
+        ibot = distillation.patch_loss(
+            ibot_probs,
+            student.ibot,
+            per_patch.expand_as(masks)[masks],
+            len(masks),
+            config.student_temperature,
+        )
+        first, second = student.moments.chunk(2)
+        koleo = distillation.koleo(first) + distillation.koleo(second)
+        loss = weights.dino * dino + weights.ibot * ibot + weights.koleo * koleo
+        return Step(loss, dino, ibot, koleo, dino_probs, ibot_probs, teacher)
+
+    @torch.no_grad()
+    def move_teacher(self, step: Step, momentum: float) -> None:
+        """teacher = momentum · teacher + (1 − momentum) · student, and the centres, after a step.
+
+        Not called for a step that is skipped.
+        """
+        own: list[Tensor] = list(self.teacher.parameters())
+        other: list[Tensor] = list(self.student.parameters())
+        torch._foreach_mul_(own, momentum)
+        torch._foreach_add_(own, other, alpha=1 - momentum)
+        keep = self.config.centre_momentum
+        self.dino_centre.copy_(distillation.moved_centre(self.dino_centre, step.teacher.dino, keep))
+        self.ibot_centre.copy_(distillation.moved_centre(self.ibot_centre, step.teacher.ibot, keep))

@@ -1,0 +1,71 @@
+"""What a method gets to learn from: one dataset's few shots as frozen features, and its names."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from models.clip import Clip
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """Frozen image tokens of N images with their labels.
+
+    tokens: (V, N, 1 + P, D) float16 or float32, not normalised; V views of each image, view 0 the
+    clean one, the others augmented; token 0 the class token, then P patches. May be memory-mapped.
+    labels: (N,) int64, index into the task's names. captions: one text per image ("" if it has
+    none), or None. Raises ValueError if the sizes disagree.
+    """
+
+    tokens: Tensor
+    labels: Tensor
+    captions: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens.ndim != 4:
+            shape = tuple(self.tokens.shape)
+            raise ValueError(f"tokens must be (views, images, tokens, channels), got {shape}")
+        images = self.tokens.shape[1]
+        if len(self.labels) != images:
+            raise ValueError(f"{images} images, but {len(self.labels)} labels")
+        if self.captions is not None and len(self.captions) != images:
+            raise ValueError(f"{images} images, but {len(self.captions)} captions")
+
+    def __len__(self) -> int:
+        return self.tokens.shape[1]
+
+    @property
+    def clean(self) -> Tensor:
+        """View 0, (N, 1 + P, D), as stored."""
+        return self.tokens[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One cell of an evaluation: a dataset, its shots, and the frozen CLIP. No test split here.
+
+    names: the C class names, as a user reads them. hint: what they are ("animal"). template: the
+    dataset's hand prompt with "{}" for the name. val None: no image may be used for choices.
+    imagined: images of the same classes that no camera took, or None. text: (C, D) zero-shot
+    classifier, unit-norm rows. Raises ValueError if a label has no name or text lacks a row.
+    """
+
+    dataset: str
+    names: list[str]
+    hint: str
+    template: str
+    train: Features
+    val: Features | None
+    imagined: Features | None
+    clip: Clip
+    text: Tensor
+
+    def __post_init__(self) -> None:
+        if len(self.text) != len(self.names):
+            raise ValueError(f"text has {len(self.text)} rows for {len(self.names)} names")
+        for role in ("train", "val", "imagined"):
+            features: Features | None = getattr(self, role)
+            if features is not None and len(features):
+                last = int(features.labels.max())
+                if last >= len(self.names):
+                    raise ValueError(f"{role} has label {last}, but {len(self.names)} names")

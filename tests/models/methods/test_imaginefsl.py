@@ -1,0 +1,89 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.methods import METHODS
+from models.methods.batches import endless_batches
+from models.methods.imagine_model import ImagineModel
+from models.methods.imaginefsl import ImagineFslHyper
+from models.moment_adapter import AdapterConfig, MomentAdapter
+from tests.models.methods.tasks import NAMES, features, task, tiny_clip
+
+ADAPTER = AdapterConfig(depth=1, inner=12, heads=2)
+HYPER = ImagineFslHyper(adapter=ADAPTER, steps=20, adapter_lr=3e-3)
+STILL = replace(HYPER, head_steps=0, steps=1, adapter_lr=1e-12)
+IMAGINE = METHODS["imaginefsl"]
+
+
+def test_untrained_the_text_head_is_zero_shot() -> None:
+    cell, tokens = task(), features(3, 7).clean
+    heads = IMAGINE.fit(cell, STILL, seed=0).heads(tokens)
+    unit = torch.nn.functional.normalize(tokens[:, 0].float(), dim=-1)
+    torch.testing.assert_close(heads["text"], tiny_clip().logit_scale * unit @ cell.text.T)
+
+
+def test_a_teacher_is_where_the_adapter_starts() -> None:
+    torch.manual_seed(5)
+    teacher = MomentAdapter(tiny_clip().embed_dim, ADAPTER).state_dict()
+    prefixed = {f"adapter.{name}": t for name, t in teacher.items()} | {"mask_token": torch.ones(1)}
+    for weights in (teacher, prefixed):
+        tensors = IMAGINE.fit(task(), STILL, seed=0, teacher=weights).tensors()
+        for name, tensor in teacher.items():
+            torch.testing.assert_close(tensors[f"adapter.{name}"], tensor)
+
+
+def test_a_teacher_of_another_size_is_refused() -> None:
+    teacher = MomentAdapter(16, AdapterConfig(depth=2, inner=12, heads=2)).state_dict()
+    with pytest.raises(ValueError, match=r"blocks\.1\.attn\.proj\.bias: expected none"):
+        IMAGINE.fit(task(), HYPER, seed=0, teacher=teacher)
+
+
+def test_imagined_images_change_what_is_learned() -> None:
+    plain = IMAGINE.fit(task(), HYPER, seed=0).tensors()
+    helped = IMAGINE.fit(task(imagined=True), HYPER, seed=0).tensors()
+    assert not torch.equal(plain["visual_head.weight"], helped["visual_head.weight"])
+
+
+def test_imagined_images_alone_can_carry_the_heads() -> None:
+    hyper = replace(HYPER, real_weight=0.0, steps=40)
+    selection = IMAGINE.fit(task(shots=1, imagined=True), hyper, seed=0).card.selection
+    assert selection.head_accuracy is not None
+    assert selection.head_accuracy["visual"] > 0.6
+
+
+def test_temperature_starts_as_told_and_never_exceeds_a_hundred() -> None:
+    tensors = IMAGINE.fit(task(), replace(STILL, temperature=20.0), seed=0).tensors()
+    assert tensors["log_temperature"].exp().item() == pytest.approx(20.0, rel=1e-4)
+    tensors = IMAGINE.fit(task(), replace(HYPER, temperature=5000.0), seed=0).tensors()
+    assert tensors["log_temperature"].exp().item() <= 100.001
+
+
+def test_the_curve_states_accuracy_at_every_weight() -> None:
+    curve = IMAGINE.fit(task(), HYPER, seed=0).card.selection.curve
+    assert [weight for weight, _ in curve] == pytest.approx([i / 50 for i in range(51)])
+    assert all(0 <= accuracy <= 1 for _, accuracy in curve)
+
+
+def test_reports_come_at_every_evaluation_point() -> None:
+    seen: list[dict[str, float]] = []
+    IMAGINE.fit(task(), HYPER, seed=0, report=seen.append)
+    assert [figures["step"] for figures in seen] == [200, 205, 210, 215, 220]
+    assert all(figures.keys() == {"step", "loss", "val_accuracy"} for figures in seen)
+
+
+def test_prediction_in_parts_is_prediction_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ImagineModel(16, len(NAMES), ADAPTER, "fp32")
+    tokens = features(4, 7).clean
+    whole = model.predict(tokens)
+    monkeypatch.setattr("models.methods.imagine_model.IMAGES_PER_PASS", 3)
+    torch.testing.assert_close(model.predict(tokens), whole)
+
+
+def test_every_row_comes_once_before_any_comes_twice() -> None:
+    batches = endless_batches(10, 4, torch.Generator().manual_seed(0))
+    drawn = torch.cat([next(batches) for _ in range(5)])
+    assert sorted(drawn[:10].tolist()) == sorted(drawn[10:].tolist()) == list(range(10))
+    assert len(next(endless_batches(3, 64, torch.Generator()))) == 3
+    with pytest.raises(ValueError, match="no training images"):
+        next(endless_batches(0, 4, torch.Generator()))

@@ -1,0 +1,131 @@
+"""What holds for every method alike."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.methods import METHODS, load_adapted
+from models.methods.fsnl import FsnlHyper
+from models.methods.imaginefsl import ImagineFslHyper
+from models.methods.linear_probe import LinearProbeHyper
+from models.methods.zero_shot import ZeroShotHyper
+from models.moment_adapter import AdapterConfig
+from tests.models.methods.tasks import NAMES, accuracy, features, task, tiny_clip
+
+QUICK: dict[str, Any] = {
+    "zero_shot": ZeroShotHyper(),
+    "linear_probe": LinearProbeHyper(),
+    "imaginefsl": ImagineFslHyper(
+        adapter=AdapterConfig(depth=1, inner=12, heads=2), steps=20, adapter_lr=3e-3
+    ),
+    "fsnl": FsnlHyper(lr=0.01, epochs=40),
+}
+
+
+def test_every_method_has_a_quick_setting_here() -> None:
+    assert QUICK.keys() == METHODS.keys()
+
+
+@pytest.mark.parametrize("method", ["linear_probe", "imaginefsl", "fsnl"])
+def test_few_shots_beat_zero_shot(method: str) -> None:
+    cell, test = task(), features(20, 7)
+    zero = METHODS["zero_shot"].fit(cell, QUICK["zero_shot"], seed=0).logits(test.clean)
+    adapted = METHODS[method].fit(cell, QUICK[method], seed=0).logits(test.clean)
+    assert accuracy(adapted, test.labels) > accuracy(zero, test.labels) + 0.2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_saved_model_predicts_the_same_digits(method: str, tmp_path: Path) -> None:
+    adapted = METHODS[method].fit(task(imagined=True), QUICK[method], seed=0)
+    adapted.save(tmp_path)
+    again = load_adapted(tmp_path, tiny_clip())
+    tokens = features(3, 7).clean
+    for head, logits in adapted.heads(tokens).items():
+        assert torch.equal(again.heads(tokens)[head], logits), head
+    assert again.card == adapted.card
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_seed_learns_the_same_model(method: str) -> None:
+    runs = [METHODS[method].fit(task(imagined=True), QUICK[method], seed=3) for _ in range(2)]
+    first, second = (run.tensors() for run in runs)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_without_val_the_declared_default_answers(method: str) -> None:
+    adapted = METHODS[method].fit(task(val=False), QUICK[method], seed=0)
+    assert adapted.card.selection.val_accuracy is None
+    assert adapted.card.selection.curve == ()
+    assert adapted.logits(features(1, 7).clean).shape == (len(NAMES), len(NAMES))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_val_accuracy_is_that_of_the_chosen_head(method: str) -> None:
+    cell = task()
+    adapted = METHODS[method].fit(cell, QUICK[method], seed=0)
+    assert cell.val is not None
+    stated = adapted.card.selection.val_accuracy
+    assert stated == pytest.approx(accuracy(adapted.logits(cell.val.clean), cell.val.labels))
+
+
+@pytest.mark.parametrize("method", ["zero_shot", "linear_probe", "fsnl"])
+def test_a_teacher_is_not_silently_ignored(method: str) -> None:
+    with pytest.raises(ValueError, match=f"{method} learns without a teacher"):
+        METHODS[method].fit(task(), QUICK[method], seed=0, teacher={})
+
+
+@pytest.mark.parametrize("method", ["linear_probe", "imaginefsl"])
+def test_a_classifier_per_class_refuses_other_names(method: str) -> None:
+    adapted = METHODS[method].fit(task(), QUICK[method], seed=0)
+    with pytest.raises(ValueError, match="names: allowed are the 5 of animals"):
+        adapted.logits(features(1, 7).clean, names=["saola"])
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    METHODS["linear_probe"].fit(task(), QUICK["linear_probe"], seed=0).save(tmp_path)
+    return tmp_path
+
+
+def change_card(folder: Path, **values: Any) -> None:
+    card = json.loads((folder / "adapted.json").read_text())
+    (folder / "adapted.json").write_text(json.dumps({**card, **values}))
+
+
+def test_another_clip_is_refused(saved: Path) -> None:
+    with pytest.raises(ValueError, match="backbone is 'random-0', the given CLIP's 'random-1'"):
+        load_adapted(saved, tiny_clip(1))
+
+
+def test_other_weights_of_the_same_backbone_are_refused(saved: Path) -> None:
+    change_card(saved, weights_hash="0" * 32)
+    with pytest.raises(ValueError, match="weights_hash is '0000"):
+        load_adapted(saved, tiny_clip())
+
+
+def test_a_half_written_model_is_named(saved: Path) -> None:
+    (saved / "adapted.json").unlink()
+    with pytest.raises(ValueError, match=r"no adapted\.json"):
+        load_adapted(saved, tiny_clip())
+
+
+def test_an_unknown_method_and_an_unknown_field_are_named(saved: Path) -> None:
+    change_card(saved, method="magic")
+    with pytest.raises(ValueError, match="method 'magic'; allowed are"):
+        load_adapted(saved, tiny_clip())
+    change_card(saved, magic=1)
+    with pytest.raises(ValueError, match=r"unknown fields \['magic'\]"):
+        load_adapted(saved, tiny_clip())
+
+
+def test_tensors_that_do_not_fit_are_all_named(saved: Path) -> None:
+    tensors = load_file(saved / "adapted.safetensors")
+    wrong = {"weight": tensors["weight"][:2].contiguous(), "extra": torch.zeros(1)}
+    save_file(wrong, saved / "adapted.safetensors")
+    with pytest.raises(ValueError, match=r"bias: .*found none; extra: .*; weight: .*\(2, 16\)"):
+        load_adapted(saved, tiny_clip())
