@@ -1,0 +1,137 @@
+"""The figures of a report, as PNG."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from actors.report_sources import Fitted
+from actors.report_tables import Measured
+
+INK, FAINT = "#1f2933", "#e3e7eb"
+COLOURS = ("#0b6fa4", "#d1603d", "#3a8f5c", "#8257a8", "#b08a1e", "#5d6b78")
+MARKERS = "os^DvP"
+DOTS_PER_INCH = 160
+SHOWN_PER_INCH = 104
+"""CSS pixels: 10 inches fill the page, and letters are of one size in all figures."""
+DODGE = 0.07
+"""Shift between the lines of a panel, so that intervals do not cover each other."""
+
+
+def accuracy_figure(cells: Sequence[Measured]) -> bytes:
+    """Accuracy against shots, one panel per dataset: mean and 95 % interval; zero-shot dashed."""
+    datasets = list(dict.fromkeys(cell.dataset for cell in cells))
+    columns = min(4, len(datasets))
+    figure, panels = _panels(math.ceil(len(datasets) / columns), columns, height=2.5)
+    methods = list(dict.fromkeys(cell.method for cell in cells if cell.shots))
+    shots = sorted({cell.shots for cell in cells if cell.shots})
+    for panel, dataset in zip(panels, datasets, strict=False):
+        panel.set_title(dataset, fontsize=10)
+        panel.set_xticks(range(len(shots)), map(str, shots))
+        for cell in cells:
+            if cell.dataset == dataset and not cell.shots:
+                panel.axhline(100 * cell.accuracy.mean, color=INK, ls="--", lw=1, label=cell.method)
+        for number, method in enumerate(methods):
+            own = {c.shots: c for c in cells if (c.dataset, c.method) == (dataset, method)}
+            _accuracy_line(panel, method, number, [own.get(s) for s in shots], len(methods))
+    for panel in panels[len(datasets) :]:
+        panel.set_axis_off()
+    figure.supxlabel("shots (labelled training images per class)", fontsize=9)
+    figure.supylabel("test accuracy, %", fontsize=9)
+    _legend(figure, panels)
+    return _png(figure)
+
+
+def _accuracy_line(
+    panel: Axes, method: str, number: int, cells: Sequence[Measured | None], methods: int
+) -> None:
+    found = [(place, cell.accuracy) for place, cell in enumerate(cells) if cell]
+    shift = (number - (methods - 1) / 2) * DODGE
+    panel.errorbar(
+        [place + shift for place, _ in found],
+        [100 * accuracy.mean for _, accuracy in found],
+        [100 * (accuracy.half_width or 0) for _, accuracy in found],
+        color=COLOURS[number % len(COLOURS)],
+        marker=MARKERS[number % len(MARKERS)],
+        markersize=4,
+        linewidth=1.4,
+        elinewidth=1,
+        capsize=2,
+        label=method,
+    )
+
+
+def pretraining_figure(metrics: Sequence[Mapping[str, float]]) -> bytes:
+    """Losses, step size and speed over the steps of a pretraining run."""
+    figure, panels = _panels(1, 3, height=2.6)
+    drawn = (
+        ("loss", ("loss", "dino", "ibot")),
+        ("step size", ("lr",)),
+        ("image crops per second", ("images_per_s",)),
+    )
+    steps = [row["step"] for row in metrics]
+    for panel, (title, names) in zip(panels, drawn, strict=True):
+        for name, colour in zip(names, COLOURS, strict=False):
+            panel.plot(steps, [row[name] for row in metrics], color=colour, lw=1.4, label=name)
+        panel.set_title(title, fontsize=10)
+        panel.set_xlabel("step", fontsize=9)
+        panel.set_ylim(bottom=0)
+        panel.yaxis.set_major_formatter("{x:g}")
+    panels[0].legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def fusion_figure(fits: Sequence[Fitted]) -> bytes:
+    """Validation accuracy against fusion weight, one line per seed; the chosen weight is marked."""
+    figure, (panel,) = _panels(1, 1, height=3, width=6)
+    for fit, colour in zip(fits, COLOURS, strict=False):
+        weights, accuracies = zip(*fit.curve, strict=True)
+        panel.plot(
+            weights, [100 * a for a in accuracies], color=colour, lw=1.4, label=f"seed {fit.seed}"
+        )
+        chosen = min(fit.curve, key=lambda point: abs(point[0] - fit.fusion_weight))
+        panel.plot(chosen[0], 100 * chosen[1], "o", color=colour, markersize=8, mec="white")
+    panel.set_xlabel("fusion weight: 0 is the text head alone, 1 the visual head alone", fontsize=9)
+    panel.set_ylabel("validation accuracy, %", fontsize=9)
+    panel.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def shown_width(png: bytes) -> int:
+    """CSS pixels that a figure is to be shown in."""
+    return Image.open(io.BytesIO(png)).width * SHOWN_PER_INCH // DOTS_PER_INCH
+
+
+def _panels(lines: int, columns: int, height: float, width: float = 0) -> tuple[Figure, list[Axes]]:
+    """height: of one line, in inches."""
+    figure = Figure(
+        figsize=(width or min(10, 2 + 3.2 * columns), height * lines + 0.4), layout="constrained"
+    )
+    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
+    for panel in panels:
+        panel.grid(color=FAINT, linewidth=0.8)
+        panel.set_axisbelow(True)
+        panel.tick_params(labelsize=8, colors=INK)
+        panel.spines[["top", "right"]].set_visible(False)
+    return figure, panels
+
+
+def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One legend above all panels."""
+    by_label: dict[str, Artist] = {}
+    for panel in panels:
+        handles, labels = panel.get_legend_handles_labels()
+        by_label |= dict(zip(map(str, labels), handles, strict=True))
+    figure.legend(
+        list(by_label.values()), list(by_label), loc="outside upper center", ncols=6, frameon=False,
+        fontsize=9,
+    )  # fmt: skip
+
+
+def _png(figure: Figure) -> bytes:
+    figure.savefig(buffer := io.BytesIO(), format="png", dpi=DOTS_PER_INCH)
+    return buffer.getvalue()

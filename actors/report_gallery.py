@@ -1,0 +1,65 @@
+"""The gallery of a report: a few captions of a base set with the images made from them."""
+
+import base64
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.compute as pc
+
+from cluster.artifacts import Artifact, open_table
+from cluster.rows import row_rng
+
+Key = tuple[str, str, int]
+"""Of a caption: dataset, class name, index."""
+
+
+@dataclass(frozen=True)
+class Imagined:
+    """One caption with its imagined images."""
+
+    dataset: str
+    class_name: str
+    group: str
+    caption: str
+    images: list[str]
+    """Data URIs, in order of view."""
+
+
+def gallery(base_set: Artifact, captions: int, seed: int) -> list[Imagined]:
+    """Some captions with all their images: drawn by the seed, datasets and groups in turn."""
+    names = ["dataset", "class_name", "index"]
+    fine = pc.field("reason") == ""
+    rows = open_table(base_set, "rows")
+    first_views = rows.to_table(columns=[*names, "group"], filter=fine & (pc.field("view") == 0))
+    pools: dict[tuple[str, str], set[Key]] = defaultdict(set)
+    for *key, group in zip(*(column.to_pylist() for column in first_views.columns), strict=True):
+        pools[key[0], group].add((key[0], key[1], key[2]))
+    drawn = in_turn([sorted(pools[name]) for name in sorted(pools)], captions, seed)
+    for place, name in enumerate(names):
+        fine &= pc.field(name).isin([key[place] for key in drawn])
+    shown: dict[Key, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for row in rows.to_table(filter=fine).to_pylist():
+        shown[row["dataset"], row["class_name"], row["index"]][row["view"]] = row
+    return [_imagined([view for _, view in sorted(shown[key].items())]) for key in drawn]
+
+
+def in_turn(pools: Sequence[Sequence[Key]], count: int, seed: int) -> list[Key]:
+    """Up to `count` items, one of each pool before a second of any; sorted."""
+    rng = row_rng(f"gallery {seed}")
+    pools = [pools[i] for i in rng.permutation(len(pools))]
+    shuffled = [[pool[i] for i in rng.permutation(len(pool))] for pool in pools]
+    rounds = range(max(map(len, pools), default=0))
+    drawn = [pool[turn] for turn in rounds for pool in shuffled if turn < len(pool)]
+    return sorted(drawn[:count])
+
+
+def _imagined(views: Sequence[dict[str, Any]]) -> Imagined:
+    told = {name: views[0][name] for name in ("dataset", "class_name", "group", "caption")}
+    return Imagined(**told, images=[data_uri(view["image"]) for view in views])
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as an address that a page can carry."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()

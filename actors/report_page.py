@@ -1,0 +1,220 @@
+"""A report put together from its artifacts: what its page shows and its tables hold."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+
+from actors.report_figures import accuracy_figure, fusion_figure, pretraining_figure
+from actors.report_sources import (
+    Fitted,
+    Refused,
+    Searched,
+    fitted,
+    pretraining_metrics,
+    protocol,
+    refusals,
+    result_rows,
+    searches,
+    versions,
+)
+from actors.report_tables import (
+    Difference,
+    Estimate,
+    Row,
+    against_zero_shot,
+    few_shot_rows,
+    measured,
+    oop_and_ip,
+    paired,
+    verdict,
+    with_average,
+    with_h_mean,
+)
+from actors.report_text import accuracy_lines, oop_and_ip_lines, shots_title
+from cluster.artifacts import Artifact, ConfigError
+
+Lines = list[list[str]]
+"""A table to be shown: a header, then its lines."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods whose results are set side by side, seed by seed."""
+
+    compare: str
+    against: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured. Raises ConfigError if a compared method is unknown."""
+
+    results: Artifact
+    adapted: Artifact
+    others: dict[str, Artifact] = field(default_factory=dict)
+    """Further artifacts by their role; "teacher" and "base_set" have sections of their own."""
+    comparison: Comparison | None = None
+
+    def __post_init__(self) -> None:
+        methods = sorted({row.method for row in self.rows})
+        for name, method in (asdict(self.comparison) if self.comparison else {}).items():
+            if method not in methods:
+                raise ConfigError(
+                    f"{name}: {method!r} has no result; allowed: {', '.join(methods)}"
+                )
+
+    @property
+    def artifacts(self) -> dict[str, Artifact]:
+        """All artifacts by their role."""
+        return {"results": self.results, "adapted": self.adapted, **self.others}
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        return with_average(with_h_mean(result_rows(self.results)))
+
+    @cached_property
+    def differences(self) -> list[Difference]:
+        if self.comparison is None:
+            return []
+        return paired(few_shot_rows(self.rows), self.comparison.compare, self.comparison.against)
+
+    @cached_property
+    def fits(self) -> list[Fitted]:
+        return fitted(self.adapted)
+
+    @cached_property
+    def refused(self) -> list[Refused]:
+        kinds = ("images", "dataset", "features", "adapted")
+        return refusals(a for a in self.artifacts.values() if a.manifest.kind in kinds)
+
+    @cached_property
+    def fused(self) -> list[Fitted]:
+        """The fits of the cell whose fusion curve is shown: of the first dataset, with most shots;
+        of the compared method if it has one."""
+        curved = [fit for fit in self.fits if fit.curve]
+        named = [fit for fit in curved if self.comparison and fit.method == self.comparison.compare]
+        shown = max(named or curved, key=lambda fit: fit.shots, default=None)
+        return [fit for fit in curved if shown and fit.cell == shown.cell]
+
+    def figures(self) -> dict[str, bytes]:
+        """PNG by name."""
+        made = {}
+        if cells := measured(few_shot_rows(self.rows)):
+            made["accuracy"] = accuracy_figure(cells)
+        if "teacher" in self.others and (metrics := pretraining_metrics(self.others["teacher"])):
+            made["pretraining"] = pretraining_figure(metrics)
+        if self.fused:
+            made["fusion"] = fusion_figure(self.fused)
+        return made
+
+    def facts(self) -> dict[str, Any]:
+        """What the page says and shows in lines, by the names that its template uses."""
+        cells = measured(few_shot_rows(self.rows))
+        groups = oop_and_ip(measured(self.rows))
+        compared = (asdict(self.comparison)) if self.comparison else {}
+        return {
+            "protocol": protocol(self.results),
+            "made": _date(self.results),
+            "artifacts": artifact_lines(self.artifacts),
+            "versions": versions(self.artifacts.values()),
+            "splits": split_lines(self.rows),
+            "accuracy": accuracy_lines(cells),
+            "above_zero_shot": against_zero_shot(cells),
+            "comparison": self.comparison,
+            "verdict": verdict(self.differences, **compared) if self.differences else "",
+            "differences": difference_lines(self.differences),
+            "groups": oop_and_ip_lines(groups) if groups else [],
+            "chosen": chosen_lines(self.fits, searches(self.adapted)),
+            "fused": self.fused[:1],
+            "refused": self.refused,
+        }
+
+    def tables(self) -> dict[str, pa.Table]:
+        """The numbers behind the page, unrounded."""
+        accuracy = [_flat(asdict(cell), "accuracy", cell.accuracy) for cell in measured(self.rows)]
+        gains = [_flat(asdict(d), "gain", d.gain) for d in self.differences]
+        splits = split_lines(self.rows)
+        tables = {
+            "accuracy": accuracy,
+            "paired": gains,
+            "splits": [dict(zip(splits[0], line, strict=True)) for line in splits[1:]],
+            "refused": [asdict(refused) for refused in self.refused],
+        }
+        return {name: pa.Table.from_pylist(rows) for name, rows in tables.items() if rows}
+
+
+def artifact_lines(artifacts: dict[str, Artifact]) -> Lines:
+    lines = [["role", "artifact", "made", "rows", "seeds", "hash"]]
+    for role, artifact in artifacts.items():
+        manifest = artifact.manifest
+        counts, seeds = (
+            ", ".join(f"{name} {n:,}" for name, n in pairs.items())
+            for pairs in (manifest.rows, manifest.seeds)
+        )
+        name = f"{manifest.kind} / {manifest.name}"
+        lines.append([role, name, _date(artifact), counts, seeds, manifest.content_hash[:12]])
+    return lines
+
+
+def _date(artifact: Artifact) -> str:
+    """To the minute; manifests are in UTC."""
+    return artifact.manifest.created[:16].replace("T", " ") + " UTC"
+
+
+def split_lines(rows: Sequence[Row]) -> Lines:
+    """The drawn shots behind the results, by their hash."""
+    drawn = {(r.dataset, r.method, str(r.shots), str(r.seed), r.split_hash): None for r in rows}
+    return [["dataset", "method", "shots", "seed", "split"], *(list(k) for k in drawn if k[-1])]
+
+
+def difference_lines(differences: Sequence[Difference]) -> Lines:
+    shots = sorted({difference.shots for difference in differences})
+    found = {(d.dataset, d.shots): d.gain.percent(signed=True) for d in differences}
+    datasets = dict.fromkeys(difference.dataset for difference in differences)
+    header = ["dataset", *map(shots_title, shots)]
+    return [header, *([d, *(found.get((d, s), "") for s in shots)] for d in datasets)]
+
+
+def chosen_lines(fits: Sequence[Fitted], searched: dict[str, Searched]) -> Lines:
+    """One line per cell: what its search chose and, seed by seed, which head answers."""
+    header = ["dataset", "method", "shots", "trials", "chosen by the search", "val %", "head"]
+    cells = dict.fromkeys(fit.cell for fit in fits)
+    return [
+        header,
+        *(_chosen([f for f in fits if f.cell == cell], searched.get(cell)) for cell in cells),
+    ]
+
+
+def _chosen(fits: Sequence[Fitted], search: Searched | None) -> list[str]:
+    """fits: of one cell, one per seed. search: none if its values were declared."""
+    first = fits[0]
+    trials = [f"{n} {state}" for state, n in search.states.items()] if search else []
+    values = [f"{name} {_short(first.hyper[name])}" for name in search.names] if search else []
+    return [
+        first.dataset,
+        first.method,
+        str(first.shots),
+        ", ".join(trials),
+        ", ".join(values),
+        " · ".join(f"{100 * f.val_accuracy:.1f}" for f in fits if f.val_accuracy is not None),
+        " · ".join(map(_head, fits)),
+    ]
+
+
+def _head(fit: Fitted) -> str:
+    return f"{fit.head} {fit.fusion_weight:.2f}" if fit.head == "fused" else fit.head
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _flat(row: dict[str, Any], name: str, value: Estimate) -> dict[str, Any]:
+    return {key: item for key, item in row.items() if key != name} | _estimate(name, value)
+
+
+def _estimate(name: str, value: Estimate) -> dict[str, Any]:
+    return {name: value.mean, "low": value.low, "high": value.high, "seeds": value.n}

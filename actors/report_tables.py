@@ -1,0 +1,206 @@
+"""What a report computes from result rows: means, intervals, paired differences, H-mean."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from scipy.stats import t as student_t
+
+CONFIDENCE = 0.95
+AVERAGE = "(average)"
+"""Stands where a dataset's name does, for the mean over all datasets."""
+H_MEAN = "H"
+"""Stands where a label space does, for the H-mean of OOP and IP."""
+
+
+class Row(NamedTuple):
+    """One measured accuracy, in [0, 1]."""
+
+    dataset: str
+    method: str
+    shots: int
+    seed: int
+    label_space: str
+    accuracy: float
+    split_hash: str
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean of n values and half of their 95 % interval; one value has no interval."""
+
+    mean: float
+    half_width: float | None
+    n: int
+
+    @property
+    def low(self) -> float | None:
+        return None if self.half_width is None else self.mean - self.half_width
+
+    @property
+    def high(self) -> float | None:
+        return None if self.half_width is None else self.mean + self.half_width
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.half_width is not None and abs(self.mean) > self.half_width
+
+    def percent(self, signed: bool = False) -> str:
+        """As tables show it: "71.2 ± 3.4", in per cent or percentage points."""
+        mean = f"{100 * self.mean:{'+' if signed else ''}.1f}"
+        return mean if self.half_width is None else f"{mean} ± {100 * self.half_width:.1f}"
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and Student's t interval: half width t(0.975, n - 1) · s / √n, s with n - 1.
+
+    Raises ValueError without values.
+    """
+    n = len(values)
+    if not n:
+        raise ValueError("values: none; allowed: at least one")
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Estimate(mean, None, 1)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    quantile = float(student_t.ppf((1 + CONFIDENCE) / 2, n - 1))
+    return Estimate(mean, quantile * deviation / math.sqrt(n), n)
+
+
+def h_mean(oop: float, ip: float) -> float:
+    """2 · OOP · IP / (OOP + IP), 0 where both are 0. Source: LAION-Beyond."""
+    return 2 * oop * ip / (oop + ip) if oop + ip else 0.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One method on one dataset with one number of shots, over seeds."""
+
+    dataset: str
+    method: str
+    shots: int
+    label_space: str
+    accuracy: Estimate
+
+
+def measured(rows: Iterable[Row]) -> list[Measured]:
+    """Estimates over seeds, in order of first appearance."""
+    groups: dict[tuple[str, str, int, str], list[float]] = defaultdict(list)
+    for row in rows:
+        groups[row.dataset, row.method, row.shots, row.label_space].append(row.accuracy)
+    return [Measured(*key, estimate(values)) for key, values in groups.items()]
+
+
+def with_h_mean(rows: Sequence[Row]) -> list[Row]:
+    """The rows, and rows of label space "H": the H-mean of OOP and IP of one model, per seed."""
+    models: dict[tuple[str, str, int, int, str], dict[str, float]] = defaultdict(dict)
+    for row in rows:
+        model = row.dataset, row.method, row.shots, row.seed, row.split_hash
+        models[model][row.label_space] = row.accuracy
+    means = [
+        Row(*model[:4], H_MEAN, h_mean(found["OOP"], found["IP"]), model[4])
+        for model, found in models.items()
+        if {"OOP", "IP"} <= found.keys()
+    ]
+    return [*rows, *means]
+
+
+def with_average(rows: Sequence[Row]) -> list[Row]:
+    """The rows, and rows of the mean over datasets, per seed and label space.
+
+    A mean is taken over all datasets that have the label space (digits have no IP classes), if
+    they are more than one and each has been measured.
+    """
+    having: dict[str, set[str]] = defaultdict(set)
+    groups: dict[tuple[str, int, int, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        having[row.label_space].add(row.dataset)
+        groups[row.method, row.shots, row.seed, row.label_space].append(row)
+    means = [
+        Row(AVERAGE, *key, math.fsum(row.accuracy for row in group) / len(group), "")
+        for key, group in groups.items()
+        if len(group) > 1 and {row.dataset for row in group} == having[key[-1]]
+    ]
+    return [*rows, *means]
+
+
+def few_shot_rows(rows: Sequence[Row]) -> list[Row]:
+    """Rows for accuracy against shots: all classes; methods that learn from shots of all classes.
+
+    A method with shots that also has rows for OOP or IP alone learned from some classes only, and
+    belongs to `oop_and_ip`. Zero-shot belongs to both.
+    """
+    partial = {row.method for row in rows if row.shots and row.label_space != "all"}
+    return [row for row in rows if row.label_space == "all" and row.method not in partial]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of one method minus that of another on the same shots and seeds."""
+
+    dataset: str
+    shots: int
+    gain: Estimate
+
+
+def paired(rows: Sequence[Row], compare: str, against: str) -> list[Difference]:
+    """`compare` minus `against`, per dataset × shots; the interval is over the seeds' differences.
+
+    Rows pair up where dataset, shots, seed, label space and split are the same.
+    """
+    base = {_pairing_key(row): row.accuracy for row in rows if row.method == against}
+    gains: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for row in rows:
+        if row.method == compare and _pairing_key(row) in base:
+            gains[row.dataset, row.shots].append(row.accuracy - base[_pairing_key(row)])
+    return [Difference(*key, estimate(values)) for key, values in gains.items()]
+
+
+def _pairing_key(row: Row) -> tuple[str, int, int, str, str]:
+    return row.dataset, row.shots, row.seed, row.label_space, row.split_hash
+
+
+def verdict(differences: Iterable[Difference], compare: str, against: str) -> str:
+    """What the paired differences say, counted over datasets × shots."""
+    cells = [d.gain for d in differences if d.dataset != AVERAGE]
+    ahead = sum(gain.mean > 0 for gain in cells)
+    behind = sum(gain.mean < 0 for gain in cells)
+    clear = [gain.mean for gain in cells if gain.excludes_zero]
+    above, below = sum(mean > 0 for mean in clear), sum(mean < 0 for mean in clear)
+    return (
+        f"{compare} is ahead of {against} in {ahead} of {len(cells)} cells and behind in {behind}; "
+        f"the 95 % interval of the difference excludes zero in {len(clear)} "
+        f"({above} ahead, {below} behind)."
+    )
+
+
+def against_zero_shot(cells: Sequence[Measured]) -> list[str]:
+    """For each method, in how many cells its mean is above zero-shot's on the same dataset."""
+    zero_shot = {c.dataset: c.accuracy.mean for c in cells if not c.shots}
+    above: dict[str, list[bool]] = defaultdict(list)
+    for cell in cells:
+        if cell.shots and cell.dataset != AVERAGE and cell.dataset in zero_shot:
+            above[cell.method].append(cell.accuracy.mean > zero_shot[cell.dataset])
+    return [f"{method}: {sum(won)} of {len(won)}" for method, won in above.items()]
+
+
+@dataclass(frozen=True)
+class OopAndIp:
+    """One method with one number of shots on a dataset, by label space; H is among them."""
+
+    dataset: str
+    method: str
+    shots: int
+    accuracy: dict[str, Estimate]
+
+
+def oop_and_ip(cells: Iterable[Measured]) -> list[OopAndIp]:
+    """One line per dataset, method and shots that was measured on OOP or on IP classes alone."""
+    found: dict[tuple[str, str, int], dict[str, Estimate]] = defaultdict(dict)
+    for cell in cells:
+        found[cell.dataset, cell.method, cell.shots][cell.label_space] = cell.accuracy
+    return [
+        OopAndIp(*key, spaces) for key, spaces in found.items() if {"OOP", "IP"} & spaces.keys()
+    ]
