@@ -95,7 +95,7 @@ def _background(settings: dict[str, Any], rng: np.random.Generator) -> Image.Ima
                     draw.arc((x + y % 24, y, x + y % 24 + 24, y + 10), 0, 180, fill=second, width=2)
         case "peaks":
             for _ in range(3):
-                x, width = rng.integers(-10, SIDE), rng.integers(30, 60)
+                x, width = int(rng.integers(-10, SIDE)), int(rng.integers(30, 60))
                 draw.polygon(
                     [(x, line + 8), (x + width // 2, line - width // 2), (x + width, line + 8)],
                     fill=second,

@@ -100,8 +100,8 @@ def photograph(code: str, rng: np.random.Generator) -> Image.Image:
     side = int(SPRITE_SIZE * rng.uniform(0.6, 1.15))
     canvas = Image.new("RGBA", (SIDE, SIDE))
     spare = SIDE - side
-    corner = tuple(int(spare / 2 + rng.uniform(-0.4, 0.4) * max(spare, 14)) for _ in range(2))
-    canvas.paste(subject.resize((side, side), Image.Resampling.LANCZOS), corner)
+    x, y = (int(spare / 2 + rng.uniform(-0.4, 0.4) * max(spare, 14)) for _ in range(2))
+    canvas.paste(subject.resize((side, side), Image.Resampling.LANCZOS), (x, y))
     canvas = _in_perspective(canvas, rng)
     shadow = Image.new("RGBA", (SIDE, SIDE), (0, 0, 0, 0))
     shadow.putalpha(
