@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray.actor import ActorHandle
@@ -30,7 +31,7 @@ class Board:
         return self.note
 
 
-def new_board() -> ActorHandle:
+def new_board() -> Any:
     """A board on the cluster, which takes no CPU of its own."""
     return ray.remote(Board).options(num_cpus=0).remote()
 
@@ -56,7 +57,7 @@ def _watch(board: ActorHandle, bar: Stage, ended: threading.Event) -> None:
     first = True
     while True:
         last = ended.wait(SECONDS_BETWEEN_LOOKS)
-        note = ray.get(board.get.remote())
+        note: Any = ray.get(board.get.remote())
         if note is not None:
             done, row = note
             if first:  # left by an earlier run: does not count for the rate

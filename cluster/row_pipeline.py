@@ -2,6 +2,7 @@
 that are missing."""
 
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -51,7 +52,8 @@ def make_rows(
     filesystem.create_dir(f"{folder}/{table}", recursive=True)
     filesystem.create_dir(committed, recursive=True)
     done = _rows_in(filesystem, committed)
-    counter = ray.remote(num_cpus=0)(_Counter).remote()
+    counter_name = f"rows-{uuid.uuid4().hex}"
+    counter = ray.remote(num_cpus=0)(_Counter).options(name=counter_name).remote()
     with stage(title, len(plan), unit, done=done) as progress, _watching(counter, progress.advance):
         context = ray.data.DataContext.get_current()
         # Global to the process: any other pipeline's rows with these ids would be dropped silently.
@@ -65,7 +67,7 @@ def make_rows(
                 .repartition(target_num_rows_per_block=block_rows)
                 .map_batches(
                     _Counted,
-                    fn_constructor_args=(worker, counter),
+                    fn_constructor_args=(worker, counter_name),
                     batch_size=block_rows,
                     compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
                     num_cpus=1,
@@ -96,8 +98,8 @@ class _Counter:
 class _Counted:
     """A worker that tells the counter how many rows it has made."""
 
-    def __init__(self, worker: Callable[[], Worker], counter: Any) -> None:
-        self.worker, self.counter = worker(), counter
+    def __init__(self, worker: Callable[[], Worker], counter_name: str) -> None:
+        self.worker, self.counter = worker(), ray.get_actor(counter_name)
 
     def __call__(self, batch: Batch) -> Batch:
         made = self.worker(batch)

@@ -75,14 +75,16 @@ def demo(cfg: DemoConfig) -> None:
             pretrainer=cfg.pretrainer,
         )
     )
-    encoded = [
-        encode(
-            EncodeConfig(
-                storage=cfg.storage, dataset=target, base_set=base_set.uri, encoder=cfg.encoder
-            )
-        ).uri
-        for target in targets
-    ]
+    features = encode(
+        EncodeConfig(
+            storage=cfg.storage,
+            datasets=targets,
+            base_set=base_set.uri,
+            encoder=cfg.encoder,
+            workers=cfg.workers,
+        )
+    )
+    encoded = [made.uri for made in features]
     adapted = search(
         SearchConfig(
             storage=cfg.storage,

@@ -87,6 +87,24 @@ def sweep(
     return (hits / images).cpu()
 
 
+def cross_entropy_sweep(
+    visual: Tensor, text: Tensor, target: Tensor, weights: Tensor, temperatures: Tensor
+) -> Tensor:
+    """Mean −log of the target's fused probability, (K, W), for the rule "probabilities".
+
+    Arguments and errors as in `sweep`. The mixture is linear, so the target's two probabilities are
+    all that is needed: no (N, C) scores are formed. A probability of 0 counts as 1e-12.
+    """
+    if not len(target):
+        raise ValueError("fusion sweep needs at least 1 image, got 0")
+    a, b = _terms(visual, text, temperatures, "probabilities")
+    rows = torch.arange(len(target), device=visual.device)
+    of_visual, of_text = a[:, rows, target], b[rows, target]  # (K, N), (N,)
+    w = weights.to(visual)[:, None]
+    fused = w * of_visual[:, None] + (1 - w) * of_text  # (K, W, N)
+    return -fused.clamp(min=1e-12).log().mean(dim=-1).cpu()
+
+
 def _terms(visual: Tensor, text: Tensor, temperatures: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
     """The two summands before weighting: (K, N, C) and (N, C)."""
     if (temperatures <= 0).any():

@@ -22,7 +22,7 @@ from models.task import Task
 TENSORS, CARD = "adapted.safetensors", "adapted.json"
 
 Report = Callable[[dict[str, float]], None]
-"""Called at every evaluation point with `step`, `loss` and, if there is a val, `val_accuracy`."""
+"""Called at evaluation points with `step`, `loss`, and of val `val_accuracy` and `val_loss`."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +176,10 @@ def class_tokens(tokens: Tensor) -> Tensor:
     return torch.nn.functional.normalize(tokens[..., 0, :].float(), dim=-1)
 
 
-def val_figure(selection: Selection) -> dict[str, float]:
-    """`val_accuracy` for a report; nothing where there is no val."""
-    return {} if selection.val_accuracy is None else {"val_accuracy": selection.val_accuracy}
+def val_figures(selection: Selection) -> dict[str, float]:
+    """`val_accuracy` and `val_loss` for a report; nothing where there is no val."""
+    figures = {"val_accuracy": selection.val_accuracy, "val_loss": selection.val_loss}
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _same_fields(where: str, raw: dict[str, Any], schema: type[Any]) -> None:

@@ -17,7 +17,7 @@ from models.methods.adapted import (
     class_tokens,
     exactly,
     refuse_teacher,
-    val_figure,
+    val_figures,
 )
 from models.methods.batches import endless_batches
 from models.methods.selection import Selection, only_head
@@ -137,7 +137,9 @@ def _train(
         loss.backward()
         optimizer.step()
         if report is not None and (step + 1) % max(1, steps // EVALUATIONS) == 0:
-            report({"step": step + 1, "loss": loss.item(), **val_figure(_selection(task, learner))})
+            report(
+                {"step": step + 1, "loss": loss.item(), **val_figures(_selection(task, learner))}
+            )
 
 
 class ShotLoss:
@@ -184,8 +186,8 @@ def other_class(labels: Tensor, generator: torch.Generator) -> Tensor:
 def _selection(task: Task, learner: NameLearner) -> Selection:
     if task.val is None:
         return Selection("text")
-    logits = class_tokens(task.val.clean) @ learner.class_features().T
-    return only_head("text", logits, task.val.labels)
+    cosines = class_tokens(task.val.clean) @ learner.class_features().T
+    return only_head("text", task.clip.logit_scale * cosines, task.val.labels)
 
 
 def _key(number: int) -> str:

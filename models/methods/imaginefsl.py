@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jsonargparse.typing import (
@@ -17,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from kernels.fusion import fuse
 from models.clip import Clip
-from models.methods.adapted import Adapted, Card, Method, Report, exactly, val_figure
+from models.methods.adapted import Adapted, Card, Method, Report, exactly, val_figures
 from models.methods.batches import endless_batches
 from models.methods.imagine_model import ImagineModel, Pooled
 from models.methods.selection import Selection, choose_head
@@ -33,12 +34,16 @@ EVALUATIONS = 4
 class ImagineFslHyper:
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     """Sizes of the adapter; with a teacher, the teacher's."""
-    head_steps: NonNegativeInt = 200
+    head_steps: NonNegativeInt = 300
     """Steps on the heads alone before the adapter moves, on moments computed once (cheap)."""
-    head_lr: PositiveFloat = 1e-3
-    """AdamW step size of the visual head in these steps, cosine to 0."""
+    head_lr: PositiveFloat = 2e-3
+    """AdamW step size of both heads and the temperature in these steps, cosine to 0."""
     steps: NonNegativeInt = 60
     """Steps of adapter and heads together, each on one real and one imagined batch."""
+    adapter_lr: PositiveFloat = 3e-4
+    """AdamW step size of adapter and temperature in these steps, cosine to 0."""
+    head_lr_factor: PositiveFloat = 0.1
+    """Step size of both heads, trained by then, over the adapter's in these steps."""
     batch_real: PositiveInt = 64
     """Real images per step, all of them (in every view) if there are fewer."""
     batch_imagined: PositiveInt = 64
@@ -47,12 +52,6 @@ class ImagineFslHyper:
     """Share of the real batch in the loss; 1 where nothing is imagined."""
     text_weight: NonNegativeFloat = 1.0
     """Weight of the text head's cross-entropy beside the visual head's."""
-    adapter_lr: PositiveFloat = 1e-4
-    """AdamW step size of the adapter and of the temperature, cosine to 0."""
-    visual_lr_factor: PositiveFloat = 10.0
-    """Step size of the visual head over the adapter's."""
-    text_lr_factor: PositiveFloat = 2.0
-    """Step size of the text head over the adapter's; 0.2 in the original, over far more steps."""
     weight_decay: NonNegativeFloat = 1e-4
     """Of AdamW, on all but the temperature."""
     temperature: PositiveFloat | None = None
@@ -85,9 +84,10 @@ class ImagineFsl(Method):
     loss = w·(CE_visual + λ CE_text) on real + (1 − w)·(the same) on imagined images. AdamW, cosine
     to 0. Head and fusion weight are chosen on val. Source: ImagineFSL (Yang et al., 2025).
     Deviations: the heads are trained first, on standardised moments of the starting adapter (the
-    original moves all at once over thousands of steps; features pooled once make that part cheap,
-    and a random head would spoil the pretrained adapter: Kumar et al., 2022); real and imagined
-    images are drawn independently and steps are stated; the temperature is clamped at 100 and not
+    original moves all at once over thousands of steps, visual head 10 times and text head 0.2 times
+    as fast as the adapter; features pooled once make that part cheap, and a random head would spoil
+    a pretrained adapter: Kumar et al., 2022); real and imagined images are drawn independently and
+    steps are stated; the temperature is clamped at 100 and not
     decayed; probabilities are fused, not normed logits.
     """
 
@@ -162,20 +162,30 @@ def _train(
 
     def say(step: int, loss: Tensor) -> None:
         if report is not None:
-            report({"step": step, "loss": loss.item(), **val_figure(_selection(task, model))})
+            report({"step": step, "loss": loss.item(), **val_figures(_selection(task, model))})
 
-    heads_lr = hyper.head_lr / hyper.visual_lr_factor
     model.adapter.requires_grad_(False)
-    for step, loss in enumerate(
-        _descend(model, batches, cached, hyper, heads_lr, hyper.head_steps), start=1
-    ):
+    alone = _Rates(adapter=0.0, heads=hyper.head_lr, temperature=hyper.head_lr)
+    losses = _descend(model, batches, cached, hyper, alone, hyper.head_steps)
+    for step, loss in enumerate(losses, start=1):
         if step == hyper.head_steps:
             say(step, loss)
     model.adapter.requires_grad_(True)
-    joint = _descend(model, batches, fresh, hyper, hyper.adapter_lr, hyper.steps)
-    for step, loss in enumerate(joint, start=1):
+    lr = hyper.adapter_lr
+    together = _Rates(adapter=lr, heads=lr * hyper.head_lr_factor, temperature=lr)
+    losses = _descend(model, batches, fresh, hyper, together, hyper.steps)
+    for step, loss in enumerate(losses, start=1):
         if step % max(1, hyper.steps // EVALUATIONS) == 0:
             say(hyper.head_steps + step, loss)
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """AdamW step sizes at the start of a phase."""
+
+    adapter: float
+    heads: float
+    temperature: float
 
 
 def _descend(
@@ -183,14 +193,17 @@ def _descend(
     batches: "Batches",
     pool: Callable[[list[Tensor]], Pooled],
     hyper: ImagineFslHyper,
-    lr: float,
+    rates: _Rates,
     steps: int,
 ) -> Iterator[Tensor]:
-    """AdamW steps with cosine to 0, yielding each loss; what needs no gradient stays as it is.
-
-    lr: the adapter's step size, by which all others are stated.
-    """
-    optimizer = _optimizer(model, hyper, lr)
+    """AdamW steps with cosine to 0, yielding each loss; what needs no gradient stays as it is."""
+    heads = [*model.visual_head.parameters(), *model.text_head.parameters()]
+    groups: list[dict[str, Any]] = [
+        {"params": model.adapter.parameters(), "lr": rates.adapter},
+        {"params": heads, "lr": rates.heads},
+        {"params": [model.log_temperature], "lr": rates.temperature, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, weight_decay=hyper.weight_decay)
     schedule = LambdaLR(optimizer, lambda step: cosine(1.0, 0.0, step, max(steps, 1)))
     for _ in range(steps):
         rows, labels, weights = batches.next()
@@ -233,16 +246,6 @@ class Batches:
             for r, share in zip(rows, self._shares, strict=True)
         ]
         return rows, torch.cat(labels), torch.cat(weights)
-
-
-def _optimizer(model: ImagineModel, hyper: ImagineFslHyper, lr: float) -> torch.optim.AdamW:
-    groups = [
-        {"params": model.adapter.parameters(), "lr": lr},
-        {"params": model.visual_head.parameters(), "lr": lr * hyper.visual_lr_factor},
-        {"params": model.text_head.parameters(), "lr": lr * hyper.text_lr_factor},
-        {"params": [model.log_temperature], "lr": lr, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, weight_decay=hyper.weight_decay)
 
 
 def _selection(task: Task, model: ImagineModel) -> Selection:

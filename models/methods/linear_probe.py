@@ -21,7 +21,7 @@ from models.methods.adapted import (
     exactly,
     refuse_teacher,
 )
-from models.methods.selection import only_head
+from models.methods.selection import Selection, only_head
 from models.task import Features, Task
 
 COARSE = (1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6)
@@ -78,8 +78,10 @@ class LinearProbe(Method):
             weight, bias = _regression(task.train, len(task.names), hyper.default_c)
         else:
             weight, bias = _best_regression(task.train, task.val, len(task.names), hyper.bisections)
-        val = (class_tokens(task.val.clean) @ weight.T + bias) if task.val else None
-        selection = only_head("visual", val, task.val.labels if task.val else None)
+        selection = Selection("visual")
+        if task.val:
+            logits = class_tokens(task.val.clean) @ weight.T + bias
+            selection = only_head("visual", logits, task.val.labels)
         card = Card.of(LinearProbe.name, task, hyper, seed, selection)
         return LinearProbeAdapted(card, task.clip, weight, bias)
 
@@ -121,6 +123,8 @@ def _regression(train: Features, classes: int, c: float) -> tuple[Tensor, Tensor
     with warnings.catch_warnings():
         # a huge C on separable shots has no finite optimum; 1000 iterations are the protocol
         warnings.simplefilter("ignore", ConvergenceWarning)
+        # one shot of many classes is no regression
+        warnings.filterwarnings("ignore", message="The number of unique classes")
         model.fit(class_tokens(train.clean).numpy(), train.labels.numpy())
     coefficients, intercepts = model.coef_, model.intercept_
     if len(coefficients) == 1:  # two classes come as one difference

@@ -15,7 +15,7 @@ from models.methods.adapted import (
     exactly,
     refuse_teacher,
 )
-from models.methods.selection import only_head
+from models.methods.selection import Selection, only_head
 from models.task import Task
 from models.text_classifier import TemplateSet, templates, text_classifier
 
@@ -65,8 +65,10 @@ class ZeroShot(Method):
     ) -> ZeroShotAdapted:
         refuse_teacher(ZeroShot.name, teacher)
         text = text_classifier(task.clip, task.names, templates(hyper.templates, task.template))
-        logits = class_tokens(task.val.clean) @ text.T if task.val else None
-        selection = only_head("text", logits, task.val.labels if task.val else None)
+        selection = Selection("text")
+        if task.val:
+            logits = task.clip.logit_scale * class_tokens(task.val.clean) @ text.T
+            selection = only_head("text", logits, task.val.labels)
         return ZeroShotAdapted(
             Card.of(ZeroShot.name, task, hyper, seed, selection), task.clip, text
         )

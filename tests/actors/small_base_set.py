@@ -34,7 +34,7 @@ CONFIG = PretrainerConfig(
     epochs=3,
     batch_size=4,
     lr=1e-3,
-    teacher_temperature_epochs=2,
+    teacher_temperature_epochs=2.0,
     precision="fp32",
     log_every=1,
 )

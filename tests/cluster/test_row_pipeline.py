@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 300
 
 
 def committed_rows(folder: Path) -> int:
-    files = [path for path in folder.glob("dice/*/rows.committed/*.parquet")]
+    files = folder.glob("dice/*/rows.committed/*.parquet")
     return sum(pq.read_metadata(path).num_rows for path in files if "pending" not in path.name)
 
 

@@ -1,4 +1,4 @@
-"""A slow pipeline that writes down every row it makes: `python -m tests.cluster.toy_pipeline DIR`."""
+"""python -m tests.cluster.toy_pipeline DIR: slow, and writes down every row that it makes."""
 
 import sys
 import time

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels.fusion import Rule, fuse, sweep, sweep_reference
+from kernels.fusion import Rule, cross_entropy_sweep, fuse, sweep, sweep_reference
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "imaginefsl" / "golden.npz"
 WEIGHTS = torch.linspace(0, 1, 51)
@@ -28,6 +28,17 @@ def test_sweep_is_the_reference(rule: Rule, images: int, classes: int) -> None:
     temperatures = torch.tensor([0.1, 1.0, 10.0])
     fast = sweep(visual, text, target, WEIGHTS, temperatures, rule)
     assert torch.equal(fast, sweep_reference(visual, text, target, WEIGHTS, temperatures, rule))
+
+
+def test_cross_entropy_sweep_is_that_of_the_fused_probabilities() -> None:
+    visual, text, target = two_heads(37, 7)
+    temperatures = torch.tensor([0.5, 2.0])
+    fast = cross_entropy_sweep(visual, text, target, WEIGHTS, temperatures)
+    for k, temperature in enumerate(temperatures.tolist()):
+        for j, weight in enumerate(WEIGHTS.tolist()):
+            fused = fuse(visual, text, weight, temperature)
+            plain = torch.nn.functional.nll_loss(fused.log(), target)
+            torch.testing.assert_close(fast[k, j], plain)
 
 
 def test_chunks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,5 +89,7 @@ def test_no_images_and_bad_temperature_are_named() -> None:
     visual, text, target = two_heads(3, 4)
     with pytest.raises(ValueError, match="at least 1 image"):
         sweep(visual[:0], text[:0], target[:0], WEIGHTS, ONE)
+    with pytest.raises(ValueError, match="at least 1 image"):
+        cross_entropy_sweep(visual[:0], text[:0], target[:0], WEIGHTS, ONE)
     with pytest.raises(ValueError, match="temperature must be > 0"):
         fuse(visual, text, 0.5, temperature=0.0)

@@ -86,4 +86,4 @@ def test_reports_come_at_every_evaluation_point() -> None:
     seen: list[dict[str, float]] = []
     FSNL.fit(task(), HYPER, seed=0, report=seen.append)
     assert [figures["step"] for figures in seen] == [10, 20, 30, 40]
-    assert all(figures.keys() == {"step", "loss", "val_accuracy"} for figures in seen)
+    assert all(figures.keys() == {"step", "loss", "val_accuracy", "val_loss"} for figures in seen)

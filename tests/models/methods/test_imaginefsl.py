@@ -11,7 +11,7 @@ from models.moment_adapter import AdapterConfig, MomentAdapter
 from tests.models.methods.tasks import NAMES, features, task, tiny_clip
 
 ADAPTER = AdapterConfig(depth=1, inner=12, heads=2)
-HYPER = ImagineFslHyper(adapter=ADAPTER, steps=20, adapter_lr=3e-3)
+HYPER = ImagineFslHyper(adapter=ADAPTER, head_steps=100, steps=20, adapter_lr=3e-3)
 STILL = replace(HYPER, head_steps=0, steps=1, adapter_lr=1e-12)
 IMAGINE = METHODS["imaginefsl"]
 
@@ -68,8 +68,8 @@ def test_the_curve_states_accuracy_at_every_weight() -> None:
 def test_reports_come_at_every_evaluation_point() -> None:
     seen: list[dict[str, float]] = []
     IMAGINE.fit(task(), HYPER, seed=0, report=seen.append)
-    assert [figures["step"] for figures in seen] == [200, 205, 210, 215, 220]
-    assert all(figures.keys() == {"step", "loss", "val_accuracy"} for figures in seen)
+    assert [figures["step"] for figures in seen] == [100, 105, 110, 115, 120]
+    assert all(figures.keys() == {"step", "loss", "val_accuracy", "val_loss"} for figures in seen)
 
 
 def test_prediction_in_parts_is_prediction_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,3 +87,10 @@ def test_every_row_comes_once_before_any_comes_twice() -> None:
     assert len(next(endless_batches(3, 64, torch.Generator()))) == 3
     with pytest.raises(ValueError, match="no training images"):
         next(endless_batches(0, 4, torch.Generator()))
+
+
+def test_without_joint_steps_the_adapter_stays_as_it_started() -> None:
+    torch.manual_seed(5)
+    teacher = MomentAdapter(tiny_clip().embed_dim, ADAPTER).state_dict()
+    tensors = IMAGINE.fit(task(), replace(HYPER, steps=0), seed=0, teacher=teacher).tensors()
+    assert all(torch.equal(tensors[f"adapter.{name}"], t) for name, t in teacher.items())

@@ -20,7 +20,7 @@ QUICK: dict[str, Any] = {
     "zero_shot": ZeroShotHyper(),
     "linear_probe": LinearProbeHyper(),
     "imaginefsl": ImagineFslHyper(
-        adapter=AdapterConfig(depth=1, inner=12, heads=2), steps=20, adapter_lr=3e-3
+        adapter=AdapterConfig(depth=1, inner=12, heads=2), head_steps=100, steps=20
     ),
     "fsnl": FsnlHyper(lr=0.01, epochs=40),
 }

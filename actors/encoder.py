@@ -1,0 +1,138 @@
+"""Encoders: encoded images to frozen CLIP tokens, clean and augmented."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jsonargparse.typing import PositiveInt
+from PIL import Image
+from torch import Tensor
+
+from actors.images import BadImageError, decode_rgb, resized_square
+from cluster.artifacts import Artifact, open_artifact, open_table
+from cluster.rows import row_rng
+from cluster.storage import ConfigError
+from models.clip import Clip, load_clip
+from models.precision import Precision, autocast
+from models.views import NUMBERS, ViewConfig, make_views
+
+AUGMENTATION = ViewConfig(smallest_crop=0.3, grey=0.0, blur=(0.0, 0.0), solarise=(0.0, 0.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """What tokens depend on, besides the images."""
+
+    backbone: str = "tiny"
+    """CLIP: "tiny", "ARCH/TAG" of open_clip, or "ARCH:FILE" with a local file."""
+    views: PositiveInt = 4
+    """Views of a training image: the clean one and views - 1 augmented ones."""
+    imagined_views: PositiveInt = 1
+    """Views of an imagined image, the first one clean."""
+    augmentation: ViewConfig = AUGMENTATION
+    """How an augmented view is drawn. Of `blur` and `solarise` the first number counts."""
+    precision: Precision = "auto"
+    """Arithmetic of the image tower; tokens are stored in float16."""
+    batch_size: PositiveInt = 128
+    """Views in one forward pass."""
+
+
+def backbone(name: str) -> Clip:
+    """The CLIP of this name; ConfigError if it cannot be loaded."""
+    try:
+        return load_clip(name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+class Encoder:
+    """Images to tokens: the CLIP is loaded once, batches are mapped.
+
+    Reads `id`, `source` (URI of the artifact that holds the image), `kind` of that artifact,
+    `place` (row of its table `rows`) and `views` (how many). Adds `tokens` (bytes of float16
+    (views, 1 + N, D), empty if refused) and `reason` (empty if fine). What a view shows depends on
+    its row alone.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        self.config = config
+        self.clip = backbone(config.backbone)
+        self._open: dict[str, Artifact] = {}
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        reasons, images, good = [], [], []
+        for row, data in enumerate(self._encoded_images(batch)):
+            try:
+                images.append(decode_rgb(data))
+                good.append(row)
+                reasons.append("")
+            except BadImageError as error:
+                reasons.append(str(error))
+        ids, counts = (
+            batch["id"][np.array(good, dtype=int)],
+            [int(batch["views"][row]) for row in good],
+        )
+        tokens = [b""] * len(reasons)
+        for row, views in zip(good, self._tokens(images, ids, counts).split(counts), strict=True):
+            tokens[row] = views.numpy().tobytes()
+        return {
+            **batch,
+            "tokens": np.array(tokens, dtype=object),
+            "reason": np.array(reasons, dtype=object),
+        }
+
+    def _encoded_images(self, batch: dict[str, np.ndarray]) -> list[bytes]:
+        found: dict[int, bytes] = {}
+        for source in dict.fromkeys(batch["source"].tolist()):
+            rows = np.flatnonzero(batch["source"] == source)
+            if source not in self._open:
+                self._open[source] = open_artifact(source, str(batch["kind"][rows[0]]))
+            table = open_table(self._open[source], "rows")
+            images = table.take(batch["place"][rows], columns=["image"])["image"].to_pylist()
+            found.update(zip(rows.tolist(), images, strict=True))
+        return [found[row] for row in range(len(found))]
+
+    @torch.no_grad()
+    def _tokens(self, images: list[Image.Image], ids: np.ndarray, counts: list[int]) -> Tensor:
+        """All views of all images, one after the other: (sum of counts, 1 + N, D) float16."""
+        views = self._views(images, ids, counts)
+        tokens = torch.empty(
+            len(views), self.clip.num_tokens, self.clip.embed_dim, dtype=torch.half
+        )
+        for start in range(0, len(views), self.config.batch_size):
+            part = views[start : start + self.config.batch_size]
+            with autocast(part.device, self.config.precision):
+                encoded = self.clip.encode_tokens(self.clip.normalise(part))
+            tokens[start : start + len(part)] = encoded.half()
+        return tokens
+
+    def _views(self, images: list[Image.Image], ids: np.ndarray, counts: list[int]) -> Tensor:
+        """(sum of counts, 3, R, R) float32 in [0, 1]."""
+        size = self.clip.image_size
+        views = torch.empty(sum(counts), 3, size, size)
+        first = np.cumsum([0, *counts])[: len(counts)]
+        by_size: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
+        for number, image in enumerate(images):
+            views[first[number]] = _channels_first(resized_square(image, size)).float() / 255
+            for view in range(1, counts[number]):
+                by_size[image.size].append((number, view, int(first[number]) + view))
+        for drawn in by_size.values():
+            for start in range(0, len(drawn), self.config.batch_size):
+                part = drawn[start : start + self.config.batch_size]
+                pixels = torch.stack([_channels_first(np.asarray(images[n])) for n, _, _ in part])
+                numbers = view_numbers([(str(ids[n]), view) for n, view, _ in part])
+                places = [place for _, _, place in part]
+                views[places] = make_views(pixels, numbers, 0, size, self.config.augmentation)
+        return views
+
+
+def view_numbers(views: Sequence[tuple[str, int]]) -> Tensor:
+    """All that is random about views, from row id and view number alone: (B, NUMBERS) in [0, 1)."""
+    drawn = [row_rng(row, f"view {view}").random(NUMBERS, dtype=np.float32) for row, view in views]
+    return torch.from_numpy(np.stack(drawn))
+
+
+def _channels_first(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)

@@ -1,0 +1,115 @@
+"""Evaluators: kept models on the test split, which is opened here and nowhere else."""
+
+import json
+from typing import Any
+
+import pyarrow as pa
+from torch import Tensor
+
+from actors.tasks import EncodedDataset, Tasks, TaskSource
+from actors.trial import Fit
+from cluster.artifacts import Artifact, open_artifact
+from cluster.catalog.splits import Concepts
+from models.methods import load_adapted
+from models.methods.adapted import Adapted
+
+IMAGES_AT_ONCE = 1024
+SCHEMAS = {
+    "rows": pa.schema(
+        [
+            ("dataset", pa.string()),
+            ("method", pa.string()),
+            ("shots", pa.int32()),
+            ("seed", pa.int32()),
+            ("label_space", pa.string()),
+            ("accuracy", pa.float64()),
+            ("images", pa.int32()),
+            ("split_hash", pa.string()),
+            ("val_policy", pa.string()),
+            ("val_accuracy", pa.float64()),
+            ("backbone", pa.string()),
+            ("template_set", pa.string()),
+            ("config_hash", pa.string()),
+            ("head", pa.string()),
+            ("hyper", pa.string()),
+            ("wall_s", pa.float64()),
+        ]
+    ),
+    "curves": pa.schema(
+        [
+            ("dataset", pa.string()),
+            ("method", pa.string()),
+            ("shots", pa.int32()),
+            ("seed", pa.int32()),
+            ("fusion_weight", pa.float64()),
+            ("val_accuracy", pa.float64()),
+        ]
+    ),
+}
+"""Tables of a results artifact: accuracy on test, in [0, 1]; val accuracy by fusion weight."""
+
+
+class Evaluator:
+    """Rows of results from kept models; the CLIP and the features are opened once."""
+
+    def __init__(self, source: TaskSource, adapted: str) -> None:
+        """adapted: URI of the artifact that holds the models."""
+        self.tasks = Tasks(source)
+        self.adapted: Artifact = open_artifact(adapted, "adapted")
+
+    def evaluate(self, fit: Fit) -> tuple[Fit, dict[str, list[dict[str, Any]]]]:
+        """The fit and, per table of SCHEMAS, the rows of its model.
+
+        `rows` has one per label space that the model can answer in.
+        """
+        encoded = self.tasks.encoded[fit.dataset]
+        folder = self.adapted.local_dir() / "models" / fit.cell / str(fit.seed)
+        model = load_adapted(folder, self.tasks.clip)
+        own: Concepts = fit.concepts  # type: ignore[assignment]
+        spaces: list[Concepts] = ["all", "OOP", "IP"] if model.open_vocabulary else [own]
+        rows = []
+        for space in spaces:
+            if not encoded.labels(space):
+                continue
+            accuracy, images = test_accuracy(model, encoded, space)
+            rows.append(
+                {
+                    "dataset": fit.dataset,
+                    "method": fit.name,
+                    "shots": fit.shots,
+                    "seed": fit.seed,
+                    "label_space": space,
+                    "accuracy": accuracy,
+                    "images": images,
+                    "split_hash": fit.split_hash,
+                    "val_policy": self.tasks.source.val_policy,
+                    "val_accuracy": fit.val_accuracy,
+                    "backbone": model.card.backbone,
+                    "template_set": fit.hyper.get("templates", self.tasks.source.templates),
+                    "config_hash": self.adapted.manifest.content_hash,
+                    "head": model.card.selection.head,
+                    "hyper": json.dumps(fit.hyper),
+                    "wall_s": fit.wall_s,
+                }
+            )
+        cell = {"dataset": fit.dataset, "method": fit.name, "shots": fit.shots, "seed": fit.seed}
+        curve = [
+            {**cell, "fusion_weight": weight, "val_accuracy": accuracy}
+            for weight, accuracy in model.card.selection.curve
+        ]
+        return fit, {"rows": rows, "curves": curve}
+
+
+def test_accuracy(model: Adapted, encoded: EncodedDataset, space: Concepts) -> tuple[float, int]:
+    """Accuracy in [0, 1] of the chosen head on the test images of these classes, and their number.
+
+    The label space is these classes alone.
+    """
+    test = encoded.of_concepts(encoded.store.features("test"), space)
+    names = encoded.names(space)
+    hits = 0
+    for start in range(0, len(test), IMAGES_AT_ONCE):
+        part = slice(start, start + IMAGES_AT_ONCE)
+        logits: Tensor = model.logits(test.clean[part], names)
+        hits += int((logits.argmax(dim=1) == test.labels[part]).sum())
+    return hits / len(test), len(test)

@@ -1,0 +1,162 @@
+"""Tasks: what one cell learns from, put together from artifacts on the node where it runs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from actors.cells import Cell
+from actors.encoder import backbone
+from actors.feature_store import FeatureStore, taken
+from cluster.artifacts import open_artifact
+from cluster.catalog.dataset import Dataset, open_dataset
+from cluster.catalog.splits import Concepts, Split, ValPolicy, draw_shots
+from cluster.storage import ConfigError
+from models.clip import Clip
+from models.moment_adapter import Teacher, load_teacher
+from models.task import Features, Task
+from models.text_classifier import TemplateSet, templates, text_classifier
+
+
+@dataclass(frozen=True)
+class EncodedDataset:
+    """A dataset and its features; everything but the test split is read when it is asked for."""
+
+    dataset: Dataset
+    store: FeatureStore
+
+    def labels(self, concepts: Concepts) -> list[int]:
+        """Labels of these classes, in order."""
+        groups = [concept.group for concept in self.dataset.concepts]
+        return [i for i, group in enumerate(groups) if concepts in ("all", group)]
+
+    def names(self, concepts: Concepts) -> list[str]:
+        return [self.dataset.concepts[label].name for label in self.labels(concepts)]
+
+    def of_concepts(self, features: Features, concepts: Concepts) -> Features:
+        """Images of these classes, their labels counted among these classes alone."""
+        labels = self.labels(concepts)
+        if len(labels) == len(self.dataset.concepts):
+            return features  # not copied: it may be a memory map
+        number = torch.full((len(self.dataset.concepts),), -1)
+        number[labels] = torch.arange(len(labels))
+        relabelled = number[features.labels]
+        kept = taken(features, (relabelled >= 0).nonzero().squeeze(1).tolist())
+        return Features(kept.tokens, relabelled[relabelled >= 0], kept.captions)
+
+
+def pair(datasets: Iterable[str], features: Iterable[str]) -> dict[str, EncodedDataset]:
+    """Datasets and the features made of them, by name, whatever the order they are given in.
+
+    Raises ConfigError for a dataset without features, features without their dataset, features of
+    different backbones, and two datasets of one name.
+    """
+    stores = {
+        store.artifact.manifest.inputs["dataset"]: store for store in map(FeatureStore, features)
+    }
+    found: dict[str, EncodedDataset] = {}
+    for dataset in map(open_dataset, datasets):
+        store = stores.pop(dataset.artifact.manifest.content_hash, None)
+        if store is None or dataset.name in found:
+            raise ConfigError(
+                f"features: none is left for dataset {dataset.artifact.uri!r}; "
+                "allowed: one features artifact per dataset, made of it, and no name twice"
+            )
+        found[dataset.name] = EncodedDataset(dataset, store)
+    if stores:
+        left = next(iter(stores.values())).artifact.uri
+        raise ConfigError(
+            f"features: {left!r} belongs to no dataset; allowed: those of the datasets"
+        )
+    hashes = {e.store.artifact.manifest.extra["weights_hash"] for e in found.values()}
+    if len(hashes) != 1:
+        raise ConfigError(f"features: made by {len(hashes)} backbones; allowed: the same for all")
+    return found
+
+
+@dataclass(frozen=True)
+class TaskSource:
+    """Where tasks come from: URIs and settings alone, so that it can be sent to any node."""
+
+    datasets: tuple[str, ...]
+    features: tuple[str, ...]
+    teacher: str | None
+    val_policy: ValPolicy
+    templates: TemplateSet
+
+
+class Tasks:
+    """Builds tasks; the CLIP, the teacher and the memory maps are opened once per process."""
+
+    def __init__(self, source: TaskSource) -> None:
+        self.source = source
+        self.encoded = pair(source.datasets, source.features)
+        self._texts: dict[tuple[str, Concepts], Tensor] = {}
+
+    @cached_property
+    def clip(self) -> Clip:
+        """The CLIP that the features were made with; ConfigError if its weights are others now."""
+        extra = next(iter(self.encoded.values())).store.artifact.manifest.extra
+        clip = backbone(extra["backbone"])
+        if clip.weights_hash != extra["weights_hash"]:
+            raise ConfigError(
+                f"features: made with weights {extra['weights_hash']} of {extra['backbone']!r}, "
+                f"which now has {clip.weights_hash}; allowed: features of the CLIP that is there"
+            )
+        return clip
+
+    @cached_property
+    def teacher(self) -> Teacher | None:
+        """The pretrained teacher; ConfigError if it was trained on another CLIP."""
+        if self.source.teacher is None:
+            return None
+        folder = open_artifact(self.source.teacher, "teacher").local_dir()
+        teacher, (encoded, *_) = load_teacher(folder), self.encoded.values()
+        if teacher.model["weights_hash"] != encoded.store.artifact.manifest.extra["weights_hash"]:
+            raise ConfigError(
+                f"teacher: {self.source.teacher!r} was trained on {teacher.model['backbone']!r} "
+                f"with weights {teacher.model['weights_hash']}; allowed: the CLIP of the features"
+            )
+        return teacher
+
+    def task(self, cell: Cell, split: Split | None) -> Task:
+        """The task of a cell; split: its drawn shots or None. The test split stays closed."""
+        concepts, encoded = cell.config.concepts, self.encoded[cell.dataset]
+        store, dataset = encoded.store, encoded.dataset
+        train = store.rows("train", split.train_ids if split else [])
+        val = store.rows("val", split.val_ids) if split and split.val_ids else None
+        imagined = store.features("imagined")
+        names = encoded.names(concepts)
+        return Task(
+            dataset=cell.dataset,
+            names=names,
+            hint=dataset.hint,
+            template=dataset.template,
+            train=encoded.of_concepts(train, concepts),
+            val=encoded.of_concepts(val, concepts) if val else None,
+            imagined=encoded.of_concepts(imagined, concepts) if len(imagined) else None,
+            clip=self.clip,
+            text=self._text(cell.dataset, concepts),
+        )
+
+    def split(self, cell: Cell, seed: int) -> Split | None:
+        """The shots of a cell; None if it has none. ConfigError if there are too few images."""
+        encoded = self.encoded[cell.dataset]
+        if not encoded.labels(cell.config.concepts):
+            raise ConfigError(
+                f"methods.{cell.name}.concepts: {cell.config.concepts!r}, but dataset "
+                f"{cell.dataset!r} has no such class; allowed: all, or a group that it has"
+            )
+        if not cell.shots:
+            return None
+        drawn = (cell.shots, seed, self.source.val_policy, cell.config.concepts)
+        return draw_shots(encoded.dataset, *drawn)
+
+    def _text(self, dataset: str, concepts: Concepts) -> Tensor:
+        if (dataset, concepts) not in self._texts:
+            which = templates(self.source.templates, self.encoded[dataset].dataset.template)
+            names = self.encoded[dataset].names(concepts)
+            self._texts[dataset, concepts] = text_classifier(self.clip, names, which)
+        return self._texts[dataset, concepts]

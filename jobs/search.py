@@ -1,0 +1,184 @@
+"""python -m jobs.search --config search.yaml --storage runs --datasets '[…]' --features '[…]'
+
+Every method on every dataset with every number of shots: hyper-parameters are searched on val, and
+the best are fitted on several seeds.
+"""
+
+import dataclasses
+import os
+import tempfile
+from typing import Any
+
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+from ray import tune
+
+from actors.cells import Cell, MethodConfig, declared_cells
+from actors.studies import (
+    NUMBER,
+    CellSearcher,
+    CellStudy,
+    EarlyStopping,
+    open_studies,
+    trials_table,
+)
+from actors.tasks import Tasks, TaskSource
+from actors.trial import MODELS, TRIED, adopt, fits_table, kept, run_trial
+from cluster.artifacts import Artifact, Draft, draft, open_artifact
+from cluster.catalog.splits import ValPolicy
+from cluster.job import run_job
+from cluster.progress import already_done, stage
+from cluster.storage import ConfigError, resolve
+from models.text_classifier import TemplateSet
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """Which cells are searched, and how."""
+
+    storage: str
+    """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
+    datasets: list[str]
+    """Artifacts of kind "dataset": paths or URIs."""
+    features: list[str]
+    """Artifacts of kind "features", one of each dataset, in any order."""
+    teacher: str | None = None
+    """Artifact of kind "teacher", for the methods that start from one."""
+    methods: dict[str, MethodConfig]
+    """The lines of the result table by their name."""
+    seeds: list[NonNegativeInt] = dataclasses.field(default_factory=lambda: [0, 1, 2])
+    """Each draws other shots for the final fits; the first one's are searched on."""
+    val_policy: ValPolicy = "min"
+    """Validation images per class that choices are made on: none, min(shots, 4), or all."""
+    templates: TemplateSet = "hand"
+    """Prompts of the zero-shot classifier, which other methods start from."""
+    generation: PositiveInt = 4
+    """Trials of a cell that may run side by side; they know those of earlier generations."""
+    studies: str | None = None
+    """Optuna's database URL, or a local file for a journal; default: a file in the artifact."""
+    cpus_per_trial: PositiveFloat = 1.0
+    """CPUs that Ray sets aside for one trial."""
+    concurrent: PositiveInt | None = None
+    """Trials at once over all cells; default: what the cluster has CPUs for."""
+
+
+def search(cfg: SearchConfig) -> Artifact:
+    """Writes an "adapted" artifact: models/{cell}/{seed}/, and the tables `fits` and `trials`."""
+    source = task_source(cfg)
+    tasks = Tasks(source)
+    cells = _checked_cells(cfg, tasks)
+    inputs = {f"features {name}": e.store.artifact for name, e in tasks.encoded.items()}
+    if cfg.teacher:
+        inputs["teacher"] = open_artifact(cfg.teacher, "teacher")
+    content = {name: getattr(cfg, name) for name in ("methods", "seeds", "val_policy", "templates")}
+    content["generation"] = cfg.generation
+    out = draft(cfg.storage, "adapted", "search", content=content, config=cfg, inputs=inputs)
+    if out.artifact:
+        already_done("search", out.artifact)
+        return out.artifact
+    models = out.file(MODELS)
+    found = {cell.key: [s for s in cfg.seeds if kept(models, cell.key, s)] for cell in cells}
+    studies = open_studies(cells, cfg.seeds, found, _studies_url(cfg, out), cfg.generation)
+    _run(cfg, source, studies, out.uri)
+    for study in studies:
+        if study.cell.config.trials:
+            adopt(out.uri, study.winner().user_attrs[NUMBER], study.cell.key, study.search_seed)
+    tables = {
+        "fits": fits_table(models, [(c.key, s) for c in cells for s in c.seeds(cfg.seeds)]),
+        "trials": trials_table(studies),
+    }
+    for name, table in tables.items():
+        out.write_table(name, table)
+    made = out.publish({name: len(table) for name, table in tables.items()})
+    fs, folder = out.filesystem()
+    fs.create_dir(f"{folder}/{TRIED}")  # missing if nothing was searched
+    fs.delete_dir(f"{folder}/{TRIED}")
+    return made
+
+
+def task_source(cfg: SearchConfig) -> TaskSource:
+    """The part of the configuration that tasks are built from."""
+    return TaskSource(
+        datasets=tuple(map(resolve, cfg.datasets)),
+        features=tuple(map(resolve, cfg.features)),
+        teacher=cfg.teacher and resolve(cfg.teacher),
+        val_policy=cfg.val_policy,
+        templates=cfg.templates,
+    )
+
+
+def _checked_cells(cfg: SearchConfig, tasks: Tasks) -> list[Cell]:
+    """All cells, every one of which can be run; ConfigError else, before anything is computed."""
+    shared: dict[str, Any] = {"templates": cfg.templates}
+    if tasks.teacher:  # one without pretraining gets an adapter of the same size
+        shared["adapter"] = tasks.teacher.model["adapter"]
+    cells = list(declared_cells(list(tasks.encoded), cfg.methods, shared))
+    for cell in cells:
+        where = f"methods.{cell.name}"
+        if cell.config.teacher and not cfg.teacher:
+            raise ConfigError(
+                f"teacher: none, but {where}.teacher is true; allowed: a teacher artifact"
+            )
+        if cell.config.trials and (cfg.val_policy == "none" or not cell.shots):
+            raise ConfigError(
+                f"{where}.trials: {cell.config.trials} with val_policy {cfg.val_policy!r} and "
+                f"{cell.shots} shots; allowed: 0, for there is no val to choose on"
+            )
+        for seed in cell.seeds(cfg.seeds):
+            tasks.split(cell, seed)
+    return cells
+
+
+def _studies_url(cfg: SearchConfig, out: Draft) -> str:
+    url = cfg.studies or out.file("studies.journal")
+    if not cfg.studies and "://" in url:
+        raise ConfigError(
+            f"studies: none, but storage {cfg.storage!r} is no local folder, where a journal could "
+            "grow; allowed: a database URL of Optuna's, or a local file"
+        )
+    return url
+
+
+def _run(cfg: SearchConfig, source: TaskSource, studies: list[CellStudy], folder: str) -> None:
+    """All remaining trials and fits in one Tune run. Raises RuntimeError if a trial broke down."""
+    remaining = sum(study.remaining for study in studies)
+    total = sum(study.total for study in studies)
+    if not remaining:
+        return
+    # What Tune writes is not needed: the studies and the kept models are the state of a search.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    cells = {study.cell.key: study.cell for study in studies}
+    trial = tune.with_parameters(run_trial, source=source, cells=cells, folder=folder)
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        stage("search", total, "trials", done=total - remaining) as progress,
+    ):
+
+        def on_done(study: CellStudy) -> None:
+            best = f"{study.best.value:.3f}" if study.best else "-"
+            progress.advance(1, cell=study.cell.key, best=best)
+
+        searcher = CellSearcher(studies, on_done)
+        results = tune.Tuner(
+            tune.with_resources(trial, {"cpu": cfg.cpus_per_trial}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=EarlyStopping(searcher),
+                num_samples=remaining,
+                max_concurrent_trials=cfg.concurrent or None,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=logs,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=2),
+            ),
+        ).fit()
+    if results.errors:
+        raise RuntimeError(
+            f"{len(results.errors)} trials broke down; the first: {results.errors[0]}"
+        )
+
+
+if __name__ == "__main__":
+    run_job(SearchConfig, search)

@@ -1,0 +1,145 @@
+"""A dataset of six classes with images, and features of it that need no forward pass."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+from torch import Tensor
+
+from actors.cells import MethodConfig, Range
+from actors.feature_store import INDEX_COLUMNS
+from actors.images import png_bytes
+from cluster.artifacts import Artifact, draft
+from cluster.catalog.dataset import SCHEMA, Concept, Dataset, publish_dataset
+from cluster.rows import row_id, row_rng
+from models.clip import Clip, load_clip
+
+CONCEPTS = tuple(
+    Concept(name, group)
+    for group, names in {
+        "IP": ("cat", "dog", "../../x"),
+        "OOP": ("okapi", "a/b", "quokka"),
+    }.items()
+    for name in names
+)
+IMAGES = {"train": 8, "val": 4, "test": 4}
+VIEWS = {"train": 2, "val": 1, "test": 1, "imagined": 1}
+SMALL_ADAPTER = {"depth": 1, "inner": 16, "heads": 1}
+METHODS = {
+    "zero-shot": MethodConfig(method="zero_shot", shots=[0]),
+    "linear-probe": MethodConfig(method="linear_probe", shots=[4]),
+    "imaginefsl-scratch": MethodConfig(
+        method="imaginefsl",
+        shots=[1, 4],
+        hyper={"steps": 4, "batch_real": 8, "batch_imagined": 4, "adapter": SMALL_ADAPTER},
+        space={"adapter_lr": Range(low=1e-4, high=1e-1, log=True)},
+        trials=5,
+    ),
+    "fsnl": MethodConfig(
+        method="fsnl",
+        shots=[4],
+        concepts="OOP",
+        hyper={"epochs": 4},
+        space={"lr": Range(low=1e-2, high=1.0, log=True)},
+        trials=2,
+    ),
+}
+
+
+def picture(row: str) -> bytes:
+    """PNG of 40 x 50 coloured squares."""
+    squares = row_rng(row).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    return png_bytes(Image.fromarray(squares).resize((40, 50), Image.Resampling.NEAREST))
+
+
+def truncated(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def make_dataset(storage: Path, images: dict[str, int] = IMAGES, bad: int = 0) -> Dataset:
+    """bad: training images of the first class that are cut off in the middle."""
+    rows = []
+    for label, concept in enumerate(CONCEPTS):
+        for split, count in images.items():
+            for index in range(count):
+                row = row_id("toys", concept.name, index, 0, split)
+                broken = label == 0 and split == "train" and index < bad
+                rows.append(
+                    {
+                        "id": row,
+                        "dataset": "toys",
+                        "class_name": concept.name,
+                        "label": label,
+                        "group": concept.group,
+                        "split": split,
+                        "image": truncated(picture(row)) if broken else picture(row),
+                    }
+                )
+    content = {"images": images, "bad": bad}
+    made = draft(str(storage), "dataset", "toys", content=content, config=None, inputs={})
+    table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    return publish_dataset(
+        made, table, CONCEPTS, hint="toy", template="a photo of a {}, a type of toy."
+    )
+
+
+def make_base_set(storage: Path, per_class: int = 2) -> Artifact:
+    """Imagined images; of each class the last one is refused, and one dataset is another's."""
+    rows = []
+    for dataset in ("toys", "others"):
+        for label, concept in enumerate(CONCEPTS):
+            for index in range(per_class + 1):
+                row = row_id(dataset, concept.name, index, 0, "imagined")
+                refused = index == per_class
+                rows.append(
+                    {
+                        "id": row,
+                        "dataset": dataset,
+                        "class_name": concept.name,
+                        "label": label,
+                        "caption": f"a {concept.name} at night",
+                        "image": b"" if refused else picture(row),
+                        "reason": "no sprite" if refused else "",
+                    }
+                )
+    made = draft(str(storage), "images", "toys", content={}, config=None, inputs={})
+    made.write_table("rows", pa.Table.from_pylist(rows))
+    return made.publish({"rows": len(rows)})
+
+
+def make_features(storage: Path, dataset: Dataset, clip: Clip | None = None) -> Artifact:
+    """Features as `jobs.encode` writes them, of tokens drawn around one direction per class."""
+    clip = clip or load_clip("tiny")
+    made = draft(
+        str(storage),
+        "features",
+        "toys",
+        content={},
+        config=None,
+        inputs={"dataset": dataset.artifact},
+    )
+    index, rows = [], dataset.rows.to_pylist()
+    rows += [
+        {**row, "id": f"imagined {row['id']}", "split": "imagined"}
+        for row in rows
+        if row["split"] == "val"
+    ]
+    for split, views in VIEWS.items():
+        here = [row for row in rows if row["split"] == split]
+        index += [row | {"row": place, "caption": ""} for place, row in enumerate(here)]
+        tokens = torch.stack([_tokens(row["id"], row["label"], views, clip) for row in here], dim=1)
+        np.save(buffer := io.BytesIO(), tokens.half().numpy())
+        made.write_bytes(f"{split}.npy", buffer.getvalue())
+    made.write_table("index", pa.Table.from_pylist(index).select([*INDEX_COLUMNS, "row"]))
+    extra = {"backbone": clip.backbone, "weights_hash": clip.weights_hash}
+    return made.publish({"index": len(index), "rejected": 0}, extra)
+
+
+def _tokens(row: str, label: int, views: int, clip: Clip) -> Tensor:
+    """(views, 1 + N, D); classes overlap, so that methods differ."""
+    shape = (views, clip.num_tokens, clip.embed_dim)
+    noise = row_rng(row).normal(size=shape).astype(np.float32)
+    return torch.from_numpy(noise + 0.5 * row_rng(f"class {label}").normal(size=shape[2])).float()

@@ -1,0 +1,107 @@
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from actors.cells import Cell, MethodConfig, declared_cells
+from actors.feature_store import FeatureStore
+from actors.tasks import Tasks, TaskSource, pair
+from actors.trial import fit_cell, keep, kept
+from cluster.storage import ConfigError
+from models.clip import load_clip
+from models.methods import load_adapted
+from tests.actors.small_world import CONCEPTS, METHODS, make_dataset, make_features
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> TaskSource:
+    storage = tmp_path_factory.mktemp("toys")
+    dataset = make_dataset(storage)
+    features = make_features(storage, dataset)
+    return TaskSource((dataset.artifact.uri,), (features.uri,), None, "min", "hand")
+
+
+@pytest.fixture(scope="module")
+def tasks(source: TaskSource) -> Tasks:
+    return Tasks(source)
+
+
+def cell(name: str, shots: int) -> Cell:
+    cells = declared_cells(["toys"], {name: METHODS[name]}, {})
+    return next(cell for cell in cells if cell.shots == shots)
+
+
+def test_a_task_holds_its_shots_and_never_the_test_split(source: TaskSource) -> None:
+    tasks, here = Tasks(source), cell("imaginefsl-scratch", 4)
+    split = tasks.split(here, seed=1)
+    assert split
+    store = tasks.encoded["toys"].store
+    assert [store.index["train"]["id"].to_pylist().index(row) for row in split.train_ids]
+    task = tasks.task(here, split)
+    assert task.train.tokens.shape[:2] == (2, 4 * len(CONCEPTS))
+    assert task.train.labels.bincount().tolist() == [4] * len(CONCEPTS)
+    assert task.val is not None
+    assert task.val.labels.bincount().tolist() == [4] * len(CONCEPTS)
+    test = FeatureStore(source.features[0]).features("test").clean
+    for features in (task.train, task.val):
+        assert not (features.clean[:, None, 0] == test[None, :, 0]).all(dim=2).any()
+
+
+def test_oop_concepts_have_labels_of_their_own(tasks: Tasks) -> None:
+    here = cell("fsnl", 4)
+    task = tasks.task(here, tasks.split(here, seed=0))
+    assert task.names == [concept.name for concept in CONCEPTS if concept.group == "OOP"]
+    assert task.train.labels.bincount().tolist() == [4, 4, 4]
+    assert task.imagined is not None
+    assert len(task.imagined) == 3 * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "shots"),
+    [("zero-shot", 0), ("linear-probe", 4), ("imaginefsl-scratch", 1), ("fsnl", 4)],
+)
+def test_a_kept_model_predicts_as_the_fitted_one(
+    tasks: Tasks, tmp_path: Path, name: str, shots: int
+) -> None:
+    here = cell(name, shots)
+    adapted, fit = fit_cell(tasks, here, 0, {})
+    assert kept(str(tmp_path), here.key, 0) is None
+    keep(adapted, fit, str(tmp_path))
+    assert kept(str(tmp_path), here.key, 0) == fit
+    loaded = load_adapted(tmp_path / here.key / "0", load_clip("tiny"))
+    tokens = tasks.encoded["toys"].store.features("val").clean
+    assert torch.equal(loaded.logits(tokens), adapted.logits(tokens))
+
+
+def test_the_same_seed_gives_the_same_model(tasks: Tasks) -> None:
+    here, values = cell("imaginefsl-scratch", 1), {"adapter_lr": 0.01}
+    (one, first), (two, second) = (fit_cell(tasks, here, 2, values) for _ in range(2))
+    assert replace(first, wall_s=0) == replace(second, wall_s=0)
+    assert all(torch.equal(one.tensors()[name], two.tensors()[name]) for name in one.tensors())
+
+
+def test_features_find_their_dataset_whatever_the_order(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path)
+    features = make_features(tmp_path, dataset)
+    other = make_dataset(tmp_path, {"train": 2, "val": 1, "test": 1})
+    assert list(pair([dataset.artifact.uri], [features.uri])) == ["toys"]
+    with pytest.raises(ConfigError, match="features: none is left for dataset"):
+        pair([other.artifact.uri], [features.uri])
+    with pytest.raises(ConfigError, match="belongs to no dataset"):
+        pair([], [features.uri])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "imaginfsl"}, r"methods\.m\.method: 'imaginfsl' is unknown; allowed: fsnl, im"),
+        ({"hyper": {"step": 3}}, r"methods\.m\.hyper: .*'step'.*allowed fields: .*steps"),
+        ({"hyper": {"steps": -1}}, r"methods\.m\.hyper: .*steps.*-1"),
+        ({"space": {"lr": METHODS["fsnl"].space["lr"]}}, r"methods\.m\.space\.lr: 'lr' is unknown"),
+    ],
+)
+def test_a_bad_method_is_one_line(change: dict, message: str) -> None:
+    config = MethodConfig(**{**asdict(METHODS["imaginefsl-scratch"]), "space": {}, **change})
+    with pytest.raises(ConfigError, match=message):
+        list(declared_cells(["toys"], {"m": config}, {}))

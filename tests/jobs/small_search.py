@@ -1,0 +1,31 @@
+"""A search on the small world, for a driver of its own: `python -m tests.jobs.small_search DIR`."""
+
+import sys
+from pathlib import Path
+
+from cluster.artifacts import Artifact
+from cluster.connect import connect
+from jobs.search import SearchConfig, search
+from tests.actors.small_world import METHODS
+
+
+def config(folder: Path, storage: str) -> SearchConfig:
+    """DIR holds the dataset and its features; results go to DIR/storage."""
+    return SearchConfig(
+        storage=str(folder / storage),
+        datasets=[str(path) for path in folder.glob("dataset/*")],
+        features=[str(path) for path in folder.glob("features/*")],
+        methods=METHODS,
+        seeds=[0, 1],
+        generation=2,
+        concurrent=2,
+    )
+
+
+def run(folder: Path, storage: str) -> Artifact:
+    with connect():
+        return search(config(folder, storage))
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), sys.argv[2])

@@ -1,0 +1,76 @@
+"""Images to features on local Ray."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from actors.encoder import Encoder, EncoderConfig
+from actors.feature_store import FeatureStore
+from cluster.artifacts import open_artifact
+from cluster.catalog.dataset import open_dataset
+from jobs.encode import EncodeConfig, encode, encoding_plan
+from tests.actors.small_world import CONCEPTS, IMAGES, make_base_set, make_dataset
+
+BAD = 2
+ENCODER = EncoderConfig(views=2, imagined_views=2, precision="fp32")
+VIEWS = {"train": 2, "val": 1, "test": 1, "imagined": 2}
+
+
+@pytest.fixture(scope="module")
+def cfg(tmp_path_factory: pytest.TempPathFactory) -> EncodeConfig:
+    storage = tmp_path_factory.mktemp("encode")
+    dataset, base_set = make_dataset(storage, bad=BAD), make_base_set(storage)
+    return EncodeConfig(
+        storage=str(storage),
+        datasets=[dataset.artifact.uri],
+        base_set=base_set.uri,
+        encoder=ENCODER,
+        workers=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def store(cfg: EncodeConfig, local_ray: None) -> FeatureStore:
+    (features,) = encode(cfg)
+    return FeatureStore(features.uri)
+
+
+def test_every_image_has_its_tokens(store: FeatureStore, cfg: EncodeConfig) -> None:
+    counts = {split: len(CONCEPTS) * count for split, count in IMAGES.items()}
+    counts |= {"train": counts["train"] - BAD, "imagined": len(CONCEPTS) * 2}
+    for split, count in counts.items():
+        features = store.features(split)
+        assert features.tokens.shape == (VIEWS[split], count, 65, 128)
+        assert features.tokens.dtype == torch.half
+        names = [CONCEPTS[label].name for label in features.labels]
+        assert names == store.index[split]["class_name"].to_pylist()
+
+
+def test_tokens_are_those_of_their_row(store: FeatureStore, cfg: EncodeConfig) -> None:
+    assert cfg.base_set
+    base_set = open_artifact(cfg.base_set, "images")
+    plan = encoding_plan(open_dataset(cfg.datasets[0]), base_set, VIEWS).to_pylist()
+    good = [row for row in plan if row["id"] in set(store.index["imagined"]["id"].to_pylist())][::5]
+    batch = {name: np.array([row[name] for row in good]) for name in good[0]}
+    alone = Encoder(ENCODER)(batch)["tokens"]
+    tokens = store.rows("imagined", [row["id"] for row in good]).tokens
+    for place in range(len(good)):
+        expected = torch.frombuffer(bytearray(alone[place]), dtype=torch.half).view(2, 65, 128)
+        torch.testing.assert_close(tokens[:, place], expected, atol=1e-2, rtol=1e-2)
+
+
+def test_a_truncated_image_is_a_rejected_row(store: FeatureStore) -> None:
+    rejected = store.artifact.read_table("rejected").to_pylist()
+    assert len(rejected) == store.rejected == BAD
+    assert {(row["class_name"], row["split"]) for row in rejected} == {("cat", "train")}
+    assert all("not a readable image" in row["reason"] for row in rejected)
+
+
+def test_what_is_done_is_not_done_twice(
+    store: FeatureStore, cfg: EncodeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert encode(cfg) == [store.artifact]
+    assert "done before" in capsys.readouterr().err
+    assert list(Path(cfg.storage).glob("tokens/*")) == [], "the working folder is gone"

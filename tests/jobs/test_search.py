@@ -1,0 +1,167 @@
+"""A search on local Ray is killed and goes on; what it cannot run it refuses in one line."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pyarrow as pa
+import pytest
+
+from cluster.artifacts import Artifact
+from cluster.storage import ConfigError
+from jobs.evaluate import EvaluateConfig, evaluate
+from jobs.search import SearchConfig, search
+from tests.actors.small_world import METHODS, make_dataset, make_features
+from tests.jobs.small_search import config, run
+
+FINISHED_BEFORE_THE_KILL = 4
+PATIENCE_SECONDS = 300
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Dataset and features; the test split is moved away, for a search has no need of it."""
+    folder = tmp_path_factory.mktemp("world")
+    features = Path(make_features(folder, make_dataset(folder)).uri)
+    features.joinpath("test.npy").rename(folder / "test.npy")
+    return folder
+
+
+def finished_trials(folder: Path) -> int:
+    journals = list(folder.glob("broken/adapted/*/studies.journal"))
+    return journals[0].read_text().count('"number"') if journals else 0
+
+
+@pytest.fixture(scope="module")
+def killed(world: Path, local_ray: None) -> tuple[Artifact, dict[str, float]]:
+    """What a second run made after a kill, and the times of the trials finished before it."""
+    command = [sys.executable, "-m", "tests.jobs.small_search", str(world), "broken"]
+    first = subprocess.Popen(command)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while finished_trials(world) < FINISHED_BEFORE_THE_KILL:
+        assert time.monotonic() < deadline, "the first run finished nothing"
+        assert first.poll() is None, "the first run was over before it could be killed"
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    (journal,) = world.glob("broken/adapted/*/studies.journal")
+    assert not (journal.parent / "manifest.json").exists()
+    backend = optuna.storages.journal.JournalFileBackend(str(journal))
+    storage = optuna.storages.JournalStorage(backend)
+    times = {
+        f"{name} {trial.user_attrs['number']}": trial.user_attrs["wall_s"]
+        for name in optuna.get_all_study_names(storage)
+        for trial in optuna.load_study(study_name=name, storage=storage).trials
+    }
+    assert len(times) >= FINISHED_BEFORE_THE_KILL
+    return run(world, "broken"), times
+
+
+@pytest.fixture(scope="module")
+def whole(world: Path, local_ray: None) -> Artifact:
+    return run(world, "whole")
+
+
+def without_times(table: pa.Table) -> list[dict]:
+    return table.drop_columns("wall_s").to_pylist()
+
+
+def test_finished_trials_are_not_run_again(killed: tuple[Artifact, dict[str, float]]) -> None:
+    artifact, before = killed
+    rows = artifact.read_table("trials").to_pylist()
+    after = {f"{row['cell']} {row['number']}": row["wall_s"] for row in rows}
+    assert len(rows) == sum(len(m.shots) * m.trials for m in METHODS.values())
+    assert {name: after[name] for name in before} == before
+
+
+def test_a_killed_search_ends_as_an_unbroken_one(
+    killed: tuple[Artifact, dict[str, float]], whole: Artifact
+) -> None:
+    artifact, _ = killed
+    for table in ("trials", "fits"):
+        assert without_times(artifact.read_table(table)) == without_times(whole.read_table(table))
+
+
+def test_every_cell_has_its_models(whole: Artifact) -> None:
+    fits = whole.read_table("fits").to_pylist()
+    assert [(fit["name"], fit["shots"], fit["seed"]) for fit in fits] == [
+        ("zero-shot", 0, 0),
+        *[("linear-probe", 4, seed) for seed in (0, 1)],
+        *[("imaginefsl-scratch", shots, seed) for shots in (1, 4) for seed in (0, 1)],
+        *[("fsnl", 4, seed) for seed in (0, 1)],
+    ]
+    assert not Path(whole.uri, "tried").exists()
+    trials = whole.read_table("trials").to_pylist()
+    assert {trial["state"] for trial in trials} <= {"complete", "pruned"}
+    assert all(json.loads(trial["reports"]) for trial in trials)
+
+
+def test_a_finished_search_is_done(whole: Artifact, world: Path) -> None:
+    assert search(config(world, "whole")) == whole
+
+
+def test_evaluate_scores_every_model_in_its_label_spaces(whole: Artifact, world: Path) -> None:
+    (features,) = world.glob("features/*")
+    (world / "test.npy").rename(features / "test.npy")
+    cfg = EvaluateConfig(
+        storage=str(world / "whole"),
+        adapted=whole.uri,
+        datasets=[str(path) for path in world.glob("dataset/*")],
+        features=[str(features)],
+        workers=1,
+    )
+    results = evaluate(cfg)
+    (features / "test.npy").rename(world / "test.npy")
+    rows = results.read_table("rows").to_pylist()
+    images = {"all": 24, "OOP": 12, "IP": 12}
+    assert all(row["images"] == images[row["label_space"]] for row in rows)
+    assert all(0 <= row["accuracy"] <= 1 for row in rows)
+    spaces = {(row["method"], row["label_space"]) for row in rows}
+    assert spaces == {
+        *[(method, space) for method in ("zero-shot", "fsnl") for space in images],
+        ("linear-probe", "all"),
+        ("imaginefsl-scratch", "all"),
+    }
+    zero_shot, fsnl = (
+        {row["seed"]: row["accuracy"] for row in rows if (row["method"], row["label_space"]) == key}
+        for key in (("zero-shot", "IP"), ("fsnl", "IP"))
+    )
+    assert set(fsnl) == {0, 1}
+    assert set(zero_shot) == {0}
+    curves = results.read_table("curves").to_pylist()
+    assert {curve["method"] for curve in curves} == {"imaginefsl-scratch"}
+    assert evaluate(cfg) == results, "done before: the test split is not opened again"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"features": []}, r"features: none is left for dataset"),
+        ({"datasets": ["nowhere"]}, r"dataset: '.*nowhere' does not exist"),
+        ({"val_policy": "none"}, r"methods\.imaginefsl-scratch\.trials: 5 .* allowed: 0"),
+        ({"storage": "/proc/none"}, r"storage: '/proc/none' cannot be written"),
+    ],
+)
+def test_a_bad_setting_is_one_line(world: Path, change: dict, message: str) -> None:
+    cfg: SearchConfig = dataclasses.replace(config(world, "bad"), **change)
+    with pytest.raises(ConfigError, match=message):
+        search(cfg)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shots": [16], "trials": 0}, r"shots: 16 train images of class .* has 8; allowed"),
+        ({"teacher": True}, r"teacher: none, but methods\.imaginefsl-scratch\.teacher is true"),
+    ],
+)
+def test_a_cell_that_cannot_be_run_is_one_line(world: Path, change: dict, message: str) -> None:
+    changed = dataclasses.replace(METHODS["imaginefsl-scratch"], **change)
+    cfg = dataclasses.replace(config(world, "bad"), methods={"imaginefsl-scratch": changed})
+    with pytest.raises(ConfigError, match=message):
+        search(cfg)
