@@ -71,7 +71,10 @@ class ClipTrainer:
         ]
         kept = {id(p) for p in decayed}
         others = [p for p in self.model.parameters() if id(p) not in kept]
-        groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+        groups: list[dict[str, Any]] = [
+            {"params": decayed},
+            {"params": others, "weight_decay": 0.0},
+        ]
         self.optimizer = torch.optim.AdamW(
             groups, config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay
         )

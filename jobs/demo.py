@@ -50,8 +50,8 @@ class DemoConfig:
     seeds: list[NonNegativeInt]
     """Each draws other shots."""
     studies: str | None = None
-    """Where the search keeps its trials: a database's URL or a local file; in the artifact by default,
-    which only a storage on disk can hold."""
+    """Where the search keeps its trials: a database's URL or a local file. By default they are in
+    the artifact, which only a storage on disk can hold."""
 
 
 def demo(cfg: DemoConfig) -> None:
