@@ -17,8 +17,6 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else Tune prints a table eve
 
 import ray
 
-# Ray Data's own actors make the backend complain of their arguments (ray-project/ray#53727).
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "bars disabled"
 
 # Ray Data spills to disk beyond it. Ray's own default, 30 % of the memory, is too much of a laptop.

@@ -1,0 +1,46 @@
+"""The demo's recipes load; what it cannot run it refuses in one line."""
+
+import subprocess
+import sys
+
+import pytest
+from jsonargparse import auto_cli
+
+from jobs.demo import RECIPE, DemoConfig
+from jobs.pretrain import PretrainConfig
+
+
+@pytest.mark.parametrize("recipe", ["demo", "smoke"])
+def test_every_recipe_of_the_demo_loads(recipe: str) -> None:
+    path = RECIPE.parent / f"{recipe}.yaml"
+    cfg = auto_cli(DemoConfig, args=["--config", str(path)], as_positional=False)
+    assert {"zero-shot", "fsnl", "imaginefsl", "imaginefsl-scratch"} <= set(cfg.methods)
+    assert cfg.methods["imaginefsl"].space == cfg.methods["imaginefsl-scratch"].space
+    assert len(cfg.seeds) >= 2
+
+
+def test_the_demo_pretrains_as_its_recipe_for_pretraining_says() -> None:
+    demo, tiny = (
+        auto_cli(kind, args=["--config", str(RECIPE.parent / name)], as_positional=False)
+        for kind, name in ((DemoConfig, "demo.yaml"), (PretrainConfig, "tiny.yaml"))
+    )
+    assert demo.pretrainer == tiny.pretrainer
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--datasets", "[animals, nope]"], "datasets"),
+        (["--capions_per_class", "3"], "capions_per_class"),
+        (["--workers", "0"], "workers"),
+        (["--storage", "/proc/nothing/here"], "storage"),
+    ],
+)
+def test_a_bad_setting_is_one_line_and_exit_code_2(arguments: list[str], said: str) -> None:
+    command = [sys.executable, "-m", "jobs.demo", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert said in last
+    assert "Traceback" not in done.stderr
