@@ -21,6 +21,8 @@ from cluster.rows import row_rng
 
 SIDE = 96
 """Width and height of a painted picture in pixels."""
+HUE_SPREAD = 60
+"""Most that a channel of a background's colours differs between views, of 255: two meadows."""
 
 
 @cache
@@ -65,10 +67,21 @@ def paint(scene: Scene, row_id: str) -> Image.Image:
         _settings("background", scene.background) or backgrounds[rng.integers(len(backgrounds))]
     )
     picture = _background(behind, rng)
-    subject = _recoloured(sprite("openmoji", sprite_codes()[scene.class_name]), given["attribute"])
+    subject = _recoloured(_subject(sprite_codes()[scene.class_name]), given["attribute"])
     for copy in reversed(range(given["attribute"].get("copies", 1))):
         _paste(picture, subject, given["attribute"], given["viewpoint"], copy, rng)
     return _degraded(_lit(picture, given["lighting"], rng), given["degradation"], rng)
+
+
+@cache
+def _subject(code: str) -> Image.Image:
+    """OpenMoji's sprite without its empty margin, a quarter of its width: squared, RGBA."""
+    drawn = sprite("openmoji", code)
+    tight = drawn.crop(drawn.getbbox())
+    side = max(tight.size)
+    square = Image.new("RGBA", (side, side))
+    square.paste(tight, ((side - tight.width) // 2, (side - tight.height) // 2))
+    return square.resize((SPRITE_SIZE, SPRITE_SIZE), Image.Resampling.LANCZOS)
 
 
 def _settings(kind: str, phrase: str) -> dict[str, Any]:
@@ -79,7 +92,10 @@ def _background(settings: dict[str, Any], rng: np.random.Generator) -> Image.Ima
     first, second = (
         tuple(
             np.clip(
-                np.array(ImageColor.getrgb(settings[name])) + rng.integers(-18, 19, 3), 0, 255
+                np.array(ImageColor.getrgb(settings[name]))
+                + rng.integers(-HUE_SPREAD, HUE_SPREAD + 1, 3),
+                0,
+                255,
             ).tolist()
         )
         for name in ("first", "second")
@@ -163,7 +179,7 @@ def _paste(
         image = image.transform(
             image.size, Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR
         )
-    angle = attribute.get("angle", 0.0) + rng.normal(0, 5)
+    angle = attribute.get("angle", 0.0) + rng.normal(0, 10)
     image = image.rotate(angle, Image.Resampling.BILINEAR, expand=True)
     shift = viewpoint.get("shift", 0.0) + rng.normal(0, 0.05) + (-0.25, 0.25)[copy % 2] * bool(copy)
     x = int(SIDE * (0.5 + shift) - image.width / 2)

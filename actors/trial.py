@@ -1,5 +1,7 @@
 """Trials: one configuration of one cell fitted, for the search or to be kept."""
 
+import asyncio
+import contextlib
 import dataclasses
 import json
 import tempfile
@@ -10,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import ray
 import torch
 from pyarrow.fs import FileType
 from ray import tune
+from ray.actor import ActorHandle
 
 from actors.cells import Cell
 from actors.tasks import Tasks, TaskSource
@@ -24,6 +28,7 @@ from models.methods.adapted import CARD, TENSORS, Adapted, Report
 FIT = "fit.json"
 MODELS, TRIED = "models", "tried"
 """Folders of a search: final fits, and the models of trials while it goes on."""
+LONGEST_GATHERING_SECONDS = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,14 +51,40 @@ class Fit:
     wall_s: float
 
 
+class Gathering:
+    """Lets the first workers of a search begin together.
+
+    Tune gives a waiting trial to the worker that has just finished one and ends the process that
+    was starting for it. Where a trial takes less time than a process needs to start, a search would
+    have one worker, and always another one starting.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.missing, self.complete = workers, asyncio.Event()
+
+    async def arrive(self) -> None:
+        """Returns when all are there, or after LONGEST_GATHERING_SECONDS."""
+        self.missing -= 1
+        if self.missing <= 0:
+            self.complete.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.complete.wait(), LONGEST_GATHERING_SECONDS)
+
+
 def run_trial(
-    config: Mapping[str, Any], source: TaskSource, cells: Mapping[str, Cell], folder: str
+    config: Mapping[str, Any],
+    source: TaskSource,
+    cells: Mapping[str, Cell],
+    folder: str,
+    gathering: ActorHandle | None,
 ) -> None:
     """One Tune trial. config: cell, seed, searched values, and its number (None: a final fit).
 
     Reports at every evaluation point, and at the end with `final` set. folder: URI; a final fit is
-    kept in its `models`, a trial in its `tried/{number}`, until the best is known.
+    kept in its `models`, a trial in its `tried/{number}`, until the best is known. gathering: of
+    the search's workers.
     """
+    _gather(gathering)
     torch.set_num_threads(
         1
     )  # one CPU per trial; set here, for Tune runs this in a thread of its own
@@ -139,6 +170,13 @@ def _copy(source: str, target: str) -> None:
         data = read(from_fs, f"{from_folder}/{name}")
         with published(to_fs, f"{to_folder}/{name}") as path, to_fs.open_output_stream(path) as out:
             out.write(data)
+
+
+@lru_cache(maxsize=1)
+def _gather(gathering: ActorHandle | None) -> None:
+    """Once in a process."""
+    if gathering is not None:
+        ray.get(gathering.arrive.remote())
 
 
 @lru_cache(maxsize=1)

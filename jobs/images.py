@@ -15,7 +15,7 @@ from cluster.progress import already_done
 from cluster.row_pipeline import make_rows
 from cluster.rows import row_id
 
-RECIPE = "sprites-1"
+RECIPE = "sprites-2"
 """Names how pictures are made; part of every row's id."""
 
 

@@ -9,6 +9,7 @@ import os
 import tempfile
 from typing import Any
 
+import ray
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 from ray import tune
 
@@ -22,7 +23,7 @@ from actors.studies import (
     trials_table,
 )
 from actors.tasks import Tasks, TaskSource
-from actors.trial import MODELS, TRIED, adopt, fits_table, kept, run_trial
+from actors.trial import MODELS, TRIED, Gathering, adopt, fits_table, kept, run_trial
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.catalog.splits import ValPolicy
 from cluster.job import run_job
@@ -58,7 +59,8 @@ class SearchConfig:
     cpus_per_trial: PositiveFloat = 1.0
     """CPUs that Ray sets aside for one trial."""
     concurrent: PositiveInt | None = None
-    """Trials at once over all cells; default: what the cluster has CPUs for."""
+    """Trials at once over all cells, by setting more CPUs aside for each; default: what the cluster
+    has CPUs for."""
 
 
 def search(cfg: SearchConfig) -> Artifact:
@@ -93,6 +95,17 @@ def search(cfg: SearchConfig) -> Artifact:
     fs.create_dir(f"{folder}/{TRIED}")  # missing if nothing was searched
     fs.delete_dir(f"{folder}/{TRIED}")
     return made
+
+
+def _cpus_per_trial(cfg: SearchConfig) -> float:
+    """What Ray sets aside for one trial.
+
+    It bounds the trials at once in place of Tune's `max_concurrent_trials`, under which no trial
+    waits, so that Tune ends the worker of a finished one and starts another process for the next.
+    """
+    if cfg.concurrent is None:
+        return cfg.cpus_per_trial
+    return max(cfg.cpus_per_trial, ray.cluster_resources()["CPU"] / cfg.concurrent)
 
 
 def task_source(cfg: SearchConfig) -> TaskSource:
@@ -147,7 +160,13 @@ def _run(cfg: SearchConfig, source: TaskSource, studies: list[CellStudy], folder
     # What Tune writes is not needed: the studies and the kept models are the state of a search.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     cells = {study.cell.key: study.cell for study in studies}
-    trial = tune.with_parameters(run_trial, source=source, cells=cells, folder=folder)
+    gathering = None
+    if cfg.concurrent:
+        workers = min(cfg.concurrent, remaining)
+        gathering = ray.remote(num_cpus=0)(Gathering).remote(workers)
+    trial = tune.with_parameters(
+        run_trial, source=source, cells=cells, folder=folder, gathering=gathering
+    )
     with (
         tempfile.TemporaryDirectory() as logs,
         stage("search", total, "trials", done=total - remaining) as progress,
@@ -159,12 +178,11 @@ def _run(cfg: SearchConfig, source: TaskSource, studies: list[CellStudy], folder
 
         searcher = CellSearcher(studies, on_done)
         results = tune.Tuner(
-            tune.with_resources(trial, {"cpu": cfg.cpus_per_trial}),
+            tune.with_resources(trial, {"cpu": _cpus_per_trial(cfg)}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=EarlyStopping(searcher),
                 num_samples=remaining,
-                max_concurrent_trials=cfg.concurrent or None,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(

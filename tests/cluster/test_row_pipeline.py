@@ -1,9 +1,7 @@
 """Rows made by Ray Data survive a kill of their driver."""
 
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,9 +9,9 @@ import pytest
 
 from cluster.artifacts import Artifact, open_artifact
 from tests.cluster.toy_pipeline import BLOCK, ROWS, run
+from tests.processes import PATIENCE_SECONDS, wait_until
 
 COMMITTED_BEFORE_THE_KILL = 3 * BLOCK
-PATIENCE_SECONDS = 300
 
 
 def committed_rows(folder: Path) -> int:
@@ -29,12 +27,8 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
 def after_a_kill(tmp_path: Path) -> tuple[Artifact, int]:
     """The artifact that a second run finished, and the rows that the first one had committed."""
     first = start(tmp_path)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while committed_rows(tmp_path) < COMMITTED_BEFORE_THE_KILL:
-        assert time.monotonic() < deadline, "the first run committed nothing"
-        assert first.poll() is None, "the first run was over before it could be killed"
-        time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
+    wait_until(lambda: committed_rows(tmp_path) >= COMMITTED_BEFORE_THE_KILL, first)
+    first.kill()
     first.wait()
     done = committed_rows(tmp_path)
     assert not list(tmp_path.glob("dice/*/manifest.json"))

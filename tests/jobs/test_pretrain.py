@@ -3,10 +3,8 @@
 import dataclasses
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ from cluster.artifacts import Artifact, ConfigError, open_artifact, plain
 from jobs import pretrain as job
 from models.clip import load_clip
 from tests.actors.small_base_set import CONFIG, write_base_set, write_clip
+from tests.processes import kill_worker, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,30 +55,43 @@ def checkpoints(storage: Path) -> list[Path]:
     return sorted(storage.glob("teacher/*/run/checkpoint_*/metrics.jsonl"))
 
 
+def finish(run: subprocess.Popen[str]) -> Artifact:
+    out, err = run.communicate(timeout=900)
+    assert run.returncode == 0, err
+    return open_artifact(json.loads(out.splitlines()[-1])["artifact"], "teacher")
+
+
 def test_a_killed_run_goes_on_and_ends_as_one_process_would(
     cfg: job.PretrainConfig, tmp_path: Path
 ) -> None:
     """SIGKILL of the driver after a checkpoint; then the same command, on two FSDP workers."""
     first = start(cfg, tmp_path)
-    while not checkpoints(tmp_path):
-        assert first.poll() is None, first.communicate()[1]
-        time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
+    wait_until(lambda: checkpoints(tmp_path), first)
+    first.kill()
     first.wait()
     assert not list(tmp_path.glob("teacher/*/manifest.json")), "killed too late to tell anything"
-
-    second = start(cfg, tmp_path)
-    out, err = second.communicate(timeout=900)
-    assert second.returncode == 0, err
-    teacher = open_artifact(json.loads(out.splitlines()[-1])["artifact"], "teacher")
-    rows = [
-        json.loads(line)
-        for line in (teacher.local_dir() / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert [row["step"] for row in rows] == list(range(1, 13))
+    teacher = finish(start(cfg, tmp_path))
+    assert_every_step(teacher)
     assert_same_teacher(teacher, cfg)
     assert not list(tmp_path.glob("teacher/*/run")), "checkpoints go once the teacher is there"
     assert job.pretrain(cfg) == teacher, "done before: no Ray is needed"
+
+
+def test_a_run_whose_worker_is_killed_ends_as_one_process_would(
+    cfg: job.PretrainConfig, tmp_path: Path
+) -> None:
+    """SIGKILL of one of two FSDP workers after a checkpoint; Ray Train starts both anew."""
+    run = start(cfg, tmp_path)
+    wait_until(lambda: checkpoints(tmp_path), run)
+    kill_worker(run, "ray::", "ray::RayTrainWorker")
+    teacher = finish(run)
+    assert_every_step(teacher)
+    assert_same_teacher(teacher, cfg)
+
+
+def assert_every_step(teacher: Artifact) -> None:
+    lines = (teacher.local_dir() / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 13))
 
 
 def assert_same_teacher(teacher: Artifact, cfg: job.PretrainConfig) -> None:

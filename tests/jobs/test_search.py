@@ -2,25 +2,23 @@
 
 import dataclasses
 import json
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import optuna
 import pyarrow as pa
 import pytest
 
-from cluster.artifacts import Artifact
+from cluster.artifacts import Artifact, open_artifact
 from cluster.storage import ConfigError
 from jobs.evaluate import EvaluateConfig, evaluate
 from jobs.search import SearchConfig, search
 from tests.actors.small_world import METHODS, make_dataset, make_features
 from tests.jobs.small_search import config, run
+from tests.processes import kill_worker, wait_until
 
 FINISHED_BEFORE_THE_KILL = 4
-PATIENCE_SECONDS = 300
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +30,22 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def finished_trials(folder: Path) -> int:
-    journals = list(folder.glob("broken/adapted/*/studies.journal"))
+def start(world: Path, storage: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tests.jobs.small_search", str(world), storage]
+    return subprocess.Popen(command)
+
+
+def finished_trials(folder: Path, storage: str) -> int:
+    journals = list(folder.glob(f"{storage}/adapted/*/studies.journal"))
     return journals[0].read_text().count('"number"') if journals else 0
 
 
 @pytest.fixture(scope="module")
 def killed(world: Path, local_ray: None) -> tuple[Artifact, dict[str, float]]:
     """What a second run made after a kill, and the times of the trials finished before it."""
-    command = [sys.executable, "-m", "tests.jobs.small_search", str(world), "broken"]
-    first = subprocess.Popen(command)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while finished_trials(world) < FINISHED_BEFORE_THE_KILL:
-        assert time.monotonic() < deadline, "the first run finished nothing"
-        assert first.poll() is None, "the first run was over before it could be killed"
-        time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
+    first = start(world, "broken")
+    wait_until(lambda: finished_trials(world, "broken") >= FINISHED_BEFORE_THE_KILL, first)
+    first.kill()
     first.wait()
     (journal,) = world.glob("broken/adapted/*/studies.journal")
     assert not (journal.parent / "manifest.json").exists()
@@ -83,6 +81,19 @@ def test_a_killed_search_ends_as_an_unbroken_one(
     killed: tuple[Artifact, dict[str, float]], whole: Artifact
 ) -> None:
     artifact, _ = killed
+    for table in ("trials", "fits"):
+        assert without_times(artifact.read_table(table)) == without_times(whole.read_table(table))
+
+
+def test_a_search_whose_worker_is_killed_ends_as_an_unbroken_one(
+    whole: Artifact, world: Path
+) -> None:
+    driver = start(world, "hurt")
+    wait_until(lambda: finished_trials(world, "hurt") >= FINISHED_BEFORE_THE_KILL, driver)
+    kill_worker(driver, "ray::ImplicitFunc.train", "ray::ImplicitFunc")
+    assert driver.wait() == 0
+    (folder,) = world.glob("hurt/adapted/*")
+    artifact = open_artifact(str(folder), "adapted")
     for table in ("trials", "fits"):
         assert without_times(artifact.read_table(table)) == without_times(whole.read_table(table))
 

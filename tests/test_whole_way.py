@@ -1,4 +1,5 @@
-"""`ray job submit` to a real head node of this test's own: ports, token, home and folder."""
+"""The demo as a whole: submitted to a real head node of this test's own (ports, token, home and
+folder), and killed in every stage."""
 
 import json
 import os
@@ -9,18 +10,27 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from ray._private.runtime_env.packaging import create_package
+
+from cluster.artifacts import open_artifact
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 UPLOAD_LIMIT = 25_000_000
 """Bytes."""
+DEMO = ("python", "-m", "jobs.demo", "--config", "jobs/recipes/smoke.yaml", "--storage")
+STAGES = ("captions", "images", "teacher", "features", "adapted", "results")
+"""Kinds of the artifacts that take time to make, in the demo's order."""
+PATIENCE_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -90,16 +100,66 @@ def kinds(storage: Path) -> set[str]:
     return {json.loads(path.read_text())["kind"] for path in storage.rglob("manifest.json")}
 
 
-def test_a_submitted_demo_succeeds_and_leaves_its_artifacts(head: Head, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def submitted(head: Head, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Storage of a demo that ran as a submitted job."""
+    storage = tmp_path_factory.mktemp("submitted")
     done = head.run(
         *("ray", "job", "submit", "--address", head.dashboard, "--working-dir", ".", "--"),
-        *("python", "-m", "jobs.demo", "--config", "jobs/recipes/smoke.yaml"),
-        *("--storage", str(tmp_path)),
+        *(*DEMO, str(storage)),
     )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     assert "succeeded" in done.stdout
-    assert kinds(tmp_path) >= {"dataset", "images", "teacher", "features", "adapted", "results"}
-    assert list(tmp_path.rglob("report.html"))
+    return storage
+
+
+def test_a_submitted_demo_leaves_its_artifacts(submitted: Path) -> None:
+    assert kinds(submitted) == {"dataset", "factors", *STAGES, "report"}
+    assert list(submitted.rglob("report.html"))
+
+
+def kill_in(stage: str, storage: Path, seconds: float) -> None:
+    """Runs the demo, and kills its driver some seconds after the stage has begun to write.
+
+    If it ends before, it has to end well.
+    """
+    python = str(BIN / "python")
+    driver = subprocess.Popen(
+        [python, *DEMO[1:], str(storage)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not list(storage.glob(f"{stage}/*")) and driver.poll() is None:
+        assert time.monotonic() < deadline, f"{stage} was never begun"
+        time.sleep(0.05)
+    time.sleep(seconds)
+    driver.send_signal(signal.SIGKILL)
+    assert driver.wait() in (0, -signal.SIGKILL)
+
+
+def scores(storage: Path) -> list[dict[str, Any]]:
+    """All result rows, without the time that they took and the hash of the folder's settings."""
+    (folder,) = storage.glob("results/*")
+    table = open_artifact(str(folder), "results").read_table("rows")
+    return table.drop_columns(["wall_s", "config_hash"]).to_pylist()
+
+
+def test_a_demo_killed_in_every_stage_ends_as_the_submitted_one(
+    submitted: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng()
+    for stage in STAGES:
+        kill_in(stage, tmp_path, seconds=rng.uniform(0, 4))
+    done = subprocess.run(
+        [str(BIN / "python"), *DEMO[1:], str(tmp_path)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert scores(tmp_path) == scores(submitted)
+    assert {path.parent.parent.name for path in tmp_path.glob("*/*/manifest.json")} == kinds(
+        submitted
+    )
 
 
 def test_a_job_on_the_head_node_joins_the_cluster(head: Head, tmp_path: Path) -> None:

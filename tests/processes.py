@@ -1,0 +1,27 @@
+"""Drivers that tests start in processes of their own, and kill."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+PATIENCE_SECONDS = 300
+
+
+def wait_until(ready: Callable[[], Any], driver: subprocess.Popen[Any]) -> None:
+    """Returns once `ready` is true; fails if the driver ends first or nothing happens."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not ready():
+        assert time.monotonic() < deadline, "nothing happened"
+        assert driver.poll() is None, "the run was over before it could be disturbed"
+        time.sleep(0.05)
+
+
+def kill_worker(driver: subprocess.Popen[Any], *titles: str) -> None:
+    """SIGKILL to one of the driver's Ray workers, by the title that Ray gives the process."""
+    descendants = psutil.Process(driver.pid).children(recursive=True)
+    workers = [p for p in descendants if " ".join(p.cmdline()).strip() in titles]
+    assert workers, f"no worker among {[p.cmdline()[:1] for p in descendants]}"
+    workers[-1].kill()
