@@ -76,9 +76,7 @@ def test_an_empty_class_folder_is_named(garden: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("dataset/*")), "nothing half-written is left"
 
 
-def test_more_shots_than_images_and_an_unknown_method_are_named(
-    dataset: str, tmp_path: Path
-) -> None:
+def test_too_many_shots_and_an_unknown_method_are_named(dataset: str, tmp_path: Path) -> None:
     storage = ("--storage", str(tmp_path), "--datasets", json.dumps([dataset]))
     features = artifact(job("encode", *storage))
     given = (*storage, "--features", json.dumps([features]), "--methods")
