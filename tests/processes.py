@@ -1,5 +1,6 @@
 """Drivers that tests start in processes of their own, and kill."""
 
+import contextlib
 import subprocess
 import time
 from collections.abc import Callable
@@ -25,3 +26,13 @@ def kill_worker(driver: subprocess.Popen[Any], *titles: str) -> None:
     workers = [p for p in descendants if " ".join(p.cmdline()).strip() in titles]
     assert workers, f"no worker among {[p.cmdline()[:1] for p in descendants]}"
     workers[-1].kill()
+
+
+def kill_tree(process: subprocess.Popen[Any]) -> None:
+    """SIGKILL to a process and to all that it has started."""
+    root = psutil.Process(process.pid)
+    tree = [root, *root.children(recursive=True)]
+    for member in tree:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    psutil.wait_procs(tree, timeout=60)

@@ -22,6 +22,7 @@ import pytest
 from ray._private.runtime_env.packaging import create_package
 
 from cluster.artifacts import open_artifact
+from tests.processes import PATIENCE_SECONDS, kill_tree
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -30,7 +31,6 @@ UPLOAD_LIMIT = 25_000_000
 DEMO = ("python", "-m", "jobs.demo", "--config", "jobs/recipes/smoke.yaml", "--storage")
 STAGES = ("captions", "images", "teacher", "features", "adapted", "results")
 """Kinds of the artifacts that take time to make, in the demo's order."""
-PATIENCE_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,7 @@ def head() -> Iterator[Head]:
         wait_until_jobs_are_served(node, dashboard, home / "log", env)
         yield Head(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", env)
     finally:
-        node.terminate()  # a blocking `ray start` then ends the processes that it started
-        try:
-            node.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            os.killpg(node.pid, signal.SIGKILL)
-            node.wait()
+        kill_tree(node)  # ended gently, it takes half a minute
         shutil.rmtree(home, ignore_errors=True)
 
 

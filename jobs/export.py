@@ -1,0 +1,49 @@
+"""python -m jobs.export --images runs/images/sprites-… --folder /data/ibase --layout webdataset
+
+Copies a base set to a layout that other programs read: ImagineFSL's view folders, WebDataset
+shards, or Parquet for Hugging Face's `datasets`.
+"""
+
+import dataclasses
+
+from jsonargparse.typing import PositiveInt
+from pyarrow.fs import FileSelector
+
+from actors.image_export import WRITERS, Layout, good_rows
+from cluster.artifacts import open_artifact
+from cluster.job import run_job
+from cluster.progress import stage
+from cluster.storage import ConfigError, filesystem, require_writable, resolve
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What is copied, where to and how."""
+
+    images: str
+    """Artifact of kind "images": a path or URI."""
+    folder: str
+    """An empty or missing folder: a local path, or a URI such as s3://bucket/prefix."""
+    layout: Layout
+    """views: view1/CLASS/file, …; webdataset: tar shards; parquet: data/train-*.parquet."""
+    per_file: PositiveInt = 1000
+    """Pictures in a shard or Parquet file."""
+
+
+def export(cfg: ExportConfig) -> None:
+    """Writes every picture that was not refused. ConfigError if the folder is not empty, for what
+    another base set left there would look like part of this one."""
+    base_set, target = open_artifact(cfg.images, "images"), resolve(cfg.folder)
+    require_writable(target, cfg.folder)
+    fs, folder = filesystem(target)
+    if fs.get_file_info(FileSelector(folder)):
+        raise ConfigError(f"folder: {cfg.folder!r} is not empty; allowed: an empty or missing one")
+    rows = base_set.manifest.rows
+    count = rows["rows"] - rows["refused"]
+    with stage("export", count, "images") as progress:
+        WRITERS[cfg.layout](good_rows(base_set), fs, folder, cfg.per_file, progress.advance)
+    print(f"{count} images: {target}")
+
+
+if __name__ == "__main__":
+    run_job(ExportConfig, export)
