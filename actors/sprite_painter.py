@@ -21,7 +21,7 @@ from cluster.rows import row_rng
 
 SIDE = 96
 """Width and height of a painted picture in pixels."""
-HUE_SPREAD = 60
+COLOUR_SPREAD = 60
 """Most that a channel of a background's colours differs between views, of 255: two meadows."""
 
 
@@ -93,7 +93,7 @@ def _background(settings: dict[str, Any], rng: np.random.Generator) -> Image.Ima
         tuple(
             np.clip(
                 np.array(ImageColor.getrgb(settings[name]))
-                + rng.integers(-HUE_SPREAD, HUE_SPREAD + 1, 3),
+                + rng.integers(-COLOUR_SPREAD, COLOUR_SPREAD + 1, 3),
                 0,
                 255,
             ).tolist()

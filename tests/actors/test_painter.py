@@ -1,11 +1,15 @@
 import numpy as np
 import pytest
+import torch
 
-from actors.factors import FACTORS, factor_table
-from actors.images import decode_rgb
+from actors.factors import FACTORS, draw_factors, factor_table
+from actors.images import decode_rgb, resized_square
 from actors.painter import SpritePainter
 from actors.sprite_painter import SIDE, Scene, paint
+from actors.target_scenes import target_concepts
 from cluster.catalog.concepts import SUBJECTS
+from models.clip import load_clip
+from models.text_classifier import text_classifier
 
 
 def row_batch(names: list[str], **factors: str) -> dict[str, np.ndarray]:
@@ -70,3 +74,24 @@ def test_datasets_name_backgrounds_that_exist() -> None:
     assert set(table["dataset_backgrounds"]) == {*SUBJECTS, "digits"}
     for places in table["dataset_backgrounds"].values():
         assert set(places) <= set(table["backgrounds"])
+
+
+def test_pictures_can_be_told_apart_by_a_clip() -> None:
+    """Zero-shot, by class names, over pictures of drawn factors; chance is 1 in 16."""
+    names = [c.name for c in target_concepts("plants") if c.group == "IP"]
+    table = {f"{kind}s": list(factor_table()[f"{kind}s"]) for kind in FACTORS}
+    drawn = [(label, draw_factors(f"{label} {i}", table)) for label in range(len(names))
+             for i in range(8)]  # fmt: skip
+    batch = {"id": [f"row{i}" for i in range(len(drawn))]}
+    batch["class_name"] = [names[label] for label, _ in drawn]
+    batch |= {kind: [factors[kind] for _, factors in drawn] for kind in FACTORS}
+    batch["reason"] = [""] * len(drawn)
+    made = SpritePainter()({name: np.array(column, dtype=object) for name, column in batch.items()})
+    clip = load_clip("tiny")
+    pictures = [resized_square(decode_rgb(image), clip.image_size) for image in made["image"]]
+    images = torch.from_numpy(np.stack(pictures)).movedim(-1, 1)
+    features = clip.encode_tokens(clip.normalise(images))[:, 0]
+    texts = text_classifier(clip, names, ["a photo of a {}."])
+    labels = torch.tensor([label for label, _ in drawn])
+    right = (features @ texts.T).argmax(dim=1) == labels
+    assert right.float().mean() > 0.5
