@@ -59,8 +59,7 @@ class SearchConfig:
     cpus_per_trial: PositiveFloat = 1.0
     """CPUs that Ray sets aside for one trial."""
     concurrent: PositiveInt | None = None
-    """Trials at once over all cells, by setting more CPUs aside for each; default: what the cluster
-    has CPUs for."""
+    """Trials at once over all cells; default: what the cluster has CPUs for."""
 
 
 def search(cfg: SearchConfig) -> Artifact:
@@ -95,17 +94,6 @@ def search(cfg: SearchConfig) -> Artifact:
     fs.create_dir(f"{folder}/{TRIED}")  # missing if nothing was searched
     fs.delete_dir(f"{folder}/{TRIED}")
     return made
-
-
-def _cpus_per_trial(cfg: SearchConfig) -> float:
-    """What Ray sets aside for one trial.
-
-    It bounds the trials at once in place of Tune's `max_concurrent_trials`, under which no trial
-    waits, so that Tune ends the worker of a finished one and starts another process for the next.
-    """
-    if cfg.concurrent is None:
-        return cfg.cpus_per_trial
-    return max(cfg.cpus_per_trial, ray.cluster_resources()["CPU"] / cfg.concurrent)
 
 
 def task_source(cfg: SearchConfig) -> TaskSource:
@@ -178,11 +166,12 @@ def _run(cfg: SearchConfig, source: TaskSource, studies: list[CellStudy], folder
 
         searcher = CellSearcher(studies, on_done)
         results = tune.Tuner(
-            tune.with_resources(trial, {"cpu": _cpus_per_trial(cfg)}),
+            tune.with_resources(trial, {"cpu": cfg.cpus_per_trial}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=EarlyStopping(searcher),
                 num_samples=remaining,
+                max_concurrent_trials=cfg.concurrent or None,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
