@@ -5,9 +5,10 @@ import os
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,8 @@ from actors.images import BadImageError, decode_rgb, resized_square
 from cluster.artifacts import Artifact, open_table
 from cluster.rows import digest, row_rng
 
-COLUMNS = ["id", "dataset", "class_name", "index", "view", "reason", "image"]
+CAPTION_COLUMNS = ("dataset", "class_name", "index", "view")
+ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,23 @@ def open_base_set(folder: Path) -> BaseSet:
     return BaseSet(pixels, list(index), list(index.values()))
 
 
+def good_rows(artifact: Artifact, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Rows of a base set that were not refused, none twice, with `id`, `image` and these columns.
+
+    Some hundred are in memory at once.
+    """
+    seen: set[str] = set()
+    wanted = ["id", *columns, "reason", "image"]
+    for batch in open_table(artifact, "rows").to_batches(columns=wanted, batch_size=ROWS_AT_ONCE):
+        for row in batch.to_pylist():
+            if not row["reason"] and row["id"] not in seen:
+                seen.add(row["id"])
+                yield row
+
+
 def count_captions(artifact: Artifact) -> int:
     """Captions with at least two rows that were not refused; reads no image."""
-    columns = ["id", "dataset", "class_name", "index", "view", "reason"]
+    columns = ["id", *CAPTION_COLUMNS, "reason"]
     rows = artifact.read_table("rows", columns).to_pylist()
     good = {(r["dataset"], r["class_name"], r["index"], r["view"]) for r in rows if not r["reason"]}
     return sum(images > 1 for images in Counter(key[:3] for key in good).values())
@@ -94,31 +110,25 @@ def cache_folder(artifact: Artifact) -> Path:
 
 def _fill(artifact: Artifact, folder: Path) -> None:
     """One pass over the rows; the array is made for all of them and grows no further."""
-    table = open_table(artifact, "rows")
     pixels: np.memmap | None = None
-    seen: set[str] = set()
     places: dict[str, dict[int, int]] = {}
     used = 0
-    for batch in table.to_batches(columns=COLUMNS, batch_size=256):
-        for row in batch.to_pylist():
-            if row["reason"] or row["id"] in seen:
-                continue
-            seen.add(row["id"])
-            try:
-                decoded = decode_rgb(row["image"])
-            except BadImageError:
-                continue
-            size = min(decoded.size) if pixels is None else pixels.shape[-1]
-            image = resized_square(decoded, size).transpose(2, 0, 1)
-            if pixels is None:
-                shape = (table.count_rows(), *image.shape)
-                pixels = np.lib.format.open_memmap(
-                    folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape
-                )
-            pixels[used] = image
-            caption = digest(row["dataset"], row["class_name"], str(row["index"])).hex()
-            places.setdefault(caption, {})[row["view"]] = used
-            used += 1
+    for row in good_rows(artifact, CAPTION_COLUMNS):
+        try:
+            decoded = decode_rgb(row["image"])
+        except BadImageError:
+            continue
+        size = min(decoded.size) if pixels is None else pixels.shape[-1]
+        image = resized_square(decoded, size).transpose(2, 0, 1)
+        if pixels is None:
+            shape = (open_table(artifact, "rows").count_rows(), *image.shape)
+            pixels = np.lib.format.open_memmap(
+                folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape
+            )
+        pixels[used] = image
+        caption = digest(row["dataset"], row["class_name"], str(row["index"])).hex()
+        places.setdefault(caption, {})[row["view"]] = used
+        used += 1
     if pixels is None:
         raise ValueError(f"base set {artifact.uri} has no image that can be decoded")
     pixels.flush()

@@ -4,37 +4,24 @@ import io
 import json
 import tarfile
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
-from cluster.artifacts import Artifact, open_table
 from cluster.rows import slug
-from cluster.storage import published
+from cluster.storage import write
 
 Layout = Literal["views", "webdataset", "parquet"]
-ROWS_AT_ONCE = 256
 INDEX = "captions.jsonl"
 """Of the layout "views": one line per picture, for what a path cannot hold."""
 SAID = ("dataset", "class_name", "index", "view", "caption")
-"""What every layout keeps of a row, besides the picture."""
+"""What every layout keeps of a row, besides its id and picture."""
 
 Row = dict[str, Any]
 Advance = Callable[[int], None]
-
-
-def good_rows(artifact: Artifact) -> Iterator[Row]:
-    """Rows of a base set (kind "images") that hold a picture, none twice; bounded memory."""
-    seen: set[str] = set()
-    table = open_table(artifact, "rows")
-    columns = ["id", *SAID, "reason", "image"]
-    for batch in table.to_batches(columns=columns, batch_size=ROWS_AT_ONCE):
-        for row in batch.to_pylist():
-            if not row["reason"] and row["id"] not in seen:
-                seen.add(row["id"])
-                yield row
 
 
 def write_views(
@@ -104,17 +91,10 @@ WRITERS: dict[str, Callable[[Iterator[Row], FileSystem, str, int, Advance], None
 
 
 def _parts(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
-    part: list[Row] = []
-    for row in rows:
-        part.append(row)
-        if len(part) == size:
-            yield part
-            part = []
-    if part:
+    while part := list(islice(rows, size)):
         yield part
 
 
 def _write(fs: FileSystem, path: str, data: bytes) -> None:
     fs.create_dir(path.rpartition("/")[0], recursive=True)
-    with published(fs, path) as target, fs.open_output_stream(target) as stream:
-        stream.write(data)
+    write(fs, path, data)

@@ -34,8 +34,9 @@ def import_plan(folder: str, dataset: str) -> pa.Table:
     Layouts: what `jobs.export` writes as "views", its INDEX included; view1 … viewN with the same
     CLASS/file in each, as ImagineFSL's iBase; or CLASS/file, one view. Without INDEX an underscore
     in a class folder's name is a space, pictures of one path are one caption's, and captions are
-    empty. dataset: for rows whose line does not say it. Raises ConfigError for a folder without
-    pictures, for a line of INDEX that is not one, and for two files of one place.
+    empty. dataset: of all rows where there is no INDEX, whose lines say theirs. Raises ConfigError
+    for a folder without pictures, for a line of INDEX that is not one, and for two files of one
+    place.
     """
     root = Path(folder)
     if not root.is_dir():

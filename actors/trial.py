@@ -21,7 +21,7 @@ from ray.actor import ActorHandle
 from actors.cells import Cell
 from actors.tasks import Tasks, TaskSource
 from cluster.artifacts import plain
-from cluster.storage import filesystem, join, published, read
+from cluster.storage import filesystem, join, read, write
 from models.methods import METHODS
 from models.methods.adapted import CARD, TENSORS, Adapted, Report
 
@@ -167,9 +167,7 @@ def _copy(source: str, target: str) -> None:
     (from_fs, from_folder), (to_fs, to_folder) = filesystem(source), filesystem(target)
     to_fs.create_dir(to_folder, recursive=True)
     for name in (TENSORS, FIT, CARD):
-        data = read(from_fs, f"{from_folder}/{name}")
-        with published(to_fs, f"{to_folder}/{name}") as path, to_fs.open_output_stream(path) as out:
-            out.write(data)
+        write(to_fs, f"{to_folder}/{name}", read(from_fs, f"{from_folder}/{name}"))
 
 
 @lru_cache(maxsize=1)

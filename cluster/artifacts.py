@@ -28,6 +28,7 @@ from cluster.storage import (
     read,
     require_writable,
     resolve,
+    write,
 )
 
 MANIFEST = "manifest.json"
@@ -164,9 +165,7 @@ class Draft:
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Write one whole file; `name` may have folders."""
-        fs, path = self._parent_made(name)
-        with published(fs, path) as target, fs.open_output_stream(target) as stream:
-            stream.write(data)
+        write(*self._parent_made(name), data)
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write the table as the Parquet folder `name`, one file."""

@@ -78,5 +78,11 @@ def read(fs: FileSystem, path: str) -> bytes:
         return stream.read()
 
 
+def write(fs: FileSystem, path: str, data: bytes) -> None:
+    """The whole file, in a folder that is there; see `published`."""
+    with published(fs, path) as target, fs.open_output_stream(target) as stream:
+        stream.write(data)
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())

@@ -9,7 +9,8 @@ import dataclasses
 from jsonargparse.typing import PositiveInt
 from pyarrow.fs import FileSelector
 
-from actors.image_export import WRITERS, Layout, good_rows
+from actors.base_set import good_rows
+from actors.image_export import SAID, WRITERS, Layout
 from cluster.artifacts import open_artifact
 from cluster.job import run_job
 from cluster.progress import stage
@@ -41,7 +42,8 @@ def export(cfg: ExportConfig) -> None:
     rows = base_set.manifest.rows
     count = rows["rows"] - rows["refused"]
     with stage("export", count, "images") as progress:
-        WRITERS[cfg.layout](good_rows(base_set), fs, folder, cfg.per_file, progress.advance)
+        pictures = good_rows(base_set, SAID)
+        WRITERS[cfg.layout](pictures, fs, folder, cfg.per_file, progress.advance)
     print(f"{count} images: {target}")
 
 

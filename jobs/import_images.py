@@ -28,7 +28,7 @@ class ImportConfig:
     """view1/CLASS/file, view2/CLASS/file, …, or CLASS/file; seen by all nodes."""
     name: str
     """Of the base set, and the dataset that its classes belong to: with a dataset's own name its
-    pictures are imagined ones of that dataset."""
+    pictures are imagined ones of that dataset. What `jobs.export` wrote keeps its own datasets."""
     workers: PositiveInt = 2
     """Readers at most; Ray starts them as there is work and room."""
 
