@@ -15,6 +15,8 @@ MODE_SHARES = {"Base": 0.4, "BG": 0.3, "LC": 0.2, "CD": 0.1}
 """Share of captions per mode: class and attribute; with background; with lighting; with camera
 degradation.
 Source: ImagineFSL, recipe of the released captions (most datasets)."""
+MODE_FACTOR = {"BG": "backgrounds", "LC": "lightings", "CD": "degradations"}
+"""What a mode adds to Base, by its column in the table of factors."""
 FREQUENT_WEIGHT, RARE_WEIGHT, FREQUENT_SHARE = 4.0, 1.5, 0.6
 """Backgrounds are listed most frequent first: weight of the first 60 % and of the rest. Source:
 ImagineFSL."""
@@ -33,11 +35,16 @@ def draw_factors(row_id: str, table: Mapping[str, Sequence[str]]) -> dict[str, s
     """Mode and factors of one caption, drawn by the row's own generator; factors the mode leaves
     out are empty.
 
+    A mode whose own factor the table lacks gives its share to Base: so the recipes of SUN (no
+    backgrounds) and of DTD and EuroSAT (Base alone) follow from their tables.
+
     table: "attributes", "backgrounds" (most frequent first), "viewpoints", "lightings",
     "degradations".
     """
     rng = row_rng(row_id, "factors")
     mode = str(rng.choice(list(MODE_SHARES), p=list(MODE_SHARES.values())))
+    if mode != "Base" and not table[MODE_FACTOR[mode]]:
+        mode = "Base"
     drawn = {"mode": mode, **dict.fromkeys(FACTORS, "")}
     drawn["attribute"] = _pick(rng, table["attributes"])
     drawn["viewpoint"] = _pick(rng, table["viewpoints"])

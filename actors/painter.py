@@ -1,30 +1,136 @@
-"""Painters: captions to pictures. A row that cannot be painted is kept with its reason; a
+"""Painters: captions to pictures. A caption that cannot be painted is kept with its reason; a
 machine fault is raised."""
 
-import numpy as np
+import dataclasses
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import pyarrow as pa
+from jsonargparse.typing import PositiveInt
+from PIL import Image
+from ray.data import Dataset
 
 from actors.factors import FACTORS
 from actors.images import png_bytes
-from actors.sprite_painter import Scene, paint
+from actors.sprite_painter import SIDE, Scene, paint
+from actors.writer import SAID
+from cluster.row_pipeline import Counted, Pool
+from cluster.rows import row_id, row_seed
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("caption_id", pa.string()),
+        *((name, pa.int64() if name == "label" else pa.string()) for name in SAID),
+        ("index", pa.int64()),
+        ("view", pa.int64()),
+        ("mode", pa.string()),
+        *((name, pa.string()) for name in FACTORS),
+        ("caption", pa.string()),
+        ("image", pa.binary()),
+        ("reason", pa.string()),
+        ("seed", pa.int64()),
+        ("generator", pa.string()),
+        ("weights", pa.string()),
+        ("steps", pa.int64()),
+        ("guidance", pa.float64()),
+        ("size", pa.int64()),
+    ]
+)
+"""A base set's rows: one per picture; `image` is PNG, empty where there is a `reason`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PainterConfig:
+    """Who paints, and how many pictures of each caption."""
+
+    views: PositiveInt = 4
+    """Pictures per caption. Source: ImagineFSL's iBase."""
+    pool: Pool = dataclasses.field(default_factory=Pool)
+    """Painters."""
+
+    @property
+    def recipe(self) -> str:
+        """Names how pictures are made; part of every picture's id."""
+        return "sprites-2"
+
+
+class UnpaintableError(ValueError):
+    """A caption that has no picture; the message is the reason that its rows carry."""
+
+
+class Painter(Protocol):
+    """An engine, loaded on the worker that it runs on."""
+
+    provenance: Mapping[str, str | int | float]
+    """generator (its name), weights (a hash, "" if it has none), steps, guidance, size."""
+
+    def paint(self, row: Mapping[str, Any], image_ids: Sequence[str]) -> list[Image.Image]:
+        """One picture of a caption's row per id, each a function of the row and its id alone.
+
+        Raises UnpaintableError.
+        """
 
 
 class SpritePainter:
-    """Paints rows from their factors with the embedded sprites.
+    """Paints a caption's factors with the embedded sprites."""
 
-    Reads `id`, `class_name`, the five factors and `reason` (of the caption; such a row is not
-    painted). Adds `image` (PNG bytes; empty if refused) and sets `reason`.
+    provenance: Mapping[str, str | int | float] = {
+        "generator": "sprites", "weights": "", "steps": 0, "guidance": 0.0, "size": SIDE
+    }  # fmt: skip
+
+    def paint(self, row: Mapping[str, Any], image_ids: Sequence[str]) -> list[Image.Image]:
+        """See `Painter`."""
+        scene = Scene(row["class_name"], **{name: row[name] for name in FACTORS})
+        if reason := scene.refusal():
+            raise UnpaintableError(reason)
+        return [paint(scene, image_id) for image_id in image_ids]
+
+
+def painter_stage(cfg: PainterConfig, captions: Dataset, counter: str) -> Dataset:
+    """Rows of a base set (SCHEMA) from rows of captions; the views of a caption stay together.
+
+    counter: of `cluster.row_pipeline.counted`.
     """
+    return captions.repartition(target_num_rows_per_block=32).map_batches(
+        Counted,
+        fn_constructor_args=(partial(CaptionPainter, cfg), counter),
+        batch_format="pyarrow",
+        batch_size=None,
+        **cfg.pool.options(),
+    )
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        images, reasons = [], []
-        for i, row_id in enumerate(batch["id"]):
-            scene = Scene(
-                str(batch["class_name"][i]), **{name: str(batch[name][i]) for name in FACTORS}
-            )
-            reason = str(batch["reason"][i]) or scene.refusal()
-            images.append(b"" if reason else png_bytes(paint(scene, str(row_id))))
-            reasons.append(reason)
-        return batch | {
-            "image": np.array(images, dtype=object),
-            "reason": np.array(reasons, dtype=object),
-        }
+
+class CaptionPainter:
+    """Paints every caption of a batch `views` times."""
+
+    def __init__(self, cfg: PainterConfig) -> None:
+        self.cfg = cfg
+        self.painter: Painter = SpritePainter()
+
+    def __call__(self, captions: pa.Table) -> pa.Table:
+        painted = [row for caption in captions.to_pylist() for row in self._views(caption)]
+        return pa.Table.from_pylist(painted, SCHEMA)
+
+    def _views(self, caption: dict[str, Any]) -> list[dict[str, Any]]:
+        of = (caption["dataset"], caption["class_name"], caption["index"])
+        ids = [row_id(*of, view, self.cfg.recipe) for view in range(self.cfg.views)]
+        reason, images = caption["reason"], [b""] * len(ids)
+        if not reason:
+            try:
+                images = [png_bytes(image) for image in self.painter.paint(caption, ids)]
+            except UnpaintableError as error:
+                reason = str(error)
+        return [
+            {
+                **caption,
+                **self.painter.provenance,
+                "id": image_id,
+                "view": view,
+                "seed": row_seed(image_id),
+                "image": image,
+                "reason": reason,
+            }
+            for view, (image_id, image) in enumerate(zip(ids, images, strict=True))
+        ]

@@ -1,60 +1,108 @@
-"""Caption writers. Embedded: a grammar over the factors of a class."""
+"""Caption writers: each a stage of Ray Data that adds a text to rows of a plan.
 
-import re
-from collections.abc import Mapping
+The plan's rows say which caption is wanted (`caption_id`, class, `index`) and for the how many-th
+time it is asked for (`counter`). Everything else about a text follows from these and from the table
+of factors, so a text is the same on whichever worker and in whatever order it is written.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
-import numpy as np
-from open_clip import SimpleTokenizer
+import pyarrow as pa
+from jsonargparse.typing import PositiveInt
+from ray.data import Dataset
 
-from actors.factors import FACTORS, draw_factors
+from actors.caption_prompts import caption_prompt, draw_examples
+from actors.factors import draw_factors
+from actors.grammar import grammar_caption
+from cluster.artifacts import open_artifact
+from cluster.row_pipeline import Pool
+from cluster.rows import digest, row_seed
 
-CLIP_TOKENS = 77
+SAID = ("dataset", "class_name", "label", "group", "hint")
+"""What a caption's row keeps of its class."""
 
 
-def grammar_caption(class_name: str, hint: str, factors: Mapping[str, str]) -> str:
-    """A sentence that names the class and every factor that is not empty.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WriterConfig:
+    """Who writes the captions, how many, and how often one is asked for."""
 
-    >>> grammar_caption("fox", "animal", {"attribute": "small", "background": "in the snow"})
-    'A photo of a fox, a type of animal, small, in the snow.'
+    per_class: PositiveInt = 300
+    """Captions per class. Source: ImagineFSL."""
+    attempts: PositiveInt = 4
+    """How often a caption is asked for; what is refused the last time stays as a refused row."""
+    pool: Pool = dataclasses.field(default_factory=Pool)
+    """Writers."""
+
+
+Stage = Callable[[Dataset], Dataset]
+
+
+def writer_stage(cfg: WriterConfig, factors: str) -> Stage:
+    """The stage that adds to rows of the plan what their class is, `mode`, the factors, and `text`
+    or, if there is none, `error`.
+
+    factors: URI of the artifact of kind "factors" that has the rows' classes.
     """
-    said = [factors[name] for name in FACTORS if factors.get(name)]
-    return (
-        f"A photo of a {class_name}, a type of {hint}{''.join(f', {phrase}' for phrase in said)}."
+    return lambda rows: rows.map_batches(
+        GrammarWriter,
+        fn_constructor_args=(factors,),
+        batch_format="pyarrow",
+        batch_size=None,
+        **cfg.pool.options(),
     )
 
 
-def refusal(caption: str, class_name: str, tokenizer: SimpleTokenizer) -> str:
-    """Why a caption is not accepted; empty if it is fine."""
-    if not caption.strip():
-        return "empty caption"
-    if not re.search(rf"(?<!\w){re.escape(class_name)}(?!\w)", caption, re.IGNORECASE):
-        return f"does not name {class_name!r}"
-    length = len(tokenizer.encode(caption)) + 2
-    return f"{length} tokens, more than {CLIP_TOKENS}" if length > CLIP_TOKENS else ""
-
-
 class GrammarWriter:
-    """Writes captions for rows with their class's factors.
+    """Writes captions by the grammar over the factors."""
 
-    Reads `id`, `class_name`, `hint` (str) and the lists of `draw_factors`. Adds `mode`, the five
-    factors, `caption` and `reason` (str; empty if the caption is fine); drops the lists.
-    """
+    def __init__(self, factors: str) -> None:
+        self.factors = factors
 
-    def __init__(self) -> None:
-        self.tokenizer = SimpleTokenizer()
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = draw(batch, self.factors)
+        for row in rows:
+            row["text"] = grammar_caption(row["class_name"], row["hint"], row)
+            row["error"] = ""
+        return pa.Table.from_pylist(rows)
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        lists = ("attributes", "backgrounds", "viewpoints", "lightings", "degradations")
-        written: list[dict[str, Any]] = []
-        for i, row_id in enumerate(batch["id"]):
-            factors = draw_factors(str(row_id), {name: list(batch[name][i]) for name in lists})
-            name = str(batch["class_name"][i])
-            caption = grammar_caption(name, str(batch["hint"][i]), factors)
-            written.append(
-                {**factors, "caption": caption, "reason": refusal(caption, name, self.tokenizer)}
-            )
-        kept = {name: values for name, values in batch.items() if name not in lists}
-        return kept | {
-            name: np.array([row[name] for row in written], dtype=object) for name in written[0]
-        }
+
+def draw_prompts(batch: pa.Table, factors: str) -> pa.Table:
+    """Adds to rows of the plan what their class is, `mode`, the factors, and `prompt` and `seed`
+    for a language model."""
+    table, rows = class_table(factors), draw(batch, factors)
+    for row in rows:
+        key = asking(row["caption_id"], row["counter"])
+        known = table[class_key(row["dataset"], row["class_name"])]
+        row["prompt"] = caption_prompt(row, draw_examples(key, row, known))
+        row["seed"] = row_seed(key)
+    return pa.Table.from_pylist(rows)
+
+
+def draw(batch: pa.Table, factors: str) -> list[dict[str, Any]]:
+    """Rows of the plan, with what their class is, `mode` and the factors."""
+    table, rows = class_table(factors), batch.to_pylist()
+    for row in rows:
+        known = table[class_key(row["dataset"], row["class_name"])]
+        row |= {name: known[name] for name in SAID}
+        row |= draw_factors(asking(row["caption_id"], row["counter"]), known)
+    return rows
+
+
+def asking(caption_id: str, counter: int) -> str:
+    """Identity of one asking for a caption; the first is the caption's own."""
+    return f"{caption_id}/{counter}" if counter else caption_id
+
+
+def class_key(dataset: str, class_name: str) -> str:
+    """Identity of a class over all datasets, 32 hex digits."""
+    return digest(dataset, class_name).hex()
+
+
+@cache
+def class_table(factors: str) -> dict[str, dict[str, Any]]:
+    """Class key to the class's row in the table of factors; read once per process."""
+    rows = open_artifact(factors, "factors").read_table("classes").to_pylist()
+    return {class_key(row["dataset"], row["class_name"]): row for row in rows}

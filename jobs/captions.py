@@ -1,20 +1,17 @@
-"""python -m jobs.captions --storage runs --factors runs/factors/embedded-… --per_class 300
+"""python -m jobs.captions --storage runs --factors runs/factors/embedded-… --writer.per_class 300
 
 Captions for every class, written on Ray Data by a pool of writers.
 """
 
 import dataclasses
+from collections import Counter
 
-import pyarrow as pa
-from jsonargparse.typing import PositiveInt
-
+from actors.caption_passes import CaptionPlan, count_refusals, write_captions
 from actors.factors import MODE_SHARES
-from actors.writer import GrammarWriter
+from actors.writer import WriterConfig, writer_stage
 from cluster.artifacts import Artifact, draft, open_artifact
 from cluster.job import run_job
 from cluster.progress import already_done
-from cluster.row_pipeline import make_rows
-from cluster.rows import row_id
 
 RECIPE = "grammar-1"
 """Names how captions are made; part of every row's id."""
@@ -22,44 +19,45 @@ RECIPE = "grammar-1"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CaptionsConfig:
-    """Which classes get captions, how many, and where they go."""
+    """Which classes get captions, who writes them, and where they go."""
 
     storage: str
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
     factors: str
     """Artifact of kind "factors": a path or URI."""
-    per_class: PositiveInt = 300
-    """Captions per class."""
-    workers: PositiveInt = 2
-    """Writers at most; Ray starts them as there is work and room."""
+    writer: WriterConfig = dataclasses.field(default_factory=WriterConfig)
 
 
 def captions(cfg: CaptionsConfig) -> Artifact:
-    """Writes `per_class` captions for each class; a refused one stays as a row with its reason."""
+    """Writes `per_class` captions for each class; one that is refused at every asking stays as a
+    row with its reason."""
+    plan = caption_plan(cfg)
+    if plan.draft.artifact:
+        already_done("captions", plan.draft.artifact)
+        return plan.draft.artifact
+    refused = write_captions(plan, writer_stage(cfg.writer, plan.factors.uri))
+    refusals = count_refusals(plan.draft)
+    plan.draft.write_table("refusals", refusals)
+    kinds: Counter[str] = Counter()
+    for row in refusals.to_pylist():
+        kinds[row["reason"]] += row["count"]
+    rows = {"rows": len(plan.classes()) * cfg.writer.per_class, "refused": refused}
+    return plan.draft.publish(rows, extra={"refusals": dict(kinds)})
+
+
+def caption_plan(cfg: CaptionsConfig) -> CaptionPlan:
+    """The captions that a configuration stands for, done or not."""
     factors = open_artifact(cfg.factors, "factors")
-    content = {"recipe": RECIPE, "per_class": cfg.per_class, "modes": MODE_SHARES}
+    content = {
+        "recipe": RECIPE,
+        "per_class": cfg.writer.per_class,
+        "attempts": cfg.writer.attempts,
+        "modes": MODE_SHARES,
+    }
     out = draft(
         cfg.storage, "captions", "grammar", content=content, config=cfg, inputs={"factors": factors}
     )
-    if out.artifact:
-        already_done("captions", out.artifact)
-        return out.artifact
-    plan = [
-        {**row, "id": row_id(row["dataset"], row["class_name"], index, 0, RECIPE), "index": index}
-        for row in factors.read_table("classes").to_pylist()
-        for index in range(cfg.per_class)
-    ]
-    refused = make_rows(
-        out,
-        "rows",
-        pa.Table.from_pylist(plan),
-        GrammarWriter,
-        title="captions",
-        unit="captions",
-        block_rows=512,
-        workers=cfg.workers,
-    )
-    return out.publish({"rows": len(plan), "refused": refused})
+    return CaptionPlan(out, factors, cfg.writer, RECIPE)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,12 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from actors.cells import MethodConfig
 from actors.encoder import EncoderConfig
+from actors.painter import PainterConfig
 from actors.pretrainer import PretrainerConfig
+from actors.writer import WriterConfig
 from cluster.catalog.dataset import DatasetName
 from cluster.job import run_job
+from cluster.row_pipeline import Pool
 from jobs.captions import CaptionsConfig, captions
 from jobs.dataset import DatasetConfig, dataset
 from jobs.encode import EncodeConfig, encode
@@ -60,10 +63,18 @@ def demo(cfg: DemoConfig) -> None:
     classes = factors(FactorsConfig(storage=cfg.storage, datasets=targets))
     texts = captions(
         CaptionsConfig(
-            storage=cfg.storage, factors=classes.uri, per_class=cfg.captions_per_class, workers=1
+            storage=cfg.storage,
+            factors=classes.uri,
+            writer=WriterConfig(per_class=cfg.captions_per_class, pool=Pool(max_workers=1)),
         )
     )
-    base_set = images(ImagesConfig(storage=cfg.storage, captions=texts.uri, workers=cfg.workers))
+    base_set = images(
+        ImagesConfig(
+            storage=cfg.storage,
+            captions=texts.uri,
+            painter=PainterConfig(pool=Pool(max_workers=cfg.workers)),
+        )
+    )
     teacher = pretrain(
         PretrainConfig(
             storage=cfg.storage,

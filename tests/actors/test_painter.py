@@ -1,48 +1,57 @@
+from typing import Any
+
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from actors.factors import FACTORS, draw_factors, factor_table
 from actors.images import decode_rgb, resized_square
-from actors.painter import SpritePainter
+from actors.painter import CaptionPainter, PainterConfig
 from actors.sprite_painter import SIDE, Scene, paint
 from actors.target_scenes import target_concepts
 from cluster.catalog.concepts import SUBJECTS
 from models.clip import load_clip
 from models.text_classifier import text_classifier
 
-
-def row_batch(names: list[str], **factors: str) -> dict[str, np.ndarray]:
-    columns = {"id": [f"row{i}" for i in range(len(names))], "class_name": names}
-    columns |= {name: [factors.get(name, "")] * len(names) for name in (*FACTORS, "reason")}
-    return {name: np.array(values, dtype=object) for name, values in columns.items()}
+VIEWS = 2
 
 
-def test_image_depends_on_its_row_alone() -> None:
-    painter = SpritePainter()
-    both = painter(row_batch(["fox", "koala"]))
-    alone = painter({name: values[1:] for name, values in row_batch(["fox", "koala"]).items()})
-    assert both["image"][1] == alone["image"][0]
-    assert both["image"][0] != both["image"][1]
+def painted(names: list[str], **factors: str) -> list[dict[str, Any]]:
+    """The pictures' rows of one caption per name."""
+    rows = [
+        {"caption_id": f"row{i}", "dataset": "d", "class_name": name, "label": i, "index": i}
+        | {"group": "IP", "hint": "thing", "mode": "BG", "caption": f"A {name}."}
+        | {factor: factors.get(factor, "") for factor in (*FACTORS, "reason")}
+        for i, name in enumerate(names)
+    ]
+    return CaptionPainter(PainterConfig(views=VIEWS))(pa.Table.from_pylist(rows)).to_pylist()
 
 
-def test_bad_row_is_kept_with_its_reason() -> None:
-    made = SpritePainter()(row_batch(["fox", "../../x", "a/b"]))
-    assert list(made["id"]) == ["row0", "row1", "row2"]
-    assert made["reason"][0] == ""
-    assert made["reason"][1] == "class '../../x' has no sprite"
-    assert list(made["image"][1:]) == [b"", b""]
+def test_a_picture_depends_on_its_row_alone() -> None:
+    images = [row["image"] for row in painted(["fox", "koala"])]
+    assert images[:VIEWS] == [row["image"] for row in painted(["fox"])]
+    assert len(set(images)) == len(images) == 2 * VIEWS
+
+
+def test_a_bad_row_is_kept_with_its_reason() -> None:
+    rows = painted(["fox", "../../x", "a/b"])
+    assert [(row["caption_id"], row["view"]) for row in rows] == [
+        (f"row{i}", view) for i in range(3) for view in range(VIEWS)
+    ]
+    assert rows[0]["reason"] == ""
+    assert rows[VIEWS]["reason"] == "class '../../x' has no sprite"
+    assert [row["image"] for row in rows[VIEWS:]] == [b""] * 2 * VIEWS
 
 
 def test_a_refused_caption_is_not_painted() -> None:
-    made = SpritePainter()(row_batch(["fox"], reason="empty caption"))
-    assert made["image"][0] == b""
-    assert made["reason"][0] == "empty caption"
+    row = painted(["fox"], reason="empty caption")[0]
+    assert (row["image"], row["reason"]) == (b"", "empty caption")
 
 
 def test_an_unknown_factor_is_refused() -> None:
-    made = SpritePainter()(row_batch(["fox"], background="on the moon"))
-    assert made["reason"][0] == "background 'on the moon' is not in the sprite painter's table"
+    row = painted(["fox"], background="on the moon")[0]
+    assert row["reason"] == "background 'on the moon' is not in the sprite painter's table"
 
 
 @pytest.mark.parametrize("kind", FACTORS)
@@ -64,9 +73,9 @@ def test_a_dark_place_is_darker_than_a_sunny_one() -> None:
 
 
 def test_pictures_are_pngs_of_the_stated_size() -> None:
-    made = SpritePainter()(row_batch(["fox"]))
-    assert made["image"][0].startswith(b"\x89PNG")
-    assert decode_rgb(made["image"][0]).size == (SIDE, SIDE)
+    row = painted(["fox"])[0]
+    assert row["image"].startswith(b"\x89PNG")
+    assert decode_rgb(row["image"]).size == (row["size"], row["size"]) == (SIDE, SIDE)
 
 
 def test_datasets_name_backgrounds_that_exist() -> None:
@@ -82,13 +91,12 @@ def test_pictures_can_be_told_apart_by_a_clip() -> None:
     table = {f"{kind}s": list(factor_table()[f"{kind}s"]) for kind in FACTORS}
     drawn = [(label, draw_factors(f"{label} {i}", table)) for label in range(len(names))
              for i in range(8)]  # fmt: skip
-    batch = {"id": [f"row{i}" for i in range(len(drawn))]}
-    batch["class_name"] = [names[label] for label, _ in drawn]
-    batch |= {kind: [factors[kind] for _, factors in drawn] for kind in FACTORS}
-    batch["reason"] = [""] * len(drawn)
-    made = SpritePainter()({name: np.array(column, dtype=object) for name, column in batch.items()})
+    made = [
+        paint(Scene(names[label], **{kind: factors[kind] for kind in FACTORS}), f"row{i}")
+        for i, (label, factors) in enumerate(drawn)
+    ]
     clip = load_clip("tiny")
-    pictures = [resized_square(decode_rgb(image), clip.image_size) for image in made["image"]]
+    pictures = [resized_square(image, clip.image_size) for image in made]
     images = torch.from_numpy(np.stack(pictures)).movedim(-1, 1)
     features = clip.encode_tokens(clip.normalise(images))[:, 0]
     texts = text_classifier(clip, names, ["a photo of a {}."])
