@@ -18,6 +18,8 @@ from actors.writer import SAID
 from cluster.row_pipeline import Counted, Pool
 from cluster.rows import row_id, row_seed
 
+CAPTIONS_AT_ONCE = 32
+"""Painted, written and committed together; a kill loses at most what is under way."""
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -93,11 +95,11 @@ def painter_stage(cfg: PainterConfig, captions: Dataset, counter: str) -> Datase
 
     counter: of `cluster.row_pipeline.counted`.
     """
-    return captions.repartition(target_num_rows_per_block=32).map_batches(
+    return captions.repartition(target_num_rows_per_block=CAPTIONS_AT_ONCE).map_batches(
         Counted,
         fn_constructor_args=(partial(CaptionPainter, cfg), counter),
         batch_format="pyarrow",
-        batch_size=None,
+        batch_size=CAPTIONS_AT_ONCE,
         **cfg.pool.options(),
     )
 

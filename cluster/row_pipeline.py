@@ -41,6 +41,9 @@ class Pool:
     """CPUs of each worker."""
     gpus: NonNegativeFloat = 0.0
     """GPUs of each worker; fractions share one."""
+    group: str | None = None
+    """Worker group of ray_cluster.yaml to run in: each worker takes a unit of the resource of that
+    name. By default any node."""
 
     def options(self) -> dict[str, Any]:
         """Arguments of `Dataset.map_batches`. Raises ConfigError if the bounds are crossed."""
@@ -54,6 +57,7 @@ class Pool:
             "compute": ray.data.ActorPoolStrategy(**sizes),
             "num_cpus": self.cpus,
             "num_gpus": self.gpus or None,
+            "resources": {self.group: 1} if self.group else None,
         }
 
 

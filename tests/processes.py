@@ -1,6 +1,7 @@
 """Drivers that tests start in processes of their own, and kill."""
 
 import contextlib
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -18,6 +19,15 @@ def wait_until(ready: Callable[[], Any], driver: subprocess.Popen[Any]) -> None:
         assert time.monotonic() < deadline, "nothing happened"
         assert driver.poll() is None, "the run was over before it could be disturbed"
         time.sleep(0.05)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on now."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in held]
+    for server in held:
+        server.close()
+    return ports
 
 
 def kill_worker(driver: subprocess.Popen[Any], *titles: str) -> None:

@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ import pytest
 from ray._private.runtime_env.packaging import create_package
 
 from cluster.artifacts import open_artifact
-from tests.processes import PATIENCE_SECONDS, kill_tree
+from tests.processes import PATIENCE_SECONDS, free_ports, kill_tree
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -45,14 +44,6 @@ class Head:
         return subprocess.run(
             command, cwd=ROOT, env={**self.env, **env}, capture_output=True, text=True, timeout=1200
         )
-
-
-def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in held]
-    for server in held:
-        server.close()
-    return ports
 
 
 @pytest.fixture(scope="module")
