@@ -2,8 +2,9 @@ PYTHON ?= python3
 PY := .venv/bin/python
 # Named after the requirements file's checksum: a checkout or a touch reinstalls nothing, a change does.
 STAMP := .venv/installed-$(firstword $(shell cksum < pyproject.toml))
+VLLM_STAMP := .venv-vllm/installed-$(firstword $(shell cksum < tests/vllm/requirements.txt))
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test test-vllm lint clean
 
 setup: $(STAMP)
 
@@ -24,5 +25,16 @@ lint: setup
 test: lint
 	$(PY) -m pytest $(ARGS)
 
+# vLLM's engines in an environment of their own, where torchvision and its kin do not match torch.
+$(VLLM_STAMP):
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --requirement tests/vllm/requirements.txt
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	rm -f .venv-vllm/installed-*
+	touch $@
+
+test-vllm: setup $(VLLM_STAMP)
+	$(PY) -m pytest tests/vllm $(ARGS)
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -1,0 +1,64 @@
+"""vLLM's own OpenAI-compatible server, a process in the environment that `make test-vllm` makes."""
+
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.processes import kill_tree
+
+VLLM_PYTHON = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
+VLLM_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+SERVED_NAME = "tiny"
+"""What requests call the model."""
+CONTEXT = 4096
+"""Tokens of a prompt and its answer together."""
+START_SECONDS = 300
+
+
+@contextmanager
+def openai_server(model: Path, log: Path, key: str) -> Iterator[str]:
+    """The base URL (http://127.0.0.1:PORT/v1) of a server that runs inside the block.
+
+    model: folder of `make_tiny_llama`. log: file for what the server prints. key: what clients
+    must send; handed over in the environment. Schemas are kept without free white space between
+    the tokens of the JSON, of which random weights would write a lot.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command: list[str | Path] = [
+        # `vllm serve` looks for a distribution called vllm, and this one is called vllm-cpu.
+        *(VLLM_PYTHON, "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", model, "--served-model-name", SERVED_NAME),
+        *("--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--dtype", "float32"),
+        *("--gpu-memory-utilization", "0.3", "--max-model-len", str(CONTEXT)),
+        "--structured-outputs-config",
+        '{"backend": "xgrammar", "disable_any_whitespace": true}',
+    ]
+    environment = os.environ | VLLM_ENVIRONMENT | {"VLLM_API_KEY": key}
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    try:
+        _wait_until_healthy(server, port, log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        if server.poll() is None:
+            kill_tree(server)
+
+
+def _wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert server.poll() is None, f"the server ended:\n{log.read_text()[-4000:]}"
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise AssertionError(f"the server did not start:\n{log.read_text()[-4000:]}")
