@@ -11,9 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.processes import kill_tree
+from tests.vllm.engine import VLLM_ENVIRONMENT, VLLM_PYTHON
 
-VLLM_PYTHON = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
-VLLM_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
 SERVED_NAME = "tiny"
 """What requests call the model."""
 CONTEXT = 4096

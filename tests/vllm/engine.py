@@ -1,0 +1,27 @@
+"""How vLLM runs a tiny model on a CPU: in the environment that `make test-vllm` makes."""
+
+from pathlib import Path
+
+from actors.language_models import VllmConfig
+
+VLLM_PYTHON = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
+VLLM_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+CONTEXT = 256
+"""Tokens of a prompt and its text together."""
+
+
+def tiny_engine(model: Path, *, chat: bool = False) -> VllmConfig:
+    """One engine for a model of `make_tiny_llama`, for a driver in the main environment."""
+    return VllmConfig(
+        model=str(model),
+        chat=chat,
+        engine={
+            "dtype": "float32",  # in bfloat16 a text can depend on the batch
+            "enforce_eager": True,
+            "gpu_memory_utilization": 0.3,  # of the RAM, on a CPU
+            "max_model_len": CONTEXT,
+        },
+        resources={"CPU": 0.5},
+        batch_size=8,
+        runtime_env={"py_executable": str(VLLM_PYTHON), "env_vars": VLLM_ENVIRONMENT},
+    )
