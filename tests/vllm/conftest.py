@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.vllm.server import openai_server
+from tests.vllm.server import Server, openai_server
 from tests.vllm.tiny_llama import make_tiny_llama
 
 SECRET = "sentinel-7f3a91c2"
@@ -19,8 +19,14 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_llama(tmp_path_factory.mktemp("tiny_llama"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def server(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Starts while other things do."""
+    with openai_server(tiny_llama, tmp_path_factory.mktemp("server") / "log", SECRET) as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
-def base_url(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def base_url(server: Server) -> str:
     """Of a server that wants the key in OPENAI_API_KEY."""
-    with openai_server(tiny_llama, tmp_path_factory.mktemp("server") / "log", SECRET) as url:
-        yield url
+    return server.base_url()

@@ -5,7 +5,14 @@ from pathlib import Path
 from actors.language_models import VllmConfig
 
 VLLM_PYTHON = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
-VLLM_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
+VLLM_ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GB
+    "VLLM_NO_USAGE_STATS": "1",
+    # One thread, not one that waits busily on every core, and one process less to start.
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+}
 CONTEXT = 256
 """Tokens of a prompt and its text together."""
 

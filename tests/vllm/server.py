@@ -4,10 +4,10 @@ import os
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.processes import kill_tree
@@ -20,9 +20,29 @@ CONTEXT = 4096
 START_SECONDS = 300
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server that was started, and may not be ready yet."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    port: int
+
+    def base_url(self) -> str:
+        """Its URL, once it answers."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5):
+                    return f"http://127.0.0.1:{self.port}/v1"
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError(f"the server did not start:\n{self.log.read_text()[-4000:]}")
+
+
 @contextmanager
-def openai_server(model: Path, log: Path, key: str) -> Iterator[str]:
-    """The base URL (http://127.0.0.1:PORT/v1) of a server that runs inside the block.
+def openai_server(model: Path, log: Path, key: str) -> Iterator[Server]:
+    """A server that runs inside the block.
 
     model: folder of `make_tiny_llama`. log: file for what the server prints. key: what clients
     must send; handed over in the environment. Schemas are kept without free white space between
@@ -37,27 +57,15 @@ def openai_server(model: Path, log: Path, key: str) -> Iterator[str]:
         *("--model", model, "--served-model-name", SERVED_NAME),
         *("--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--dtype", "float32"),
         *("--gpu-memory-utilization", "0.3", "--max-model-len", str(CONTEXT)),
+        *("--distributed-executor-backend", "uni"),
         "--structured-outputs-config",
         '{"backend": "xgrammar", "disable_any_whitespace": true}',
     ]
     environment = os.environ | VLLM_ENVIRONMENT | {"VLLM_API_KEY": key}
     with log.open("wb") as output:
-        server = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
-        _wait_until_healthy(server, port, log)
-        yield f"http://127.0.0.1:{port}/v1"
+        yield Server(process, log, port)
     finally:
-        if server.poll() is None:
-            kill_tree(server)
-
-
-def _wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        assert server.poll() is None, f"the server ended:\n{log.read_text()[-4000:]}"
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
-    raise AssertionError(f"the server did not start:\n{log.read_text()[-4000:]}")
+        if process.poll() is None:
+            kill_tree(process)

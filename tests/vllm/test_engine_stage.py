@@ -1,6 +1,5 @@
 """vLLM's engines under Ray Data. The driver and our own steps run in the main environment."""
 
-import contextlib
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,7 +67,7 @@ def run(local_ray: None, tiny_llama: Path, tmp_path_factory: pytest.TempPathFact
             time.sleep(0.05)
         return rows
 
-    first = ray.data.from_arrow([asked.slice(i, min(3, half - i)) for i in range(0, half, 3)])
+    first = ray.data.from_arrow([asked.slice(i, min(9, half - i)) for i in range(0, half, 9)])
     second = ray.data.from_arrow(asked.slice(half)).map_batches(
         wait, batch_format="pyarrow", num_cpus=0.25
     )
@@ -86,15 +85,15 @@ def run(local_ray: None, tiny_llama: Path, tmp_path_factory: pytest.TempPathFact
 
 def kill_engine() -> None:
     """SIGKILL to the process in which vLLM computes, a child of Ray's worker."""
-    killed = 0
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            parent = process.parent()
-            if "EngineCore" in " ".join(process.cmdline()) and parent is not None:
-                if parent.cmdline()[0].startswith("ray::"):
-                    process.kill()
-                    killed += 1
-    assert killed == 1
+    engines = [
+        process
+        for worker in psutil.Process().children(recursive=True)
+        if worker.name().startswith("ray::MapWorker")
+        for process in worker.children()
+        if process.name().startswith("VLLM::EngineCor")
+    ]
+    assert len(engines) == 1
+    engines[0].kill()
 
 
 def test_a_killed_engine_is_started_again(run: Run) -> None:
