@@ -6,20 +6,28 @@ of factors, so a text is the same on whichever worker and in whatever order it i
 """
 
 import dataclasses
-from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import pyarrow as pa
 from jsonargparse.typing import PositiveInt
-from ray.data import Dataset
 
 from actors.caption_prompts import caption_prompt, draw_examples
+from actors.endpoint import EndpointConfig
 from actors.factors import draw_factors
 from actors.grammar import grammar_caption
+from actors.language_models import (
+    SMALL_CPUS,
+    Sampling,
+    Stage,
+    VllmConfig,
+    endpoint_stage,
+    vllm_stage,
+)
 from cluster.artifacts import open_artifact
 from cluster.row_pipeline import Pool
 from cluster.rows import digest, row_seed
+from cluster.storage import ConfigError
 
 SAID = ("dataset", "class_name", "label", "group", "hint")
 """What a caption's row keeps of its class."""
@@ -34,10 +42,32 @@ class WriterConfig:
     attempts: PositiveInt = 4
     """How often a caption is asked for; what is refused the last time stays as a refused row."""
     pool: Pool = dataclasses.field(default_factory=Pool)
-    """Writers."""
+    """Writers by the grammar, or clients of the endpoint; vLLM's engines have bounds of their own.
+    """
+    vllm: VllmConfig | None = None
+    """Engines that write, instead of the embedded grammar."""
+    endpoint: EndpointConfig | None = None
+    """Server that writes, instead of the embedded grammar."""
+    sampling: Sampling = dataclasses.field(default_factory=Sampling)
+    """How a language model draws its words."""
 
+    @property
+    def name(self) -> str:
+        """The grammar's, or the language model's."""
+        model = self.vllm or self.endpoint
+        return model.model if model else "grammar"
 
-Stage = Callable[[Dataset], Dataset]
+    def content(self) -> dict[str, Any]:
+        """The settings that change captions; `recipe` is part of every caption's id."""
+        content: dict[str, Any] = {
+            "recipe": "grammar-1", "per_class": self.per_class, "attempts": self.attempts
+        }  # fmt: skip
+        if model := self.vllm or self.endpoint:
+            kind = "vllm" if self.vllm else "endpoint"
+            content |= {"recipe": f"{kind}-1 {model.model}", "sampling": self.sampling}
+        if self.vllm:
+            content |= {"chat": self.vllm.chat}
+        return content
 
 
 def writer_stage(cfg: WriterConfig, factors: str) -> Stage:
@@ -45,13 +75,33 @@ def writer_stage(cfg: WriterConfig, factors: str) -> Stage:
     or, if there is none, `error`.
 
     factors: URI of the artifact of kind "factors" that has the rows' classes.
+    Raises ConfigError if two writers are given.
     """
+    if cfg.vllm and cfg.endpoint:
+        raise ConfigError(
+            f"writer: vllm ({cfg.vllm.model!r}) is given beside endpoint "
+            f"({cfg.endpoint.model!r}); allowed: one of the two"
+        )
+    if cfg.vllm:
+        return _prompted(vllm_stage(cfg.vllm, cfg.sampling), factors)
+    if cfg.endpoint:
+        return _prompted(endpoint_stage(cfg.endpoint, cfg.sampling, cfg.pool.max_workers), factors)
     return lambda rows: rows.map_batches(
         GrammarWriter,
         fn_constructor_args=(factors,),
         batch_format="pyarrow",
         batch_size=None,
         **cfg.pool.options(),
+    )
+
+
+def _prompted(answer: Stage, factors: str) -> Stage:
+    return lambda rows: answer(
+        rows.map_batches(
+            partial(draw_prompts, factors=factors),
+            batch_format="pyarrow",
+            num_cpus=SMALL_CPUS,
+        )
     )
 
 

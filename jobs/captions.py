@@ -13,9 +13,6 @@ from cluster.artifacts import Artifact, draft, open_artifact
 from cluster.job import run_job
 from cluster.progress import already_done
 
-RECIPE = "grammar-1"
-"""Names how captions are made; part of every row's id."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CaptionsConfig:
@@ -48,16 +45,12 @@ def captions(cfg: CaptionsConfig) -> Artifact:
 def caption_plan(cfg: CaptionsConfig) -> CaptionPlan:
     """The captions that a configuration stands for, done or not."""
     factors = open_artifact(cfg.factors, "factors")
-    content = {
-        "recipe": RECIPE,
-        "per_class": cfg.writer.per_class,
-        "attempts": cfg.writer.attempts,
-        "modes": MODE_SHARES,
-    }
+    content = {**cfg.writer.content(), "modes": MODE_SHARES}
+    inputs = {"factors": factors}
     out = draft(
-        cfg.storage, "captions", "grammar", content=content, config=cfg, inputs={"factors": factors}
+        cfg.storage, "captions", cfg.writer.name, content=content, config=cfg, inputs=inputs
     )
-    return CaptionPlan(out, factors, cfg.writer, RECIPE)
+    return CaptionPlan(out, factors, cfg.writer, content["recipe"])
 
 
 if __name__ == "__main__":
