@@ -1,72 +1,149 @@
 """python -m jobs.factors --storage runs --datasets '[runs/dataset/animals-…]'
 
 Per class: the attributes, backgrounds, viewpoints, lightings and degradations that captions are
-made of.
+made of, and example captions. From the embedded table, from a file written by hand (`--table`,
+docs/factor_tables.md), or asked from a language model behind an OpenAI-compatible server:
+
+    python -m jobs.factors … --endpoint.base_url http://127.0.0.1:8000/v1 --endpoint.model NAME
 """
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import pyarrow as pa
 
+from actors.endpoint import EndpointConfig
+from actors.factor_asker import ask_in_rounds, reasons
+from actors.factor_questions import RECIPE as QUESTIONS_RECIPE
+from actors.factor_questions import Question, SubjectName, example_questions, list_questions
+from actors.factor_tables import (
+    CLASSES_SCHEMA,
+    answered_rows,
+    embedded_table,
+    read_factor_file,
+    table_rows,
+)
 from actors.factors import factor_table
-from cluster.artifacts import Artifact, draft
+from cluster.artifacts import Artifact, Draft, draft
 from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.job import run_job
 from cluster.progress import already_done, stage
+from cluster.storage import ConfigError
+
+RECIPE = "factors-2"
+"""Names the columns of the table."""
+REFUSED_SCHEMA = pa.schema(
+    [
+        (name, pa.string())
+        for name in ("dataset", "class_name", "kind", "mode", "prompt", "answer", "reason")
+    ]
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FactorsConfig:
-    """Whose classes get factors, and where the table goes."""
+    """Whose classes get factors, from where, and where the table goes."""
 
     storage: str
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
     datasets: list[str]
     """Artifacts of kind "dataset": paths or URIs."""
+    table: str | None = None
+    """YAML file with a table of your own, instead of the embedded one (docs/factor_tables.md)."""
+    endpoint: EndpointConfig | None = None
+    """Language model that is asked, instead of the embedded table."""
+    subjects: dict[str, SubjectName] = dataclasses.field(default_factory=dict)
+    """Dataset name to what its pictures show, for the questions; "object" where nothing is said.
+    Backgrounds are asked of objects and actions, lights and flaws not of aerial and texture."""
+    backgrounds_per: Literal["class", "dataset"] = "class"
+    """Whether the language model is asked for the backgrounds of each class, or once for all."""
+    accept_refused: bool = False
+    """Publish without the answers that were refused, instead of ending and asking again next time.
+    """
 
 
 def factors(cfg: FactorsConfig) -> Artifact:
-    """Writes one row per class with its lists of phrases, from the embedded factor table."""
+    """Writes one row per class with its lists of phrases.
+
+    Raises ConfigError if a language model's answers were refused; the others are kept, and the next
+    run asks for the refused ones alone.
+    """
     datasets = [open_dataset(uri) for uri in cfg.datasets]
-    out = draft(
-        cfg.storage,
-        "factors",
-        "embedded",
-        content={"table": factor_table()},
-        config=cfg,
-        inputs={dataset.name: dataset.artifact for dataset in datasets},
-    )
+    name, content = _source(cfg, datasets)
+    inputs = {dataset.name: dataset.artifact for dataset in datasets}
+    content = {"recipe": RECIPE, **content}
+    out = draft(cfg.storage, "factors", name, content=content, config=cfg, inputs=inputs)
     if out.artifact:
         already_done("factors", out.artifact)
         return out.artifact
-    rows = [row for dataset in datasets for row in class_rows(dataset)]
+    if cfg.endpoint:
+        answers = _asked(cfg, cfg.endpoint, datasets, out)
+        refused = [answer for answer in answers if answer["reason"]]
+        out.write_table("refused", pa.Table.from_pylist(refused, schema=REFUSED_SCHEMA))
+        rows, counts = answered_rows(datasets, answers), {"refused": len(refused)}
+    else:
+        table = content["table"] if cfg.table else embedded_table()
+        rows, counts = table_rows(datasets, table), {}
     with stage("factors", len(rows), "classes") as progress:
-        out.write_table("classes", pa.Table.from_pylist(rows))
+        out.write_table("classes", pa.Table.from_pylist(rows, schema=CLASSES_SCHEMA))
         progress.advance(len(rows))
-    return out.publish({"classes": len(rows)})
+    return out.publish({"classes": len(rows), **counts})
 
 
-def class_rows(dataset: Dataset) -> list[dict[str, object]]:
-    """One row per class of a dataset; a dataset without backgrounds of its own takes all of
-    them."""
-    table = factor_table()
-    places = table["dataset_backgrounds"].get(dataset.name, list(table["backgrounds"]))
-    shared = {
-        name: list(table[name])
-        for name in ("attributes", "viewpoints", "lightings", "degradations")
+def _source(cfg: FactorsConfig, datasets: Sequence[Dataset]) -> tuple[str, dict[str, Any]]:
+    """Name of the artifact, and the settings that change its bytes."""
+    if cfg.table and cfg.endpoint:
+        raise ConfigError(f"table: {cfg.table!r} is given beside endpoint; allowed: one of the two")
+    if cfg.table:
+        return "table", {"table": read_factor_file(cfg.table, datasets)}
+    if cfg.endpoint is None:
+        return "embedded", {"table": factor_table()}
+    names = [dataset.name for dataset in datasets]
+    for name in cfg.subjects:
+        if name not in names:
+            raise ConfigError(f"subjects: {name!r} is no dataset; allowed: {', '.join(names)}")
+    return cfg.endpoint.model, {
+        "questions": QUESTIONS_RECIPE,
+        "model": cfg.endpoint.model,
+        "subjects": {name: _subject(cfg, name) for name in names},
+        "backgrounds_per": cfg.backgrounds_per,
     }
-    return [
-        {
-            "dataset": dataset.name,
-            "class_name": concept.name,
-            "label": label,
-            "group": concept.group,
-            "hint": dataset.hint,
-            "backgrounds": places,
-            **shared,
-        }
-        for label, concept in enumerate(dataset.concepts)
-    ]
+
+
+def _subject(cfg: FactorsConfig, dataset: str) -> SubjectName:
+    return cfg.subjects.get(dataset, "object")
+
+
+def _asked(
+    cfg: FactorsConfig, endpoint: EndpointConfig, datasets: Sequence[Dataset], out: Draft
+) -> list[dict[str, Any]]:
+    """Answers about lists, and then, as they hold these lists, about example captions."""
+    answers: list[dict[str, Any]] = []
+
+    def ask(table: str, questions: list[Question]) -> None:
+        again = not cfg.accept_refused
+        got = ask_in_rounds(out, table, questions, endpoint, title=f"factors: {table}", again=again)
+        refused = [answer for answer in got if answer["reason"]]
+        if refused and not cfg.accept_refused:
+            raise ConfigError(
+                f"endpoint: {len(refused)} of {len(got)} answers of {endpoint.model!r} about {table} "
+                f"were refused ({reasons(refused)}); allowed: to run again, which asks only those "
+                "again, or accept_refused"
+            )
+        answers.extend(got)
+
+    ask("lists", [
+        question
+        for dataset in datasets
+        for question in list_questions(dataset, _subject(cfg, dataset.name), cfg.backgrounds_per)
+    ])
+    ask("examples", [
+        question
+        for row in answered_rows(datasets, answers)
+        for question in example_questions(row, _subject(cfg, row["dataset"]))
+    ])
+    return answers
 
 
 if __name__ == "__main__":
