@@ -1,4 +1,4 @@
-"""Questions sent to a language model, in rounds: what one round was refused, the next asks again."""
+"""Questions sent to a language model in rounds: what one was refused, the next asks again."""
 
 import itertools
 import json
@@ -13,7 +13,7 @@ import pyarrow as pa
 from pyarrow.fs import FileType
 
 from actors.endpoint import AnswerError, Endpoint, EndpointConfig
-from actors.factor_questions import BadAnswer, Question, answer_schema, identity, read_answer
+from actors.factor_questions import Question, answer_schema, identity, read_answer
 from cluster.artifacts import Artifact, Draft
 from cluster.row_pipeline import make_rows
 from cluster.rows import row_seed
@@ -30,8 +30,9 @@ BLOCK_ROWS = 64
 class FactorAsker:
     """Asks the questions of a batch side by side, each until its answer is good, or TRIES times.
 
-    Reads `id` and the columns of `Question`. Adds `answer` (str: the last one as it came), `phrases`
-    (str: JSON list, what was read from it), `tries` (int), `reason` (str; empty if it is fine).
+    Reads `id` and the columns of `Question`. Adds `answer` (str: the last one as it came),
+    `phrases` (str: JSON list, what was read from it), `tries` (int), `reason` (str; empty if it is
+    fine).
     """
 
     def __init__(self, config: EndpointConfig) -> None:
@@ -60,7 +61,7 @@ class FactorAsker:
                     temperature=TEMPERATURE,
                 )
                 phrases = read_answer(row["answer"], kind, class_name)
-            except (AnswerError, BadAnswer) as error:
+            except AnswerError as error:
                 row["reason"] = str(error)
             else:
                 return row | {"phrases": json.dumps(phrases, ensure_ascii=False), "reason": ""}

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
+from actors.endpoint import AnswerError
 from actors.factor_tables import LISTS, MODES, clean_phrases
 from cluster.catalog.dataset import Dataset
 from cluster.rows import row_id, row_rng
@@ -29,8 +30,8 @@ COUNTS = {
     "lightings": (10, 24),
     "degradations": (6, 14),
 }
-"""At least and at most so many phrases. Our choice but for attributes; ImagineFSL's lists have 10 to
-22 backgrounds, 1 to 33 viewpoints, 44 lightings and 13 degradations."""
+"""At least and at most so many phrases. Our choice but for attributes; ImagineFSL's lists have 10
+to 22 backgrounds, 1 to 33 viewpoints, 44 lightings and 13 degradations."""
 SAMPLED_NAMES = 12
 """Class names in a question about a whole dataset."""
 MODE_LISTS = {
@@ -62,8 +63,8 @@ class Subject:
     attributes: str
     """What attributes are."""
     lists: tuple[str, ...] = LISTS
-    """What is asked. Source: the recipes of ImagineFSL (SUN has no backgrounds, DTD and EuroSAT have
-    nothing but attributes and viewpoints)."""
+    """What is asked. Source: the recipes of ImagineFSL (SUN has no backgrounds, DTD and EuroSAT
+    have nothing but attributes and viewpoints)."""
 
 
 SUBJECTS: dict[str, Subject] = {
@@ -127,12 +128,8 @@ _TOLD = {
 }
 
 Question = dict[str, Any]
-"""A row: `question` (its identity), `dataset`, `class_name` ("" for a whole dataset), `kind` (one of
-LISTS, or "example"), `mode` (of an example, else ""), `index`, `prompt`."""
-
-
-class BadAnswer(ValueError):
-    """An answer that is not used; the message says why in one line, without the answer's words."""
+"""A row: `question` (its identity), `dataset`, `class_name` ("" for a whole dataset), `kind` (one
+of LISTS, or "example"), `mode` (of an example, else ""), `index`, `prompt`."""
 
 
 def list_questions(
@@ -246,17 +243,20 @@ def answer_schema(kind: str, class_name: str) -> dict[str, Any]:
 
     A server with structured outputs can then give no other answer.
     """
-    field, value = kind, {}
     if kind == "example":
-        field, value = "caption", {"type": "string", "pattern": _caption_pattern(class_name)}
+        properties: dict[str, Any] = {
+            "caption": {"type": "string", "pattern": _caption_pattern(class_name)}
+        }
     else:
         fewest, most = COUNTS[kind]
         phrase = {"type": "string", "pattern": _PHRASE}
-        value = {"type": "array", "items": phrase, "minItems": fewest, "maxItems": most}
+        properties = {
+            kind: {"type": "array", "items": phrase, "minItems": fewest, "maxItems": most}
+        }
     return {
         "type": "object",
-        "properties": {field: value},
-        "required": [field],
+        "properties": properties,
+        "required": list(properties),
         "additionalProperties": False,
     }
 
@@ -264,7 +264,7 @@ def answer_schema(kind: str, class_name: str) -> dict[str, Any]:
 def read_answer(text: str, kind: str, class_name: str) -> list[str]:
     """The phrases of an answer, or its one caption: clean (`clean_phrases`), and valid.
 
-    Phrases beyond what was asked for are cut off. Raises BadAnswer.
+    Phrases beyond what was asked for are cut off. Raises AnswerError.
     """
     fenced = re.fullmatch(r"\s*```(?:json)?(.*)```\s*", text, re.DOTALL)
     schema = Draft202012Validator(answer_schema(kind, class_name))
@@ -272,19 +272,19 @@ def read_answer(text: str, kind: str, class_name: str) -> list[str]:
         answer = _clean(json.loads(fenced[1] if fenced else text))
         error = best_match(schema.iter_errors(answer))
     except (ValueError, RecursionError):  # the second: thousands of brackets
-        raise BadAnswer("not JSON") from None
+        raise AnswerError("not JSON") from None
     if error is None:
         phrases = [answer["caption"]] if kind == "example" else answer[kind]
         if kind == "example" and len(phrases[0].split()) > WORDS:
-            raise BadAnswer(f"more than {WORDS} words")
+            raise AnswerError(f"more than {WORDS} words")
         return phrases
     if error.validator == "minItems":
-        raise BadAnswer("too few different phrases")
+        raise AnswerError("too few different phrases")
     if error.validator != "pattern":
-        raise BadAnswer("not the JSON that was asked for")
+        raise AnswerError("not the JSON that was asked for")
     if kind == "example" and not _names(error.instance, one_line(class_name)):
-        raise BadAnswer("does not name the class")
-    raise BadAnswer("text with odd characters, too short or too long")
+        raise AnswerError("does not name the class")
+    raise AnswerError("text with odd characters, too short or too long")
 
 
 def _clean(answer: Any) -> Any:

@@ -34,10 +34,10 @@ Lists = Mapping[str, Any]
 """Some of LISTS and, for one class, `synonyms` and `examples` (mode to captions)."""
 
 _PHRASE_LIST = {"type": "array", "items": {"type": "string", "pattern": r"\S"}}
-_FOR_ALL = {name: _PHRASE_LIST for name in LISTS}
+_FOR_ALL = dict.fromkeys(LISTS, _PHRASE_LIST)
 _EXAMPLES = {
     "type": "object",
-    "properties": {mode: _PHRASE_LIST for mode in MODES},
+    "properties": dict.fromkeys(MODES, _PHRASE_LIST),
     "additionalProperties": False,
 }
 _FOR_ONE = _FOR_ALL | {"synonyms": _PHRASE_LIST, "examples": _EXAMPLES}
@@ -65,8 +65,8 @@ def read_factor_file(path: str, datasets: Sequence[Dataset]) -> dict[str, Any]:
     try:
         # Every scalar is a string: a class may be called 8, no or 2026-01-01.
         table = yaml.load(Path(path).read_text("utf-8"), Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        why = " ".join(str(error).split())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as unread:
+        why = " ".join(str(unread).split())
         raise ConfigError(f"table: {path!r} cannot be read ({why}); allowed: YAML, UTF-8") from None
     if error := best_match(_FILE.iter_errors(table)):
         raise ConfigError(
@@ -133,9 +133,7 @@ def answered_rows(
     return rows
 
 
-def class_rows(
-    dataset: Dataset, shared: Lists, own: Mapping[str, Lists]
-) -> list[dict[str, Any]]:
+def class_rows(dataset: Dataset, shared: Lists, own: Mapping[str, Lists]) -> list[dict[str, Any]]:
     """One row of CLASSES_SCHEMA per class of the dataset, in order of label.
 
     shared: lists of all classes. own: by class name (NFC), lists that replace the shared ones.

@@ -118,32 +118,29 @@ def _subject(cfg: FactorsConfig, dataset: str) -> SubjectName:
 def _asked(
     cfg: FactorsConfig, endpoint: EndpointConfig, datasets: Sequence[Dataset], out: Draft
 ) -> list[dict[str, Any]]:
-    """Answers about lists, and then, as they hold these lists, about example captions."""
-    answers: list[dict[str, Any]] = []
+    """Answers about lists and then, as they hold these lists, about example captions."""
 
-    def ask(table: str, questions: list[Question]) -> None:
+    def ask(table: str, questions: list[Question]) -> list[dict[str, Any]]:
         again = not cfg.accept_refused
-        got = ask_in_rounds(out, table, questions, endpoint, title=f"factors: {table}", again=again)
-        refused = [answer for answer in got if answer["reason"]]
+        rows = ask_in_rounds(
+            out, table, questions, endpoint, title=f"factors: {table}", again=again
+        )
+        refused = [row for row in rows if row["reason"]]
         if refused and not cfg.accept_refused:
             raise ConfigError(
-                f"endpoint: {len(refused)} of {len(got)} answers of {endpoint.model!r} about {table} "
-                f"were refused ({reasons(refused)}); allowed: to run again, which asks only those "
-                "again, or accept_refused"
+                f"endpoint: {len(refused)} of {len(rows)} answers about {table} were refused "
+                f"({reasons(refused)}); allowed: to run again, which asks only those again, or "
+                "accept_refused"
             )
-        answers.extend(got)
+        return rows
 
-    ask("lists", [
-        question
-        for dataset in datasets
-        for question in list_questions(dataset, _subject(cfg, dataset.name), cfg.backgrounds_per)
-    ])
-    ask("examples", [
-        question
-        for row in answered_rows(datasets, answers)
-        for question in example_questions(row, _subject(cfg, row["dataset"]))
-    ])
-    return answers
+    lists, examples = [], []
+    for dataset in datasets:
+        lists += list_questions(dataset, _subject(cfg, dataset.name), cfg.backgrounds_per)
+    answers = ask("lists", lists)
+    for row in answered_rows(datasets, answers):
+        examples += example_questions(row, _subject(cfg, row["dataset"]))
+    return answers + ask("examples", examples)
 
 
 if __name__ == "__main__":
