@@ -13,7 +13,8 @@ import pyarrow as pa
 from pyarrow.fs import FileType
 
 from actors.endpoint import AnswerError, Endpoint, EndpointConfig
-from actors.factor_questions import Question, answer_schema, identity, read_answer
+from actors.factor_answers import answer_schema, read_answer
+from actors.factor_questions import Question, identity
 from cluster.artifacts import Artifact, Draft
 from cluster.row_pipeline import make_rows
 from cluster.rows import row_seed
@@ -24,7 +25,6 @@ TEMPERATURE = 0.8
 """Source: ImagineFSL."""
 LIST_TOKENS, EXAMPLE_TOKENS = 2048, 512
 """At most, of an answer."""
-BLOCK_ROWS = 64
 
 
 class FactorAsker:
@@ -51,7 +51,7 @@ class FactorAsker:
         row: dict[str, Any] = {"answer": "", "phrases": "[]", "tries": 0, "reason": ""}
         while row["tries"] < TRIES:
             seed = row_seed(f"{row_id} {row['tries']}")
-            row["tries"] += 1
+            row |= {"tries": row["tries"] + 1, "answer": ""}
             try:
                 row["answer"] = self.endpoint.ask(
                     prompt,
@@ -74,15 +74,14 @@ def ask_in_rounds(
     questions: Sequence[Question],
     config: EndpointConfig,
     *,
-    title: str,
     again: bool,
 ) -> list[dict[str, Any]]:
-    """The questions with what `FactorAsker` added to them; those without a good answer have a
-    `reason`.
+    """The questions with what `FactorAsker` added to them: a `reason` where there is no good
+    answer.
 
-    Answers are kept in the tables {table}-0, {table}-1, … of the draft: each asks what the earlier
-    ones were refused. A call goes on with the round that a kill interrupted, else begins one; with
-    `again` false it begins none but the first.
+    Answers are kept in the tables {table}-0, {table}-1, … of the draft, one per round; a round asks
+    what the earlier ones were refused. A call goes on with the round that a kill interrupted, else
+    begins one; with `again` false it begins none but the first.
     """
     rows = {q["question"]: {**q, "phrases": "[]", "reason": "not asked yet"} for q in questions}
     for round_ in itertools.count():
@@ -98,9 +97,9 @@ def ask_in_rounds(
                 name,
                 pa.Table.from_pylist(plan),
                 partial(FactorAsker, config),
-                title=title,
+                title=f"factors: {table}",
                 unit="questions",
-                block_rows=BLOCK_ROWS,
+                block_rows=4 * config.concurrent,
                 workers=1,
             )
             out.write_json(f"{name}.finished.json", {"questions": len(plan)})

@@ -65,7 +65,7 @@ def read_factor_file(path: str, datasets: Sequence[Dataset]) -> dict[str, Any]:
     try:
         # Every scalar is a string: a class may be called 8, no or 2026-01-01.
         table = yaml.load(Path(path).read_text("utf-8"), Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as unread:
+    except (OSError, RecursionError, UnicodeDecodeError, yaml.YAMLError) as unread:
         why = " ".join(str(unread).split())
         raise ConfigError(f"table: {path!r} cannot be read ({why}); allowed: YAML, UTF-8") from None
     if error := best_match(_FILE.iter_errors(table)):
@@ -164,6 +164,17 @@ def clean_phrases(phrases: Iterable[str]) -> list[str]:
         kept.setdefault(line.casefold(), line)
     kept.pop("", None)
     return list(kept.values())
+
+
+def one_line(text: str) -> str:
+    """Outside text as a part of a prompt: in one line, without control characters (also those that
+    turn the direction of writing), and without a quotation mark that would end its own."""
+    kept = (
+        " " if character.isspace() else character
+        for character in composed(text)
+        if character.isspace() or unicodedata.category(character)[0] != "C"
+    )
+    return " ".join("".join(kept).split()).replace('"', "'").replace("\\", "/")
 
 
 def composed(text: str) -> str:

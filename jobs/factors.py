@@ -122,9 +122,7 @@ def _asked(
 
     def ask(table: str, questions: list[Question]) -> list[dict[str, Any]]:
         again = not cfg.accept_refused
-        rows = ask_in_rounds(
-            out, table, questions, endpoint, title=f"factors: {table}", again=again
-        )
+        rows = ask_in_rounds(out, table, questions, endpoint, again=again)
         refused = [row for row in rows if row["reason"]]
         if refused and not cfg.accept_refused:
             raise ConfigError(

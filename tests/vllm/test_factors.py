@@ -1,0 +1,71 @@
+"""Factors asked from a real server: random weights, but structured outputs keep to the schemas."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from actors import factor_questions
+from actors.endpoint import EndpointConfig
+from actors.factor_answers import COUNTS, WORDS
+from actors.factor_tables import MODES
+from cluster.storage import ConfigError
+from jobs.factors import FactorsConfig, factors
+from tests.jobs.small_datasets import dataset_of
+from tests.vllm.conftest import SECRET
+from tests.vllm.server import SERVED_NAME
+
+NAMES = ("beagle", "crème brûlée (F-16A/B)")
+EXAMPLES = 3
+NOBODY = "http://127.0.0.1:9/v1"
+
+
+def text_of(path: Path) -> str:
+    """What a file holds; Parquet is compressed."""
+    if path.suffix == ".parquet":
+        table = pq.read_table(path)
+        return f"{table.schema} {table.to_pylist()}"
+    return path.read_text("utf-8", errors="replace")
+
+
+def test_a_real_server_fills_the_table(
+    base_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local_ray: None
+) -> None:
+    monkeypatch.setattr(factor_questions, "EXAMPLES", EXAMPLES)
+    pets = dataset_of(tmp_path, "pets", NAMES, "animal")
+    endpoint = EndpointConfig(base_url=base_url, model=SERVED_NAME, timeout_s=300, concurrent=4)
+    cfg = FactorsConfig(storage=str(tmp_path), datasets=[pets.artifact.uri], endpoint=endpoint)
+    made = factors(cfg)
+    assert made.manifest.rows == {"classes": len(NAMES), "refused": 0}
+    rows = made.read_table("classes").to_pylist()
+    for row, name in zip(rows, NAMES, strict=True):
+        for kind, (fewest, most) in COUNTS.items():
+            assert fewest <= len(set(row[kind])) <= most
+        for mode in MODES:
+            assert len(row["examples"][mode]) == EXAMPLES
+            for caption in row["examples"][mode]:
+                assert re.search(rf"(?<!\w){re.escape(name)}(?!\w)", caption, re.IGNORECASE)
+                assert len(caption.split()) <= WORDS
+    assert rows[0]["attributes"] != rows[1]["attributes"]
+    assert rows[0]["lightings"] == rows[1]["lightings"]
+
+    # As if killed just before the end: nobody is asked, as nobody would answer.
+    Path(made.file("manifest.json")).unlink()
+    alone = dataclasses.replace(endpoint, base_url=NOBODY, tries=1)
+    again = factors(dataclasses.replace(cfg, endpoint=alone))
+    assert again.uri == made.uri
+    assert again.read_table("classes").to_pylist() == rows
+
+    texts = {path: text_of(path) for path in tmp_path.rglob("*") if path.is_file()}
+    assert any(NOBODY in text for text in texts.values())
+    assert [path for path, text in texts.items() if SECRET in text] == []
+
+
+def test_a_key_that_is_not_accepted_is_said(base_url: str, tmp_path: Path, local_ray: None) -> None:
+    pets = dataset_of(tmp_path, "pets", NAMES[:1], "animal")
+    endpoint = EndpointConfig(base_url=base_url, model=SERVED_NAME, key_variable="NO_SUCH_KEY")
+    cfg = FactorsConfig(storage=str(tmp_path), datasets=[pets.artifact.uri], endpoint=endpoint)
+    with pytest.raises(ConfigError, match=r"5 of 5 answers .*5 x HTTP 401: the key in NO_SUCH_KEY"):
+        factors(cfg)
