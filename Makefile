@@ -4,7 +4,7 @@ PY := .venv/bin/python
 STAMP := .venv/installed-$(firstword $(shell cksum < pyproject.toml))
 VLLM_STAMP := .venv-vllm/installed-$(firstword $(shell cksum < tests/vllm/requirements.txt))
 
-.PHONY: setup demo test test-vllm lint clean
+.PHONY: setup demo test test-vllm test-faults lint clean
 
 setup: $(STAMP)
 
@@ -35,6 +35,9 @@ $(VLLM_STAMP):
 
 test-vllm: setup $(VLLM_STAMP)
 	$(PY) -m pytest tests/vllm $(ARGS)
+
+test-faults: setup
+	$(PY) -m pytest tests/faults $(ARGS)
 
 clean:
 	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -1,7 +1,6 @@
 """The base set as a worker trains on it: decoded once per node, shared by memory map."""
 
 import json
-import os
 import shutil
 import uuid
 from collections import Counter
@@ -15,6 +14,7 @@ import numpy as np
 from actors.images import BadImageError, decode_rgb, resized_square
 from cluster.artifacts import Artifact, open_table
 from cluster.rows import digest, row_rng
+from cluster.storage import node_cache
 
 CAPTION_COLUMNS = ("dataset", "class_name", "index", "view")
 ROWS_AT_ONCE = 256
@@ -103,9 +103,8 @@ def count_captions(artifact: Artifact) -> int:
 
 def cache_folder(artifact: Artifact) -> Path:
     """Where this node keeps the decoded base set."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "imagine-beyond"
     key = digest(artifact.uri, artifact.manifest.content_hash, artifact.manifest.created)
-    return cache / f"decoded-{key.hex()}"
+    return node_cache() / f"decoded-{key.hex()}"
 
 
 def _fill(artifact: Artifact, folder: Path) -> None:

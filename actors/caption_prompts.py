@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from actors.factor_tables import one_line
 from actors.factors import FACTORS, draw_factors
 from actors.grammar import grammar_caption
 from cluster.rows import row_rng
@@ -52,8 +53,3 @@ def first_line(text: str) -> str:
     """
     lines = (line.strip().lstrip("-*• ").strip("\"'“” ") for line in text.splitlines())
     return next((line for line in lines if line), "")
-
-
-def one_line(text: str) -> str:
-    """Outside text as part of a prompt: no line of its own, so that it adds none to the list."""
-    return " ".join(str(text).split())

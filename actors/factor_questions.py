@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from actors.factor_answers import COUNTS, WORDS
 from actors.factor_tables import MODES, one_line
+from actors.factors import MODE_LISTS
 from cluster.catalog.dataset import Dataset
 from cluster.rows import row_id, row_rng
 
@@ -15,13 +16,6 @@ EXAMPLES = 10
 """Captions per class and mode. Source: ImagineFSL."""
 SAMPLED_NAMES = 12
 """Class names in a question about a whole dataset."""
-MODE_LISTS = {
-    "Base": (),
-    "BG": ("backgrounds",),
-    "LC": ("backgrounds", "lightings"),
-    "CD": ("backgrounds", "degradations"),
-}
-"""What an example of a mode tells beside an attribute and a viewpoint; a mode needs its last."""
 
 SubjectName = Literal["object", "action", "aerial", "scene", "texture"]
 Question = dict[str, Any]

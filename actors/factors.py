@@ -15,8 +15,13 @@ MODE_SHARES = {"Base": 0.4, "BG": 0.3, "LC": 0.2, "CD": 0.1}
 """Share of captions per mode: class and attribute; with background; with lighting; with camera
 degradation.
 Source: ImagineFSL, recipe of the released captions (most datasets)."""
-MODE_FACTOR = {"BG": "backgrounds", "LC": "lightings", "CD": "degradations"}
-"""What a mode adds to Base, by its column in the table of factors."""
+MODE_LISTS: dict[str, tuple[str, ...]] = {
+    "Base": (),
+    "BG": ("backgrounds",),
+    "LC": ("backgrounds", "lightings"),
+    "CD": ("backgrounds", "degradations"),
+}
+"""What a mode tells beside an attribute and a viewpoint; a mode needs its last."""
 FREQUENT_WEIGHT, RARE_WEIGHT, FREQUENT_SHARE = 4.0, 1.5, 0.6
 """Backgrounds are listed most frequent first: weight of the first 60 % and of the rest. Source:
 ImagineFSL."""
@@ -43,7 +48,7 @@ def draw_factors(row_id: str, table: Mapping[str, Sequence[str]]) -> dict[str, s
     """
     rng = row_rng(row_id, "factors")
     mode = str(rng.choice(list(MODE_SHARES), p=list(MODE_SHARES.values())))
-    if mode != "Base" and not table[MODE_FACTOR[mode]]:
+    if mode != "Base" and not table[MODE_LISTS[mode][-1]]:
         mode = "Base"
     drawn = {"mode": mode, **dict.fromkeys(FACTORS, "")}
     drawn["attribute"] = _pick(rng, table["attributes"])

@@ -13,6 +13,10 @@ class BadImageError(ValueError):
     """Bytes that are no whole image; the message is the reason that a rejected row carries."""
 
 
+class UnpaintableError(ValueError):
+    """A caption that has no picture; the message is the reason that its rows carry."""
+
+
 def png_bytes(image: Image.Image) -> bytes:
     """The image as PNG."""
     image.save(buffer := io.BytesIO(), format="PNG")

@@ -12,13 +12,14 @@ from PIL import Image
 from ray.data import Dataset
 
 from actors.factors import FACTORS
-from actors.images import png_bytes
+from actors.images import UnpaintableError, png_bytes
+from actors.sd3_painter import Sd3Config, Sd3Painter, resolved
 from actors.sprite_painter import SIDE, Scene, paint
 from actors.writer import SAID
 from cluster.row_pipeline import Counted, Pool
 from cluster.rows import row_id, row_seed
 
-CAPTIONS_AT_ONCE = 32
+SPRITE_CAPTIONS_AT_ONCE, SD3_CAPTIONS_AT_ONCE = 32, 4
 """Painted, written and committed together; a kill loses at most what is under way."""
 SCHEMA = pa.schema(
     [
@@ -50,23 +51,36 @@ class PainterConfig:
     views: PositiveInt = 4
     """Pictures per caption. Source: ImagineFSL's iBase."""
     pool: Pool = dataclasses.field(default_factory=Pool)
-    """Painters."""
+    """Painters; of Stable Diffusion 3, each wants a GPU."""
+    sd3: Sd3Config | None = None
+    """Stable Diffusion 3, instead of the embedded sprites."""
+
+    @property
+    def name(self) -> str:
+        """The sprites', or the model's."""
+        return self.sd3.model if self.sd3 else "sprites"
 
     @property
     def recipe(self) -> str:
         """Names how pictures are made; part of every picture's id."""
-        return "sprites-2"
+        return f"sd3-1 {self.sd3.model}" if self.sd3 else "sprites-2"
 
-
-class UnpaintableError(ValueError):
-    """A caption that has no picture; the message is the reason that its rows carry."""
+    def content(self) -> dict[str, Any]:
+        """The settings that change pictures."""
+        content: dict[str, Any] = {"recipe": self.recipe, "views": self.views}
+        if self.sd3:
+            engine = dataclasses.asdict(self.sd3)
+            del engine["providers"]
+            content |= {"sd3": engine}
+        return content
 
 
 class Painter(Protocol):
     """An engine, loaded on the worker that it runs on."""
 
-    provenance: Mapping[str, str | int | float]
-    """generator (its name), weights (a hash, "" if it has none), steps, guidance, size."""
+    @property
+    def provenance(self) -> Mapping[str, str | int | float]:
+        """generator (its name), weights (a hash, "" if it has none), steps, guidance, size."""
 
     def paint(self, row: Mapping[str, Any], image_ids: Sequence[str]) -> list[Image.Image]:
         """One picture of a caption's row per id, each a function of the row and its id alone.
@@ -93,13 +107,16 @@ class SpritePainter:
 def painter_stage(cfg: PainterConfig, captions: Dataset, counter: str) -> Dataset:
     """Rows of a base set (SCHEMA) from rows of captions; the views of a caption stay together.
 
-    counter: of `cluster.row_pipeline.counted`.
+    counter: of `cluster.row_pipeline.counted`. Raises ConfigError for what SD3 cannot paint.
     """
-    return captions.repartition(target_num_rows_per_block=CAPTIONS_AT_ONCE).map_batches(
+    if cfg.sd3:
+        cfg = dataclasses.replace(cfg, sd3=resolved(cfg.sd3))
+    at_once = SD3_CAPTIONS_AT_ONCE if cfg.sd3 else SPRITE_CAPTIONS_AT_ONCE
+    return captions.repartition(target_num_rows_per_block=at_once).map_batches(
         Counted,
         fn_constructor_args=(partial(CaptionPainter, cfg), counter),
         batch_format="pyarrow",
-        batch_size=CAPTIONS_AT_ONCE,
+        batch_size=at_once,
         **cfg.pool.options(),
     )
 
@@ -109,7 +126,7 @@ class CaptionPainter:
 
     def __init__(self, cfg: PainterConfig) -> None:
         self.cfg = cfg
-        self.painter: Painter = SpritePainter()
+        self.painter: Painter = Sd3Painter(cfg.sd3) if cfg.sd3 else SpritePainter()
 
     def __call__(self, captions: pa.Table) -> pa.Table:
         painted = [row for caption in captions.to_pylist() for row in self._views(caption)]

@@ -6,15 +6,15 @@ Run with a small random checkpoint on the CPU. Never run: a GPU, and the release
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from PIL import Image
 
+from actors.images import UnpaintableError
 from cluster.rows import row_seed
-from cluster.storage import ConfigError
+from cluster.storage import ConfigError, node_cache
 
 Provider = Literal["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
 SIZE_STEP = 16
@@ -110,7 +110,7 @@ class Sd3Painter:
 
             pipeline.transformer = load_onnx_denoiser(
                 folder,
-                _node_cache(),
+                node_cache(),
                 batch=cfg.batch_size * (2 if cfg.guidance > 1 else 1),
                 side=cfg.size // pipeline.vae_scale_factor,
                 providers=cfg.providers or _usual_providers(gpu),
@@ -122,12 +122,13 @@ class Sd3Painter:
         """One picture of row["caption"] per id, RGB, (size, size).
 
         A picture depends on its caption and id alone: every pass has the same shape, and each
-        picture a CPU generator of its own, seeded by its id. Raises ValueError for a caption that
-        is empty and for a picture that is not finite; a fault of the machine is raised as it is.
+        picture a CPU generator of its own, seeded by its id. Raises UnpaintableError for a
+        caption that is empty and for a picture that is not finite; a fault of the machine is raised
+        as it is.
         """
         caption = row["caption"]
         if not caption or not caption.strip():
-            raise ValueError("empty caption")
+            raise UnpaintableError("empty caption")
         step = self.cfg.batch_size
         passes = [image_ids[start : start + step] for start in range(0, len(image_ids), step)]
         return [picture for ids in passes for picture in self._paint_pass(caption, ids)]
@@ -147,7 +148,7 @@ class Sd3Painter:
             output_type="pt",
         ).images[: len(ids)]
         if not torch.isfinite(pixels).all():
-            raise ValueError("the picture is not finite")
+            raise UnpaintableError("the picture is not finite")
         processor = self.pipeline.image_processor
         return processor.numpy_to_pil(processor.pt_to_numpy(pixels))
 
@@ -155,7 +156,3 @@ class Sd3Painter:
 def _usual_providers(gpu: bool) -> tuple[Provider, ...]:
     on_cpu: Provider = "CPUExecutionProvider"
     return ("CUDAExecutionProvider", on_cpu) if gpu else (on_cpu,)
-
-
-def _node_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "imagine-beyond"

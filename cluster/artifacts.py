@@ -24,6 +24,7 @@ from cluster.storage import (
     ConfigError,
     filesystem,
     join,
+    node_cache,
     published,
     read,
     require_writable,
@@ -101,7 +102,7 @@ class Artifact:
         fs, path = self.filesystem()
         if isinstance(fs, LocalFileSystem):
             return Path(path)
-        cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "imagine-beyond"
+        cache = node_cache()
         key = digest(self.uri, self.manifest.content_hash, self.manifest.created).hex()
         if not (cache / key).is_dir():
             aside = cache / f"{key}.{uuid.uuid4().hex}"

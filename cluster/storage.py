@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 
 import pyarrow as pa
 from pyarrow.fs import FileSystem, LocalFileSystem
@@ -55,6 +56,11 @@ def published(fs: FileSystem, path: str) -> Iterator[str]:
         fs.move(aside, path)
     else:
         yield path
+
+
+def node_cache() -> Path:
+    """Folder of this node for what can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "imagine-beyond"
 
 
 def require_writable(uri: str, storage: str) -> None:

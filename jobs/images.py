@@ -50,9 +50,9 @@ def images(cfg: ImagesConfig) -> Artifact:
 
 def image_draft(cfg: ImagesConfig, captions: Artifact) -> Draft:
     """The base set that a configuration stands for, done or not."""
-    content = {"recipe": cfg.painter.recipe, "views": cfg.painter.views}
+    content, inputs = cfg.painter.content(), {"captions": captions}
     return draft(
-        cfg.storage, "images", "sprites", content=content, config=cfg, inputs={"captions": captions}
+        cfg.storage, "images", cfg.painter.name, content=content, config=cfg, inputs=inputs
     )
 
 

@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from actors.factors import FACTORS
+from actors.images import decode_rgb
+from actors.painter import CaptionPainter, PainterConfig
 from actors.sd3_painter import Sd3Config, Sd3Painter
+from actors.writer import SAID
 from cluster.storage import ConfigError
 from models.onnx_denoiser import CPU, load_onnx_denoiser
 from tests.actors.tiny_sd3 import save_tiny_sd3
@@ -239,3 +244,14 @@ def test_a_setting_that_does_not_fit_is_one_line(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(ConfigError, match=reason):
         Sd3Painter(config(checkpoint, **changes))
+
+
+def test_it_paints_for_the_images_job(checkpoint: Path) -> None:
+    caption = dict.fromkeys((*SAID, *FACTORS, "mode", "reason"), "") | FOX
+    rows = [caption | {"caption_id": name, "label": 0, "index": 0} for name in "ab"]
+    rows[1]["caption"] = " "
+    cfg = PainterConfig(views=2, sd3=config(checkpoint))
+    good, _, bad, _ = CaptionPainter(cfg)(pa.Table.from_pylist(rows)).to_pylist()
+    assert decode_rgb(good["image"]).size == (good["size"], good["size"])
+    assert (good["generator"], good["reason"], len(good["weights"])) == ("sd3", "", 32)
+    assert (bad["image"], bad["reason"]) == (b"", "empty caption")

@@ -1,0 +1,63 @@
+"""The caption job with language models that talk nonsense: what they write is refused, with its
+reason, and asked for again."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from actors.endpoint import EndpointConfig
+from actors.language_models import Sampling
+from actors.writer import WriterConfig
+from cluster.artifacts import Artifact, draft
+from jobs.captions import CaptionsConfig, captions
+from tests.vllm.conftest import SECRET
+from tests.vllm.engine import tiny_engine
+from tests.vllm.server import SERVED_NAME
+
+SHORT = Sampling(max_tokens=12)
+CLASSES = ["fox", "owl"]
+
+
+@pytest.fixture
+def factors(tmp_path: Path) -> Artifact:
+    out = draft(str(tmp_path), "factors", "toys", content={}, config={}, inputs={})
+    rows = [
+        {"dataset": "toys", "class_name": name, "label": label, "group": "IP", "hint": "animal"}
+        | {"attributes": ["red"], "backgrounds": ["at sea"], "viewpoints": [], "lightings": []}
+        | {"degradations": [], "examples": {mode: [f"A {name}."] for mode in ("Base", "BG")}}
+        for label, name in enumerate(CLASSES)
+    ]
+    out.write_table("classes", pa.Table.from_pylist(rows))
+    return out.publish({"classes": len(rows)})
+
+
+def written(factors: Artifact, writer: WriterConfig) -> Artifact:
+    storage = str(Path(factors.uri).parents[1])
+    return captions(CaptionsConfig(storage=storage, factors=factors.uri, writer=writer))
+
+
+def check(made: Artifact, writer: WriterConfig) -> None:
+    rows = made.read_table("rows").to_pylist()
+    assert len({row["caption_id"] for row in rows}) == len(rows) == 2 * writer.per_class
+    assert made.manifest.rows == {"rows": len(rows), "refused": len(rows)}
+    assert {row["counter"] for row in rows} == {writer.attempts - 1}
+    assert len({row["caption"] for row in rows}) == len(rows), "not one text of its own for each"
+    assert {row["reason"] for row in rows} <= {f"does not name {name!r}" for name in CLASSES}
+    counted = made.read_table("refusals").to_pylist()
+    assert sum(row["count"] for row in counted) == writer.attempts * len(rows)
+
+
+def test_captions_by_vllm(factors: Artifact, tiny_llama: Path, local_ray: None) -> None:
+    vllm = tiny_engine(tiny_llama)
+    writer = WriterConfig(per_class=10, attempts=1, vllm=vllm, sampling=SHORT)
+    check(written(factors, writer), writer)
+
+
+def test_captions_by_a_server(factors: Artifact, base_url: str, local_ray: None) -> None:
+    server = EndpointConfig(base_url=base_url, model=SERVED_NAME, concurrent=4)
+    writer = WriterConfig(per_class=10, attempts=2, endpoint=server, sampling=SHORT)
+    made = written(factors, writer)
+    check(made, writer)
+    files = [path for path in Path(made.uri).rglob("*") if path.is_file()]
+    assert not [path for path in files if SECRET.encode() in path.read_bytes()]
