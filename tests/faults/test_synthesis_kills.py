@@ -21,7 +21,7 @@ KILLS, SEED = 20, 2026
 PER_CLASS = 20
 VICTIMS = ("GrammarWriter", "Acceptance", "Counted", "driver")
 """Stages by their workers' titles (caption engine, acceptance, painters), and the job."""
-LONGEST_WAIT = 12.0
+LONGEST_WAIT = 30.0
 """Seconds to the next kill; a driver takes half of it to start."""
 
 
@@ -48,7 +48,7 @@ def test_twenty_random_kills_change_nothing(
 ) -> None:
     rng = np.random.default_rng(SEED)
     killed: Counter[str] = Counter()
-    deadline = time.monotonic() + 3 * PATIENCE_SECONDS
+    deadline = time.monotonic() + 5 * PATIENCE_SECONDS
     driver = start(tmp_path, table)
     while killed.total() < KILLS:
         assert time.monotonic() < deadline, f"only {killed}"
