@@ -66,6 +66,10 @@ def vllm_stage(cfg: VllmConfig, sampling: Sampling) -> Stage:
     The driver needs transformers, not vLLM. A row's text does not depend on the batch, the engine
     or a restart, within what `VllmConfig.engine` says of the type.
     """
+    engine = dict(cfg.engine)
+    if not cfg.resources.get("GPU"):
+        # On a CPU, vLLM (0.32) dies of a prompt that has a seed and is read in more than one piece.
+        engine.setdefault("enable_chunked_prefill", False)
     # Here and not above: it takes two seconds, which the other writers need not pay.
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
@@ -78,7 +82,7 @@ def vllm_stage(cfg: VllmConfig, sampling: Sampling) -> Stage:
     def stage(rows: ray.data.Dataset) -> ray.data.Dataset:
         config = vLLMEngineProcessorConfig(
             model_source=os.path.abspath(cfg.model) if os.path.isdir(cfg.model) else cfg.model,
-            engine_kwargs=dict(cfg.engine),  # Ray adds to it
+            engine_kwargs=dict(engine),  # Ray adds to it
             batch_size=cfg.batch_size,
             concurrency=(cfg.engines_min, cfg.engines_max),
             # Without it Ray waits for a GPU, also where there is none.

@@ -27,6 +27,7 @@ def tiny_engine(model: Path, *, chat: bool = False) -> VllmConfig:
             "enforce_eager": True,
             "gpu_memory_utilization": 0.3,  # of the RAM, on a CPU
             "max_model_len": CONTEXT,
+            "max_num_batched_tokens": CONTEXT,  # few prompts at once fill it
         },
         resources={"CPU": 0.5},
         batch_size=8,

@@ -57,7 +57,7 @@ def openai_server(model: Path, log: Path, key: str) -> Iterator[Server]:
         *("--model", model, "--served-model-name", SERVED_NAME),
         *("--host", "127.0.0.1", "--port", str(port), "--enforce-eager", "--dtype", "float32"),
         *("--gpu-memory-utilization", "0.3", "--max-model-len", str(CONTEXT)),
-        *("--distributed-executor-backend", "uni"),
+        *("--distributed-executor-backend", "uni", "--no-enable-chunked-prefill"),
         "--structured-outputs-config",
         '{"backend": "xgrammar", "disable_any_whitespace": true}',
     ]

@@ -17,7 +17,7 @@ from tests.vllm.engine import CONTEXT, tiny_engine
 from tests.vllm.server import SERVED_NAME
 
 SAMPLING = Sampling(max_tokens=24)
-PROMPTS = [f"a photo of a fox number {i}" for i in range(12)]
+PROMPTS = [f"{'a photo of a small fox, ' * (1 + i % 5)}number {i}" for i in range(12)]
 TOO_LONG = "fox " * CONTEXT
 
 
