@@ -25,15 +25,17 @@ lint: setup
 test: lint
 	$(PY) -m pytest $(ARGS)
 
-# vLLM's engines in an environment of their own, where torchvision and its kin do not match torch.
-$(VLLM_STAMP):
-	$(PYTHON) -m venv .venv-vllm
-	.venv-vllm/bin/python -m pip install --quiet --requirement tests/vllm/requirements.txt
+# vLLM's engines in an environment of their own, with the Ray of .venv. torchvision and its kin, which
+# pip brings along, do not match its torch.
+$(VLLM_STAMP): $(STAMP)
+	$(PY) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --requirement tests/vllm/requirements.txt \
+		"ray[data]==$$($(PY) -c 'from importlib.metadata import version; print(version("ray"))')"
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	rm -f .venv-vllm/installed-*
 	touch $@
 
-test-vllm: setup $(VLLM_STAMP)
+test-vllm: $(VLLM_STAMP)
 	$(PY) -m pytest tests/vllm $(ARGS)
 
 test-faults: setup

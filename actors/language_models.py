@@ -8,21 +8,26 @@ engine or the worker again.
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray.data
-from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveInt
+from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
 
 from actors.endpoint import REASON_LENGTH, AnswerError, Endpoint, EndpointConfig
 
 Stage = Callable[[ray.data.Dataset], ray.data.Dataset]
 SMALL_CPUS = 0.25
 """What a step asks Ray for that packs rows, or waits for a server."""
+
+if TYPE_CHECKING:
+    Share = float
+else:
+    Share = restricted_number_type("Share", float, [(">", 0), ("<=", 1)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +36,8 @@ class Sampling:
 
     temperature: NonNegativeFloat = 0.8
     """0 always takes the likeliest token."""
-    top_p: ClosedUnitInterval = 0.9
-    """Share of the probability that the candidates hold together; above 0."""
+    top_p: Share = 0.9
+    """Share of the probability that the candidates hold together."""
     max_tokens: PositiveInt = 100
     """New tokens at most."""
 
@@ -90,7 +95,8 @@ def vllm_stage(cfg: VllmConfig, sampling: Sampling) -> Stage:
             runtime_env=cfg.runtime_env,
             should_continue_on_error=True,
             log_engine_metrics=False,
-            chat_template_stage={"enabled": cfg.chat, "num_cpus": SMALL_CPUS},
+            # In the main environment, like our own steps: only engines need vLLM's.
+            chat_template_stage={"enabled": cfg.chat, "num_cpus": SMALL_CPUS, "runtime_env": {}},
             tokenize_stage=False,  # the engine does both
             detokenize_stage=False,
         )
@@ -139,18 +145,21 @@ def _bytes(row: pa.Table) -> bytes:
 
 
 def _unpack(answers: pa.Table) -> pa.Table:
-    rows = pa.concat_tables([pa.ipc.open_stream(row.as_py()).read_all() for row in answers["row"]])
+    rows = [pa.ipc.open_stream(row.as_py()).read_all() for row in answers["row"]]
     texts, errors = answers["generated_text"], answers["__inference_error__"]
-    return _answered(rows, texts.to_pylist(), errors.to_pylist())
+    return _answered(
+        pa.concat_tables(rows, promote_options="permissive").combine_chunks(),
+        zip(texts.to_pylist(), errors.to_pylist(), strict=True),
+    )
 
 
-def _answered(rows: pa.Table, texts: Sequence[str], errors: Sequence[str]) -> pa.Table:
+def _answered(rows: pa.Table, answers: Iterable[tuple[str, str]]) -> pa.Table:
     """The rows with text and error, of which one is empty and the other is not."""
     prompts = rows["prompt"].to_pylist()
-    outcomes = list(map(_outcome, prompts, texts, errors))
-    for name, values in zip(("text", "error"), zip(*outcomes, strict=True), strict=True):
-        rows = rows.append_column(name, pa.array(values, pa.string()))
-    return rows
+    outcomes = [_outcome(p, *answer) for p, answer in zip(prompts, answers, strict=True)]
+    texts = pa.array([text for text, _ in outcomes], pa.string())
+    errors = pa.array([error for _, error in outcomes], pa.string())
+    return rows.append_column("text", texts).append_column("error", errors)
 
 
 def _outcome(prompt: str, text: str, error: str) -> tuple[str, str]:
@@ -190,8 +199,7 @@ class _Asker:
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         prompts, seeds = rows["prompt"].to_pylist(), rows["seed"].to_pylist()
-        texts, errors = zip(*self.threads.map(self._answer, prompts, seeds), strict=True)
-        return _answered(rows, texts, errors)
+        return _answered(rows, self.threads.map(self._answer, prompts, seeds))
 
     def _answer(self, prompt: str, seed: int) -> tuple[str, str]:
         """Text and error."""
