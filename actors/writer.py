@@ -40,7 +40,8 @@ class WriterConfig:
     per_class: PositiveInt = 300
     """Captions per class. Source: ImagineFSL."""
     attempts: PositiveInt = 4
-    """How often a caption is asked for; what is refused the last time stays as a refused row."""
+    """How often a caption is asked for; what is refused the last time stays as a refused row. Each
+    time is a pass of its own, in which engines start anew."""
     pool: Pool = dataclasses.field(default_factory=Pool)
     """Writers by the grammar, or clients of the endpoint; vLLM's engines have bounds of their own.
     """
