@@ -6,15 +6,18 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from actors.images import BadImageError, decode_rgb, resized_square
-from cluster.artifacts import Artifact, open_table
+from cluster.artifacts import Artifact, open_artifact, open_table
 from cluster.rows import digest, row_rng
-from cluster.storage import node_cache
+from cluster.storage import ConfigError, node_cache
 
 CAPTION_COLUMNS = ("dataset", "class_name", "index", "view")
 ROWS_AT_ONCE = 256
@@ -52,20 +55,97 @@ class BaseSet:
         return self.pixels[images], uniform
 
 
-def decode(artifact: Artifact) -> Path:
-    """Decodes a base set (kind "images") into this node's cache; returns the folder.
+@dataclass(frozen=True)
+class BaseSetRows:
+    """A base set's rows as its readers want them: without those that were refused when they were
+    made, and without those that a curation refuses."""
 
-    Rows with a reason, and images that cannot be decoded, are left out; so are captions with fewer
-    than two images left. All images get the size of the first. A folder that is there is kept:
-    it is made aside and renamed.
+    artifact: Artifact
+    """Of kind "images"."""
+    curation: Artifact | None = None
+
+    @property
+    def inputs(self) -> dict[str, Artifact]:
+        """What an artifact that is made of these rows is made from, by role."""
+        return {"base_set": self.artifact} | ({"curation": self.curation} if self.curation else {})
+
+    @cached_property
+    def usable(self) -> pc.Expression:
+        """Holds for the rows of the table `rows` that are not refused."""
+        fine = pc.field("reason") == ""
+        if self.curation is None:
+            return fine
+        refused = open_table(self.curation, "decisions").to_table(
+            columns=["id"], filter=~pc.field("kept")
+        )
+        return fine & ~pc.field("id").isin(refused["id"].combine_chunks())
+
+    def good(self, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Usable rows, none twice, with `id`, `image` and these columns.
+
+        Some hundred are in memory at once.
+        """
+        seen: set[str] = set()
+        for batch in open_table(self.artifact, "rows").to_batches(
+            columns=["id", *columns, "image"], filter=self.usable, batch_size=ROWS_AT_ONCE
+        ):
+            for row in batch.to_pylist():
+                if row["id"] not in seen:
+                    seen.add(row["id"])
+                    yield row
+
+    def count_images(self) -> int:
+        """Usable rows, as the manifests say."""
+        if self.curation:
+            return self.curation.manifest.rows["kept"]
+        return self.artifact.manifest.rows["rows"] - self.artifact.manifest.rows["refused"]
+
+    def count_captions(self) -> int:
+        """Captions with at least two usable rows; reads no image."""
+        rows = open_table(self.artifact, "rows")
+        found = rows.to_table(columns=list(CAPTION_COLUMNS), filter=self.usable).to_pylist()
+        good = {tuple(row[name] for name in CAPTION_COLUMNS) for row in found}
+        return sum(images > 1 for images in Counter(key[:-1] for key in good).values())
+
+    def cache_folder(self) -> Path:
+        """Where this node keeps them decoded."""
+        identities = (
+            (artifact.uri, artifact.manifest.content_hash, artifact.manifest.created)
+            for artifact in self.inputs.values()
+        )
+        return node_cache() / f"decoded-{digest(*chain(*identities)).hex()}"
+
+
+def open_base_set_rows(uri: str, curation: str | None = None) -> BaseSetRows:
+    """Opens an artifact of kind "images" and, if there is one, its curation.
+
+    Raises ConfigError if one of them is not complete, or the curation is another base set's.
     """
-    folder = cache_folder(artifact)
+    base_set = open_artifact(uri, "images")
+    if curation is None:
+        return BaseSetRows(base_set)
+    curated = open_artifact(curation, "curation")
+    if curated.manifest.inputs["base_set"] != base_set.manifest.content_hash:
+        raise ConfigError(
+            f"curation: {curation!r} is of another base set; allowed: a curation of {uri!r}"
+        )
+    return BaseSetRows(base_set, curated)
+
+
+def decode(rows: BaseSetRows) -> Path:
+    """Decodes the usable rows into this node's cache; returns the folder.
+
+    Images that cannot be decoded are left out; so are captions with fewer than two images left.
+    All images get the size of the first. A folder that is there is kept: it is made aside and
+    renamed.
+    """
+    folder = rows.cache_folder()
     if folder.is_dir():
         return folder
     aside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
     aside.mkdir(parents=True)
     try:
-        _fill(artifact, aside)
+        _fill(rows, aside)
         aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -79,40 +159,12 @@ def open_base_set(folder: Path) -> BaseSet:
     return BaseSet(pixels, list(index), list(index.values()))
 
 
-def good_rows(artifact: Artifact, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Rows of a base set that were not refused, none twice, with `id`, `image` and these columns.
-
-    Some hundred are in memory at once.
-    """
-    seen: set[str] = set()
-    wanted = ["id", *columns, "reason", "image"]
-    for batch in open_table(artifact, "rows").to_batches(columns=wanted, batch_size=ROWS_AT_ONCE):
-        for row in batch.to_pylist():
-            if not row["reason"] and row["id"] not in seen:
-                seen.add(row["id"])
-                yield row
-
-
-def count_captions(artifact: Artifact) -> int:
-    """Captions with at least two rows that were not refused; reads no image."""
-    columns = ["id", *CAPTION_COLUMNS, "reason"]
-    rows = artifact.read_table("rows", columns).to_pylist()
-    good = {(r["dataset"], r["class_name"], r["index"], r["view"]) for r in rows if not r["reason"]}
-    return sum(images > 1 for images in Counter(key[:3] for key in good).values())
-
-
-def cache_folder(artifact: Artifact) -> Path:
-    """Where this node keeps the decoded base set."""
-    key = digest(artifact.uri, artifact.manifest.content_hash, artifact.manifest.created)
-    return node_cache() / f"decoded-{key.hex()}"
-
-
-def _fill(artifact: Artifact, folder: Path) -> None:
+def _fill(rows: BaseSetRows, folder: Path) -> None:
     """One pass over the rows; the array is made for all of them and grows no further."""
     pixels: np.memmap | None = None
     places: dict[str, dict[int, int]] = {}
     used = 0
-    for row in good_rows(artifact, CAPTION_COLUMNS):
+    for row in rows.good(CAPTION_COLUMNS):
         try:
             decoded = decode_rgb(row["image"])
         except BadImageError:
@@ -120,7 +172,7 @@ def _fill(artifact: Artifact, folder: Path) -> None:
         size = min(decoded.size) if pixels is None else pixels.shape[-1]
         image = resized_square(decoded, size).transpose(2, 0, 1)
         if pixels is None:
-            shape = (open_table(artifact, "rows").count_rows(), *image.shape)
+            shape = (open_table(rows.artifact, "rows").count_rows(), *image.shape)
             pixels = np.lib.format.open_memmap(
                 folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape
             )
@@ -129,7 +181,7 @@ def _fill(artifact: Artifact, folder: Path) -> None:
         places.setdefault(caption, {})[row["view"]] = used
         used += 1
     if pixels is None:
-        raise ValueError(f"base set {artifact.uri} has no image that can be decoded")
+        raise ValueError(f"base set {rows.artifact.uri} has no image that can be decoded")
     pixels.flush()
     pairs = {
         caption: [views[view] for view in sorted(views)]

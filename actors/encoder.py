@@ -10,8 +10,8 @@ from jsonargparse.typing import PositiveInt
 from PIL import Image
 from torch import Tensor
 
+from actors.image_places import read_images
 from actors.images import BadImageError, decode_rgb, resized_square
-from cluster.artifacts import Artifact, open_artifact, open_table
 from cluster.rows import row_rng
 from cluster.storage import ConfigError
 from models.clip import Clip, load_clip
@@ -50,20 +50,18 @@ def backbone(name: str) -> Clip:
 class Encoder:
     """Images to tokens: the CLIP is loaded once, batches are mapped.
 
-    Reads `id`, `source` (URI of the artifact that holds the image), `kind` of that artifact,
-    `place` (row of its table `rows`) and `views` (how many). Adds `tokens` (bytes of float16
-    (views, 1 + N, D), empty if refused) and `reason` (empty if fine). What a view shows depends on
-    its row alone.
+    Reads `id`, the place of the image (`actors.image_places`) and `views` (how many). Adds `tokens`
+    (bytes of float16 (views, 1 + N, D), empty if refused) and `reason` (empty if fine). What a view
+    shows depends on its row alone.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
         self.config = config
         self.clip = backbone(config.backbone)
-        self._open: dict[str, Artifact] = {}
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         reasons, images, good = [], [], []
-        for row, data in enumerate(self._encoded_images(batch)):
+        for row, data in enumerate(read_images(batch)):
             try:
                 images.append(decode_rgb(data))
                 good.append(row)
@@ -82,17 +80,6 @@ class Encoder:
             "tokens": np.array(tokens, dtype=object),
             "reason": np.array(reasons, dtype=object),
         }
-
-    def _encoded_images(self, batch: dict[str, np.ndarray]) -> list[bytes]:
-        found: dict[int, bytes] = {}
-        for source in dict.fromkeys(batch["source"].tolist()):
-            rows = np.flatnonzero(batch["source"] == source)
-            if source not in self._open:
-                self._open[source] = open_artifact(source, str(batch["kind"][rows[0]]))
-            table = open_table(self._open[source], "rows")
-            images = table.take(batch["place"][rows], columns=["image"])["image"].to_pylist()
-            found.update(zip(rows.tolist(), images, strict=True))
-        return [found[row] for row in range(len(found))]
 
     @torch.no_grad()
     def _tokens(self, images: list[Image.Image], ids: np.ndarray, counts: list[int]) -> Tensor:

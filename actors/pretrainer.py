@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from actors.base_set import BaseSet, decode, open_base_set
+from actors.base_set import BaseSet, decode, open_base_set, open_base_set_rows
 from actors.pretrain_state import (
     Figures,
     TrainState,
@@ -33,7 +33,6 @@ from actors.pretrain_state import (
     write_checkpoint,
     write_teacher,
 )
-from cluster.artifacts import open_artifact
 from models.block_masks import draw_masks
 from models.clip import Clip, load_clip
 from models.moment_adapter import draw_kept
@@ -290,13 +289,14 @@ def figures(
 
 
 def pretrain_worker(config: dict[str, Any]) -> None:
-    """The loop on a Ray Train worker; config: cfg, base_set, backbone, save_every, board."""
+    """The loop on a Ray Train worker; config: cfg, base_set, curation, backbone, save_every,
+    board."""
     context = ray.train.get_context()
     worker = Worker(
         context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device()
     )
     backbone = load_clip(config["backbone"]).to(worker.device)
-    base_set = open_artifact(config["base_set"], "images")
+    base_set = open_base_set_rows(config["base_set"], config["curation"])
     if context.get_local_rank() == 0:
         decode(base_set)
     if dist.is_initialized():

@@ -4,6 +4,8 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -98,6 +100,33 @@ def fusion_figure(fits: Sequence[Fitted]) -> bytes:
     panel.set_xlabel("fusion weight: 0 is the text head alone, 1 the visual head alone", fontsize=9)
     panel.set_ylabel("validation accuracy, %", fontsize=9)
     panel.legend(frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def curation_figure(decisions: pa.Table) -> bytes:
+    """Histograms of pictures' scores, of each group of classes and as deviations from the class's
+    median: kept ones, those refused for their score, those refused for another reason."""
+    scored = decisions.filter(pc.is_finite(decisions["score"]))
+    groups = sorted(set(scored["group"].to_pylist()))
+    drawn = [(f"{g} classes", "cosine of image and caption", "score", g) for g in groups]
+    drawn.append(("all classes", "deviations from the class’s median", "deviation", ""))
+    figure, panels = _panels(1, len(drawn), height=2.6)
+    for panel, (title, unit, name, group) in zip(panels, drawn, strict=True):
+        rows = scored.filter(pc.equal(scored["group"], group)) if group else scored
+        values, reason = (rows[column].to_numpy() for column in (name, "reason"))
+        low = reason == "low score"
+        parts = {"kept": reason == "", "low score": low, "other reasons": ~low & (reason != "")}
+        panel.hist(
+            [values[part] for part in parts.values()],
+            bins=40,
+            stacked=True,
+            label=list(parts),
+            color=COLOURS[: len(parts)],
+        )
+        panel.set_title(title, fontsize=10)
+        panel.set_xlabel(unit, fontsize=9)
+    figure.supylabel("pictures", fontsize=9)
+    _legend(figure, panels)
     return _png(figure)
 
 

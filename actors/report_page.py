@@ -7,7 +7,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from actors.report_figures import accuracy_figure, fusion_figure, pretraining_figure
+from actors.curation import REASONS
+from actors.report_curation import Curated, curated
+from actors.report_figures import (
+    accuracy_figure,
+    curation_figure,
+    fusion_figure,
+    pretraining_figure,
+)
 from actors.report_sources import (
     Fitted,
     Refused,
@@ -55,7 +62,8 @@ class Report:
     results: Artifact
     adapted: Artifact
     others: dict[str, Artifact] = field(default_factory=dict)
-    """Further artifacts by their role; "teacher" and "base_set" have sections of their own."""
+    """Further artifacts by their role; "teacher", "base_set" and "curation" have sections of their
+    own."""
     comparison: Comparison | None = None
 
     def __post_init__(self) -> None:
@@ -87,8 +95,15 @@ class Report:
 
     @cached_property
     def refused(self) -> list[Refused]:
-        kinds = ("images", "dataset", "features", "adapted")
+        kinds = ("images", "curation", "dataset", "features", "adapted")
         return refusals(a for a in self.artifacts.values() if a.manifest.kind in kinds)
+
+    @cached_property
+    def curated(self) -> Curated | None:
+        if "curation" not in self.others:
+            return None
+        datasets = [a for a in self.others.values() if a.manifest.kind == "dataset"]
+        return curated(self.others["curation"], self.others["base_set"], datasets)
 
     @cached_property
     def fused(self) -> list[Fitted]:
@@ -106,6 +121,8 @@ class Report:
             made["accuracy"] = accuracy_figure(cells)
         if "teacher" in self.others and (metrics := pretraining_metrics(self.others["teacher"])):
             made["pretraining"] = pretraining_figure(metrics)
+        if "curation" in self.others:
+            made["curation"] = curation_figure(self.others["curation"].read_table("decisions"))
         if self.fused:
             made["fusion"] = fusion_figure(self.fused)
         return made
@@ -130,6 +147,8 @@ class Report:
             "chosen": chosen_lines(self.fits, searches(self.adapted)),
             "fused": self.fused[:1],
             "refused": self.refused,
+            "curated": self.curated,
+            "reasons": REASONS,
         }
 
     def tables(self) -> dict[str, pa.Table]:
@@ -142,6 +161,8 @@ class Report:
             "paired": gains,
             "splits": [dict(zip(splits[0], line, strict=True)) for line in splits[1:]],
             "refused": [asdict(refused) for refused in self.refused],
+            "curation": self.curated.summary["classes"] if self.curated else [],
+            "contamination": self.curated.contamination if self.curated else [],
         }
         return {name: pa.Table.from_pylist(rows) for name, rows in tables.items() if rows}
 

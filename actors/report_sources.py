@@ -144,8 +144,8 @@ class Refused:
 
 
 def refusals(artifacts: Iterable[Artifact]) -> list[Refused]:
-    """Refused rows by reason, most frequent first, of artifacts of kinds images, dataset, features
-    and adapted (its failed trials)."""
+    """Refused rows by reason, most frequent first, of artifacts of kinds images, curation, dataset,
+    features and adapted (its failed trials)."""
     found: Counter[tuple[str, str]] = Counter()
     for artifact in artifacts:
         where = f"{artifact.manifest.kind} {artifact.manifest.name}"
@@ -156,6 +156,7 @@ def refusals(artifacts: Iterable[Artifact]) -> list[Refused]:
 def _reasons(artifact: Artifact) -> list[str]:
     table, column = {
         "images": ("rows", "reason"),
+        "curation": ("decisions", "reason"),
         "dataset": ("rejected", "reason"),
         "features": ("rejected", "reason"),
         "adapted": ("trials", "error"),

@@ -9,9 +9,8 @@ import dataclasses
 from jsonargparse.typing import PositiveInt
 from pyarrow.fs import FileSelector
 
-from actors.base_set import good_rows
+from actors.base_set import open_base_set_rows
 from actors.image_export import SAID, WRITERS, Layout
-from cluster.artifacts import open_artifact
 from cluster.job import run_job
 from cluster.progress import stage
 from cluster.storage import ConfigError, filesystem, require_writable, resolve
@@ -23,6 +22,8 @@ class ExportConfig:
 
     images: str
     """Artifact of kind "images": a path or URI."""
+    curation: str | None = None
+    """Artifact of kind "curation" of that base set; what it refuses is left out."""
     folder: str
     """An empty or missing folder: a local path, or a URI such as s3://bucket/prefix."""
     layout: Layout
@@ -34,15 +35,14 @@ class ExportConfig:
 def export(cfg: ExportConfig) -> None:
     """Writes every picture that was not refused. ConfigError if the folder is not empty, for what
     another base set left there would look like part of this one."""
-    base_set, target = open_artifact(cfg.images, "images"), resolve(cfg.folder)
+    base_set, target = open_base_set_rows(cfg.images, cfg.curation), resolve(cfg.folder)
     require_writable(target, cfg.folder)
     fs, folder = filesystem(target)
     if fs.get_file_info(FileSelector(folder)):
         raise ConfigError(f"folder: {cfg.folder!r} is not empty; allowed: an empty or missing one")
-    rows = base_set.manifest.rows
-    count = rows["rows"] - rows["refused"]
+    count = base_set.count_images()
     with stage("export", count, "images") as progress:
-        pictures = good_rows(base_set, SAID)
+        pictures = base_set.good(SAID)
         WRITERS[cfg.layout](pictures, fs, folder, cfg.per_file, progress.advance)
     print(f"{count} images: {target}")
 

@@ -11,11 +11,11 @@ from ray.actor import ActorHandle
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from actors.base_set import count_captions
+from actors.base_set import BaseSetRows, open_base_set_rows
 from actors.pretrain_progress import new_board, shown
 from actors.pretrain_state import METRICS, MODEL, TEACHER
 from actors.pretrainer import PretrainerConfig, pretrain_worker
-from cluster.artifacts import Artifact, ConfigError, Draft, draft, open_artifact
+from cluster.artifacts import Artifact, ConfigError, Draft, draft
 from cluster.job import run_job
 from cluster.progress import already_done
 from models.clip import load_clip
@@ -33,6 +33,8 @@ class PretrainConfig:
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
     base_set: str
     """Artifact of kind "images": a path or URI."""
+    curation: str | None = None
+    """Artifact of kind "curation" of that base set; what it refuses is left out."""
     backbone: str = "tiny"
     """CLIP: "tiny", "ARCH/TAG" of open_clip, or "ARCH:FILE"."""
     workers: PositiveInt = 1
@@ -46,7 +48,7 @@ class PretrainConfig:
 
 def pretrain(cfg: PretrainConfig) -> Artifact:
     """The teacher of a base set; a run that was broken off goes on from its last checkpoint."""
-    base_set = open_artifact(cfg.base_set, "images")
+    base_set = open_base_set_rows(cfg.base_set, cfg.curation)
     weights, captions = _checked(cfg, base_set)
     out = draft(
         cfg.storage,
@@ -54,7 +56,7 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
         cfg.backbone,
         content={"pretrainer": cfg.pretrainer, "weights": weights},
         config=cfg,
-        inputs={"base_set": base_set},
+        inputs=base_set.inputs,
     )
     if out.artifact:
         already_done("pretraining", out.artifact)
@@ -76,14 +78,15 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
 
 
 def _trainer(
-    cfg: PretrainConfig, base_set: Artifact, out: Draft, board: ActorHandle
+    cfg: PretrainConfig, base_set: BaseSetRows, out: Draft, board: ActorHandle
 ) -> TorchTrainer:
     fs, path = out.filesystem()
     return TorchTrainer(
         pretrain_worker,
         train_loop_config={
             "cfg": cfg.pretrainer,
-            "base_set": base_set.uri,
+            "base_set": base_set.artifact.uri,
+            "curation": base_set.curation and base_set.curation.uri,
             "backbone": cfg.backbone,
             "save_every": cfg.save_every,
             "board": board,
@@ -99,14 +102,14 @@ def _trainer(
     )
 
 
-def _checked(cfg: PretrainConfig, base_set: Artifact) -> tuple[str, int]:
+def _checked(cfg: PretrainConfig, base_set: BaseSetRows) -> tuple[str, int]:
     """Hash of the backbone's weights and number of captions, or ConfigError, before Ray Train."""
     try:
         backbone = load_clip(cfg.backbone)
         MomentDino(backbone, cfg.pretrainer.model)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    captions, batch = count_captions(base_set), cfg.pretrainer.batch_size
+    captions, batch = base_set.count_captions(), cfg.pretrainer.batch_size
     if batch % cfg.workers or batch < 2 * cfg.workers or batch > captions:
         raise ConfigError(
             f"pretrainer.batch_size: {batch}; allowed: a multiple of workers ({cfg.workers}), "

@@ -12,6 +12,7 @@ import pyarrow.csv
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
+from actors.base_set import open_base_set_rows
 from actors.report_figures import shown_width
 from actors.report_gallery import data_uri, gallery
 from actors.report_page import Comparison, Report
@@ -19,6 +20,7 @@ from actors.report_text import closing_table as closing_table
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.job import run_job
 from cluster.progress import already_done, stage
+from cluster.storage import ConfigError
 
 RECIPE = "report-1"
 """Names how a page is made."""
@@ -40,8 +42,11 @@ class ReportConfig:
     """Artifact of kind "teacher", for its pretraining curves."""
     base_set: str | None = None
     """Artifact of kind "images", for the gallery and its refused rows."""
+    curation: str | None = None
+    """Artifact of kind "curation" of that base set, for what it keeps and refuses."""
     datasets: list[str] = dataclasses.field(default_factory=list)
-    """Artifacts of kind "dataset", for their refused images."""
+    """Artifacts of kind "dataset", for their refused images, and for the test images that the
+    curation compared."""
     features: list[str] = dataclasses.field(default_factory=list)
     """Artifacts of kind "features", for their refused images."""
     compare: str | None = "imaginefsl"
@@ -94,17 +99,18 @@ def render(facts: dict[str, Any]) -> str:
 
 
 def _opened(cfg: ReportConfig) -> Report:
-    others = {
-        "teacher": cfg.teacher and open_artifact(cfg.teacher, "teacher"),
-        "base_set": cfg.base_set and open_artifact(cfg.base_set, "images"),
-    }
+    others = {"teacher": open_artifact(cfg.teacher, "teacher")} if cfg.teacher else {}
+    if cfg.base_set:
+        others |= open_base_set_rows(cfg.base_set, cfg.curation).inputs
+    elif cfg.curation:
+        raise ConfigError(f"curation: {cfg.curation!r}; allowed: none without base_set")
     for kind, uris in (("dataset", cfg.datasets), ("features", cfg.features)):
         for artifact in (open_artifact(uri, kind) for uri in uris):
             others[f"{kind} {artifact.manifest.name}"] = artifact
     return Report(
         open_artifact(cfg.results, "results"),
         open_artifact(cfg.adapted, "adapted"),
-        {role: artifact for role, artifact in others.items() if artifact},
+        others,
         Comparison(cfg.compare, cfg.against) if cfg.compare else None,
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.base_set import count_captions, decode, open_base_set
+from actors.base_set import BaseSetRows, decode, open_base_set
 from tests.actors.small_base_set import publish, row
 
 
@@ -21,26 +21,26 @@ def test_refused_broken_and_repeated_rows_are_left_out(tmp_path: Path) -> None:
     for view in (0, 1, 2):
         rows[4 + view]["image"] = b"no picture"
     artifact = publish(tmp_path, [*rows, rows[9]])
-    data = open_base_set(decode(artifact))
+    data = open_base_set(decode(BaseSetRows(artifact)))
     assert sorted(map(len, data.views)) == [2, 4, 4]  # the second caption has one image left
     assert len({image for views in data.views for image in views}) == 10
 
 
 def test_a_name_that_is_a_path_is_a_name(tmp_path: Path) -> None:
     rows = [row(name, 0, view) for name in ("../../x", "a/b", "a") for view in range(2)]
-    assert len(open_base_set(decode(publish(tmp_path, rows)))) == 3
+    assert len(open_base_set(decode(BaseSetRows(publish(tmp_path, rows))))) == 3
 
 
 def test_captions_are_counted_without_their_images(tmp_path: Path) -> None:
     rows = [row("cat", index, view) for index in range(3) for view in range(4)]
     for view in range(3):
         rows[view]["reason"] = "empty caption"
-    assert count_captions(publish(tmp_path, rows)) == 2
+    assert BaseSetRows(publish(tmp_path, rows)).count_captions() == 2
 
 
 def test_views_depend_on_caption_and_stream_alone(tmp_path: Path) -> None:
     rows = [row("cat", index, view) for index in range(5) for view in range(4)]
-    data = open_base_set(decode(publish(tmp_path, rows)))
+    data = open_base_set(decode(BaseSetRows(publish(tmp_path, rows))))
     images, numbers = data.draw([0, 1, 2, 3, 4], "0/7", 3)
     again, alone = data.draw([3], "0/7", 3)
     assert (images[:, 3] == again[:, 0]).all()
@@ -51,7 +51,7 @@ def test_views_depend_on_caption_and_stream_alone(tmp_path: Path) -> None:
 
 def test_images_of_another_size_are_made_alike(tmp_path: Path) -> None:
     rows = [row("cat", 0, 0), row("cat", 0, 1, size=31)]
-    data = open_base_set(decode(publish(tmp_path, rows)))
+    data = open_base_set(decode(BaseSetRows(publish(tmp_path, rows))))
     assert data.pixels.shape == (2, 3, 20, 20)
     assert data.pixels.dtype == np.uint8
 
@@ -60,4 +60,4 @@ def test_a_set_without_any_image_is_an_error(tmp_path: Path) -> None:
     rows = [row("cat", 0, view) | {"image": b""} for view in range(4)]
     artifact = publish(tmp_path, rows)
     with pytest.raises(ValueError, match="no image that can be decoded"):
-        decode(artifact)
+        decode(BaseSetRows(artifact))

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from actors.base_set import BaseSetRows
 from actors.encoder import Encoder, EncoderConfig
+from actors.image_places import read_images
 from actors.images import decode_rgb, resized_square
 from cluster.storage import ConfigError
 from jobs.encode import encoding_plan
@@ -24,7 +26,7 @@ def encoder() -> Encoder:
 def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
     """Some rows of every split, two of them cut off."""
     storage = tmp_path_factory.mktemp("toys")
-    plan = encoding_plan(make_dataset(storage, bad=2), make_base_set(storage), VIEWS)
+    plan = encoding_plan(make_dataset(storage, bad=2), BaseSetRows(make_base_set(storage)), VIEWS)
     return {name: np.array(plan[name].to_pylist()[::3]) for name in plan.column_names}
 
 
@@ -60,7 +62,7 @@ def test_view_0_is_clean_and_the_others_are_not(
     row = next(
         r for r in range(len(batch["id"])) if batch["split"][r] == "train" and not made["reason"][r]
     )
-    image = decode_rgb(encoder._encoded_images(part(batch, [row]))[0])
+    image = decode_rgb(read_images(part(batch, [row]))[0])
     pixels = torch.from_numpy(np.array(resized_square(image, 64))).permute(2, 0, 1)[None]
     expected = encoder.clip.encode_tokens(encoder.clip.normalise(pixels))[0]
     views = tokens_of(made, row).float()
@@ -89,7 +91,8 @@ def test_an_unknown_backbone_is_one_line() -> None:
 
 
 def test_imagined_images_of_other_datasets_and_refused_ones_are_left_out(tmp_path: Path) -> None:
-    plan = encoding_plan(make_dataset(tmp_path), make_base_set(tmp_path, per_class=2), VIEWS)
+    base_set = BaseSetRows(make_base_set(tmp_path, per_class=2))
+    plan = encoding_plan(make_dataset(tmp_path), base_set, VIEWS)
     imagined = [row for row in plan.to_pylist() if row["split"] == "imagined"]
     assert len(imagined) == 6 * 2
     assert {row["views"] for row in imagined} == {2}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from actors.base_set import BaseSet, decode, open_base_set
+from actors.base_set import BaseSet, BaseSetRows, decode, open_base_set
 from actors.pretrain_state import (
     Figures,
     TrainState,
@@ -39,7 +39,9 @@ class KilledError(Exception):
 @pytest.fixture
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Clip, BaseSet]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return load_clip(write_clip(tmp_path)), open_base_set(decode(write_base_set(tmp_path)))
+    return load_clip(write_clip(tmp_path)), open_base_set(
+        decode(BaseSetRows(write_base_set(tmp_path)))
+    )
 
 
 def run(

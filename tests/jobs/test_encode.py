@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from actors.base_set import open_base_set_rows
 from actors.encoder import Encoder, EncoderConfig
 from actors.feature_store import FeatureStore
-from cluster.artifacts import open_artifact
 from cluster.catalog.dataset import open_dataset
 from jobs.encode import EncodeConfig, encode, encoding_plan
 from tests.actors.small_world import CONCEPTS, IMAGES, make_base_set, make_dataset
@@ -50,7 +50,7 @@ def test_every_image_has_its_tokens(store: FeatureStore, cfg: EncodeConfig) -> N
 
 def test_tokens_are_those_of_their_row(store: FeatureStore, cfg: EncodeConfig) -> None:
     assert cfg.base_set
-    base_set = open_artifact(cfg.base_set, "images")
+    base_set = open_base_set_rows(cfg.base_set)
     plan = encoding_plan(open_dataset(cfg.datasets[0]), base_set, VIEWS).to_pylist()
     good = [row for row in plan if row["id"] in set(store.index["imagined"]["id"].to_pylist())][::5]
     batch = {name: np.array([row[name] for row in good]) for name in good[0]}

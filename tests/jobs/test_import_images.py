@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from actors.base_set import count_captions
+from actors.base_set import BaseSetRows
 from actors.image_import import import_plan
 from actors.images import png_bytes
 from cluster.artifacts import Artifact
@@ -49,7 +49,9 @@ def test_view_folders_are_captions_with_views(ibase: Path, tmp_path: Path, local
         assert row["index"] == FILES.index(Path(row["file"]).name)
         assert VIEWS[row["view"]] == row["file"].split("/")[0]
         assert row["reason"] or row["image"] == (ibase / row["file"]).read_bytes()
-    assert count_captions(made) == 4, "a caption whose second view is missing or bad has no pair"
+    assert BaseSetRows(made).count_captions() == 4, (
+        "a caption whose second view is missing or bad has no pair"
+    )
     assert imported(ibase, tmp_path / "runs") == made, "done before"
 
 

@@ -13,7 +13,7 @@ import yaml
 from jsonargparse import auto_cli
 from safetensors.torch import load_file
 
-from actors.base_set import decode, open_base_set
+from actors.base_set import decode, open_base_set, open_base_set_rows
 from actors.pretrainer import PretrainerConfig, Worker, pretrain
 from cluster.artifacts import Artifact, ConfigError, open_artifact, plain
 from jobs import pretrain as job
@@ -96,7 +96,7 @@ def assert_every_step(teacher: Artifact) -> None:
 
 def assert_same_teacher(teacher: Artifact, cfg: job.PretrainConfig) -> None:
     """As trained in one go in this process, without FSDP."""
-    data = open_base_set(decode(open_artifact(cfg.base_set, "images")))
+    data = open_base_set(decode(open_base_set_rows(cfg.base_set)))
     alone = Worker(rank=0, count=1, device=torch.device("cpu"))
     whole = pretrain(
         cfg.pretrainer,

@@ -1,0 +1,74 @@
+"""Where an artifact's pictures lie, and reading some of them: plans hold places, not pictures."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cluster.artifacts import Artifact, open_table
+from cluster.storage import filesystem
+
+PLACE = ("source", "file", "place")
+"""URI of the artifact, file below its folder, row of that file."""
+ROWS_AT_ONCE = 64
+BUFFER_BYTES = 1 << 20
+
+
+def image_places(artifact: Artifact, columns: Sequence[str], which: pc.Expression) -> pa.Table:
+    """`id`, these columns and PLACE of the rows that `which` holds for, in order of id, none twice.
+
+    artifact: with a table `rows` that has `id` and `image`; no image is read.
+    """
+    _, folder = artifact.filesystem()
+    rows = open_table(artifact, "rows")
+    said = [name for name in rows.schema.names if name != "image"]
+    parts = []
+    for fragment in rows.get_fragments():
+        part = fragment.to_table(schema=rows.schema, columns=said)
+        where = (artifact.uri, fragment.path.removeprefix(f"{folder}/"))
+        for name, value in zip(PLACE, where, strict=False):
+            part = part.append_column(name, pa.repeat(value, len(part)))
+        part = part.append_column("place", pa.array(np.arange(len(part))))
+        parts.append(part.filter(which).select(["id", *columns, *PLACE]))
+    found = pa.concat_tables(parts)
+    _, first = np.unique(np.array(found["id"].to_pylist(), dtype=str), return_index=True)
+    return found.take(first)
+
+
+def read_images(batch: dict[str, np.ndarray]) -> list[bytes]:
+    """The encoded image of every row of a batch with the columns PLACE, in the order of the batch.
+
+    Reads of each file the row groups that hold one of them, as a stream.
+    """
+    files = list(zip(batch["source"].tolist(), batch["file"].tolist(), strict=True))
+    rows_of: dict[tuple[str, str], list[int]] = {}
+    for row in np.argsort(batch["place"], kind="stable"):
+        rows_of.setdefault(files[row], []).append(int(row))
+    found: dict[int, bytes] = {}
+    for (source, file), rows in rows_of.items():
+        images = _images_at(source, file, batch["place"][rows])
+        found.update(zip(rows, images, strict=True))
+    return [found[row] for row in range(len(files))]
+
+
+def _images_at(source: str, file: str, places: np.ndarray) -> Iterator[bytes]:
+    """places: in ascending order, none twice."""
+    fs, folder = filesystem(source)
+    # With pre_buffer, which is the default, all images of a row group are in memory at once.
+    with pq.ParquetFile(
+        f"{folder}/{file}", filesystem=fs, pre_buffer=False, buffer_size=BUFFER_BYTES
+    ) as parquet:
+        start = 0
+        for group in range(parquet.num_row_groups):
+            end = start + parquet.metadata.row_group(group).num_rows
+            if not ((places >= start) & (places < end)).any():
+                start = end
+                continue
+            for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=["image"]):
+                here = places[(places >= start) & (places < start + len(batch))] - start
+                yield from batch.column("image").take(pa.array(here)).to_pylist()
+                start += len(batch)
+                if start > places[-1]:
+                    return

@@ -1,0 +1,120 @@
+"""python -m jobs.curate --storage runs --base_set runs/images/… --datasets '[runs/dataset/…]'
+
+Decides which pictures of a base set are kept, and says why the others are not. Deletes nothing:
+`jobs.pretrain`, `jobs.encode` and `jobs.export` leave out what a curation refuses.
+"""
+
+import dataclasses
+from functools import partial
+
+from jsonargparse.typing import NonNegativeFloat, PositiveInt
+
+from actors import curation
+from actors.critic import Critic, CriticConfig
+from actors.critique import TABLE, critique_plan, read_critique
+from actors.curation import CurationConfig
+from actors.encoder import backbone
+from cluster.artifacts import Artifact, Draft, draft, open_artifact
+from cluster.catalog.dataset import Dataset, open_dataset
+from cluster.job import run_job
+from cluster.progress import already_done
+from cluster.row_pipeline import make_rows
+from cluster.storage import ConfigError
+
+RECIPE = "critique-1"
+"""Names what critics look at."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CurateConfig:
+    """Which base set is curated, and how."""
+
+    storage: str
+    """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
+    base_set: str
+    """Artifact of kind "images": a path or URI."""
+    datasets: list[str]
+    """Artifacts of kind "dataset", whose test images the base set must not hold; their other images
+    play no part."""
+    critic: CriticConfig = dataclasses.field(default_factory=CriticConfig)
+    curation: CurationConfig = dataclasses.field(default_factory=CurationConfig)
+    workers: PositiveInt = 2
+    """Critics at most; Ray starts them as there is work and room."""
+    gpus_per_worker: NonNegativeFloat = 0.0
+    """Share of a GPU that each critic is given; without one it computes on a CPU."""
+
+
+def curate(cfg: CurateConfig) -> Artifact:
+    """Writes a "curation" artifact: tables `decisions` and `contamination`, and `summary.json` (see
+    `actors.curation.Curation`).
+
+    What critics say of the pictures is an artifact of its own, of kind "critique", so that other
+    settings of the curation do not look at a million pictures again.
+    """
+    base_set = open_artifact(cfg.base_set, "images")
+    datasets = _opened(cfg.datasets)
+    sources = {"base_set": base_set} | {f"dataset {d.name}": d.artifact for d in datasets}
+    name = base_set.manifest.name
+    clip = backbone(cfg.critic.backbone)
+    looked = draft(
+        cfg.storage,
+        "critique",
+        name,
+        content={
+            "recipe": RECIPE,
+            "weights": clip.weights_hash,
+            "precision": cfg.critic.precision,
+        },
+        config=cfg,
+        inputs=sources,
+    )
+    out = draft(
+        cfg.storage,
+        "curation",
+        name,
+        content={"curation": cfg.curation},
+        config=cfg,
+        inputs=sources | {"critique": Artifact(looked.uri, looked.manifest)},
+    )
+    if out.artifact:
+        already_done("curate", out.artifact)
+        return out.artifact
+    critique = looked.artifact or _critique(cfg, looked, base_set, datasets, clip.embed_dim)
+    found = curation.curate(*read_critique(critique), cfg.curation)
+    out.write_table("decisions", found.decisions)
+    out.write_table("contamination", found.contamination)
+    out.write_json("summary.json", found.summary)
+    tables = {"decisions": found.decisions, "contamination": found.contamination}
+    rows = {name: len(table) for name, table in tables.items()}
+    return out.publish(rows | {"kept": found.summary["kept"]})
+
+
+def _opened(uris: list[str]) -> list[Dataset]:
+    datasets = [open_dataset(uri) for uri in uris]
+    names = [dataset.name for dataset in datasets]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"datasets: two of them are {name!r}; allowed: each name once")
+    return datasets
+
+
+def _critique(
+    cfg: CurateConfig, out: Draft, base_set: Artifact, datasets: list[Dataset], embed_dim: int
+) -> Artifact:
+    plan = critique_plan(base_set, datasets)
+    refused = make_rows(
+        out,
+        TABLE,
+        plan,
+        partial(Critic, cfg.critic, "cuda" if cfg.gpus_per_worker else "cpu"),
+        title="critique",
+        unit="images",
+        block_rows=128,
+        workers=cfg.workers,
+        gpus_per_worker=cfg.gpus_per_worker,
+    )
+    return out.publish({"rows": len(plan), "refused": refused}, {"embed_dim": embed_dim})
+
+
+if __name__ == "__main__":
+    run_job(CurateConfig, curate)
