@@ -98,8 +98,9 @@ class Curation:
     else one of REASONS), detail (id of the picture that it is a copy of; what is broken), score,
     deviation (of the score from its class's median), contrast, hash."""
     contamination: pa.Table
-    """Pairs: id, class_name, test_id, test_class_name, dataset (of the test image), hash_distance,
-    cosine, listed ("refused", or "closest by cosine" or "closest by hash" of those not refused)."""
+    """Pairs: imagined_id, class_name, test_id, test_class_name, dataset (of the test image),
+    hash_distance, cosine, listed ("refused", or "closest by cosine" or "closest by hash" of those
+    not refused)."""
     summary: dict[str, Any]
     """`offered`, `kept`, `kept_share` and a count for each of REASONS, over all and for each of
     `classes` (lowest share first); `min_kept_share` and how many classes are `below_it`;
@@ -226,7 +227,7 @@ def _pairs(imagined: Critique, rows: np.ndarray, tests: Critique, near: Nearest)
     bits = np.bitwise_count(here.hashes[ours] ^ there.hashes[theirs])
     left, right = (p.embeddings[at].astype(np.float32) for p, at in ((here, ours), (there, theirs)))
     columns: dict[str, Any] = {
-        "id": imagined.rows["id"].take(ours),
+        "imagined_id": imagined.rows["id"].take(ours),
         "class_name": imagined.rows["class_name"].take(ours),
         "test_id": tests.rows["id"].take(theirs),
         "test_class_name": tests.rows["class_name"].take(theirs),

@@ -68,7 +68,9 @@ def curated(curation: Artifact, base_set: Artifact, datasets: Iterable[Artifact]
     refused = [pair for pair in found if pair["listed"] == "refused"]
     pairs = refused + [pair for pair in found[::-1] if pair["listed"] != "refused"]
     some = _some_of_each(pairs, PAIRS)
-    wanted = [row["id"] for _, rows in gallery for row in rows] + [pair["id"] for pair in some]
+    wanted = [row["id"] for _, rows in gallery for row in rows] + [
+        pair["imagined_id"] for pair in some
+    ]
     pictures = _thumbnails(base_set, wanted)
     tests: dict[str, str] = {}
     for dataset in datasets:
@@ -78,7 +80,8 @@ def curated(curation: Artifact, base_set: Artifact, datasets: Iterable[Artifact]
         [(c, [row | {"picture": pictures.get(row["id"], "")} for row in r]) for c, r in gallery],
         pairs,
         [
-            pair | {"picture": pictures[pair["id"]], "test_picture": tests[pair["test_id"]]}
+            pair
+            | {"picture": pictures[pair["imagined_id"]], "test_picture": tests[pair["test_id"]]}
             for pair in some
             if pair["test_id"] in tests
         ],

@@ -141,7 +141,7 @@ def test_pictures_near_a_test_image_are_refused_by_any_of_the_measures() -> None
     ]
     assert sorted(refused) == [("test-cat-0000", 0), ("test-cat-0001", 32), ("test-cat-0002", 10)]
     closest = {row["listed"]: row for row in reversed(listed)}
-    assert closest["closest by hash"]["id"] == "a-dog-0008"
+    assert closest["closest by hash"]["imagined_id"] == "a-dog-0008"
     assert closest["closest by cosine"]["test_id"] == "test-cat-0003"
     assert closest["closest by cosine"]["cosine"] == pytest.approx(0.85, abs=2e-3)
     assert found.summary["test_images"] == {"toys": 5}
