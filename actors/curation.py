@@ -15,6 +15,8 @@ from jsonargparse.typing import ClosedUnitInterval, PositiveFloat
 from actors.likeness import NONE, Advance, Near, Nearest, Pictures, first_likes, nearest
 from cluster.progress import stage
 
+RECIPE = "curation-1"
+"""Names how the rules are applied."""
 REASONS = ("broken", "flat", "contaminated", "duplicate", "low score")
 """Why a picture is refused; of several the first."""
 CLOSEST = 20
@@ -43,8 +45,9 @@ class CurationConfig:
     """A near-copy of a kept picture of another caption. Exact copies are refused anyway."""
     contaminated: tuple[Near, ...] = CONTAMINATED
     """A near-copy of a test image, by any of these."""
-    low_score: PositiveFloat = 3.0
-    """Deviations below the median score of its class."""
+    low_score: PositiveFloat = 3.5
+    """Robust deviations below the median score of its class. Source of 3.5: Iglewicz and Hoaglin,
+    How to Detect and Handle Outliers (1993)."""
     min_kept_share: ClosedUnitInterval = 0.7
     """Of each class's pictures low scores leave at least this share; the other reasons may not."""
 

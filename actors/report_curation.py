@@ -10,13 +10,14 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from actors.curation import CLASS, REASONS
+from actors.image_places import image_places, read_images
 from actors.images import BadImageError, decode_rgb, png_bytes, resized_square
 from actors.report_gallery import data_uri
 from cluster.artifacts import Artifact, open_table
 
 CLASSES, PICTURES, REFUSED = 12, 8, 6
 """Of the gallery: classes; pictures of each; refused ones among them, at most."""
-LINES = 40
+LINES = 20
 """Classes, and pairs of each kind, that are listed."""
 PAIRS = 8
 """Pairs of each kind whose pictures are shown."""
@@ -64,9 +65,10 @@ def curated(curation: Artifact, base_set: Artifact, datasets: Iterable[Artifact]
     """datasets: whose test images are shown beside the imagined pictures that are near them."""
     summary = curation.read_json("summary.json")
     gallery = _gallery(curation, summary["classes"])
-    found = curation.read_table("contamination").sort_by("cosine").to_pylist()
+    found = curation.read_table("contamination").to_pylist()
     refused = [pair for pair in found if pair["listed"] == "refused"]
-    pairs = refused + [pair for pair in found[::-1] if pair["listed"] != "refused"]
+    refused.sort(key=lambda pair: pair["cosine"])
+    pairs = refused + [pair for pair in found if pair["listed"] != "refused"]
     some = _some_of_each(pairs, PAIRS)
     wanted = [row["id"] for _, rows in gallery for row in rows] + [
         pair["imagined_id"] for pair in some
@@ -122,13 +124,13 @@ def _some_of_each(pairs: Sequence[Row], count: int) -> list[Row]:
 
 def _thumbnails(artifact: Artifact, ids: Sequence[str]) -> dict[str, str]:
     """Data URIs of pictures by id; one that cannot be decoded is left out."""
-    wanted = pc.field("id").isin(pa.array(ids, pa.string()))
-    rows = open_table(artifact, "rows").to_table(columns=["id", "image"], filter=wanted)
+    places = image_places(artifact, [], pc.field("id").isin(pa.array(ids, pa.string())))
+    batch = {name: places[name].to_numpy() for name in places.column_names}
     found = {}
-    for row in rows.to_pylist():
+    for row, image in zip(batch["id"], read_images(batch), strict=True):
         try:
-            square = resized_square(decode_rgb(row["image"]), THUMBNAIL)
+            square = resized_square(decode_rgb(image), THUMBNAIL)
         except BadImageError:
             continue
-        found[row["id"]] = data_uri(png_bytes(Image.fromarray(square)))
+        found[row] = data_uri(png_bytes(Image.fromarray(square)))
     return found

@@ -20,6 +20,8 @@ MARKERS = "os^DvP"
 DOTS_PER_INCH = 160
 SHOWN_PER_INCH = 104
 """CSS pixels: 10 inches fill the page, and letters are of one size in all figures."""
+MOST = 10
+"""Deviations beyond it are drawn there."""
 DODGE = 0.07
 """Shift between the lines of a panel, so that intervals do not cover each other."""
 
@@ -117,7 +119,7 @@ def curation_figure(decisions: pa.Table) -> bytes:
         low = reason == "low score"
         parts = {"kept": reason == "", "low score": low, "other reasons": ~low & (reason != "")}
         panel.hist(
-            [values[part] for part in parts.values()],
+            [values[part].clip(-MOST, MOST) for part in parts.values()],
             bins=40,
             stacked=True,
             label=list(parts),

@@ -37,7 +37,7 @@ class CurateConfig:
     """Artifacts of kind "dataset", whose test images the base set must not hold; their other images
     play no part."""
     critic: CriticConfig = dataclasses.field(default_factory=CriticConfig)
-    curation: CurationConfig = dataclasses.field(default_factory=CurationConfig)
+    rules: CurationConfig = dataclasses.field(default_factory=CurationConfig)
     workers: PositiveInt = 2
     """Critics at most; Ray starts them as there is work and room."""
     gpus_per_worker: NonNegativeFloat = 0.0
@@ -72,7 +72,7 @@ def curate(cfg: CurateConfig) -> Artifact:
         cfg.storage,
         "curation",
         name,
-        content={"curation": cfg.curation},
+        content={"recipe": curation.RECIPE, "rules": cfg.rules},
         config=cfg,
         inputs=sources | {"critique": Artifact(looked.uri, looked.manifest)},
     )
@@ -80,7 +80,7 @@ def curate(cfg: CurateConfig) -> Artifact:
         already_done("curate", out.artifact)
         return out.artifact
     critique = looked.artifact or _critique(cfg, looked, base_set, datasets, clip.embed_dim)
-    found = curation.curate(*read_critique(critique), cfg.curation)
+    found = curation.curate(*read_critique(critique), cfg.rules)
     out.write_table("decisions", found.decisions)
     out.write_table("contamination", found.contamination)
     out.write_json("summary.json", found.summary)

@@ -176,7 +176,7 @@ def test_what_is_done_is_not_done_twice(
 ) -> None:
     assert curate(curated.cfg) == curated.artifact
     assert "curate: done before" in capsys.readouterr().err
-    milder = dataclasses.replace(curated.cfg, curation=CurationConfig(min_kept_share=1.0))
+    milder = dataclasses.replace(curated.cfg, rules=CurationConfig(min_kept_share=1.0))
     other = curate(milder)
     assert other.uri != curated.artifact.uri
     assert other.read_json("summary.json")["low score"] == 0
