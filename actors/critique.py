@@ -1,13 +1,15 @@
-"""The critique of a base set: a plan for critics, and what they said as arrays."""
+"""The critique of a base set: a plan for critics, and what they said, as arrays."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from actors.curation import Critique
 from actors.image_places import PLACE, image_places
+from actors.likeness import Pictures
 from cluster.artifacts import Artifact, open_table
 from cluster.catalog.dataset import Dataset
 
@@ -21,6 +23,46 @@ PLAN = pa.schema(
         *[(name, pa.int64() if name == "place" else pa.string()) for name in PLACE],
     ]
 )
+
+
+@dataclass(frozen=True)
+class Critique:
+    """What a critic said of N pictures."""
+
+    rows: pa.Table
+    """`id`, `dataset`, `class_name`, `group`, `index`, `view`, and what `actors.critic.Critic` adds
+    but the embedding; of test images index and view have no meaning."""
+    embeddings: np.ndarray
+    """(N, D) float16 of unit length, anything where there is a reason."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def column(self, name: str) -> np.ndarray:
+        return self.rows[name].to_numpy()
+
+    def codes(self, names: list[str]) -> np.ndarray:
+        """(N,) int64: one number for each distinct tuple of these columns."""
+        codes = np.zeros(len(self), dtype=np.int64)
+        for name in names:
+            values = self.rows[name].combine_chunks().dictionary_encode()
+            codes = codes * len(values.dictionary) + values.indices.to_numpy()
+        return codes
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        hashes = [int(text or "0", 16) for text in self.rows["hash"].to_pylist()]
+        return Pictures(np.array(hashes, dtype=np.uint64), self.embeddings)
+
+    def sorted_by(self, names: list[str]) -> "Critique":
+        return self._taken(pc.sort_indices(self.rows, [(name, "ascending") for name in names]))
+
+    def readable(self) -> "Critique":
+        """Without those that are no picture."""
+        return self._taken(pc.indices_nonzero(pc.equal(self.rows["reason"], "")))
+
+    def _taken(self, places: pa.Array) -> "Critique":
+        return Critique(self.rows.take(places), self.embeddings[places.to_numpy()])
 
 
 def critique_plan(base_set: Artifact, datasets: Sequence[Dataset]) -> pa.Table:
