@@ -36,7 +36,7 @@ MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 # Libraries whose release can change the bytes of an artifact.
 _LIBRARIES = (
-    "diffusers", "numpy", "onnxruntime", "open_clip_torch", "optuna", "pillow", "pyarrow", "ray",
+    "diffusers", "imagehash", "numpy", "onnxruntime", "open_clip_torch", "optuna", "pillow", "pyarrow", "ray",
     "resvg_py", "scikit-learn", "torch", "torchvision", "transformers", "vllm",
 )  # fmt: skip
 
