@@ -1,6 +1,6 @@
 """Synthesis that is killed again and again ends with the bytes of a run that was not."""
 
-import os
+import contextlib
 import signal
 import subprocess
 import sys
@@ -18,11 +18,11 @@ from jobs.synthesize import SynthesizeConfig, synthesize
 from tests.processes import PATIENCE_SECONDS
 
 KILLS, SEED = 20, 2026
-PER_CLASS = 20
-VICTIMS = ("GrammarWriter", "Acceptance", "Counted", "driver")
-"""Stages by their workers' titles (caption engine, acceptance, painters), and the job."""
-LONGEST_WAIT = 30.0
-"""Seconds to the next kill; a driver takes half of it to start."""
+PER_CLASS = 30
+STAGES = ("GrammarWriter", "Acceptance", "Counted")
+"""Of Ray Data, by their workers' titles: caption engine, acceptance, painters."""
+LONGEST_WAIT = 12.0
+"""Seconds from one kill to the next."""
 
 
 def start(storage: Path, table: Artifact) -> subprocess.Popen[bytes]:
@@ -31,51 +31,62 @@ def start(storage: Path, table: Artifact) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def kill(victim: str, driver: subprocess.Popen[bytes]) -> bool:
-    """SIGKILL; False if there is no such process now."""
-    processes = [psutil.Process(driver.pid)]
-    if victim != "driver":
-        found = processes[0].children(recursive=True)
-        processes = [p for p in found if f"MapBatches({victim})" in " ".join(p.cmdline())]
-    if not processes:
-        return False
-    processes[-1].send_signal(signal.SIGKILL)
-    return True
+def kill_someone(driver: subprocess.Popen[bytes], rng: np.random.Generator) -> str:
+    """SIGKILL to the job or to a worker of one of its stages; "" while there are none."""
+    job = psutil.Process(driver.pid)
+    present: dict[str, psutil.Process] = {}
+    for process in job.children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            title = " ".join(process.cmdline())
+            present |= {stage: process for stage in STAGES if f"MapBatches({stage})" in title}
+    if not present:
+        return ""
+    present["driver"] = job
+    victim = str(rng.choice(sorted(present)))
+    present[victim].send_signal(signal.SIGKILL)
+    return victim
 
 
-def test_twenty_random_kills_change_nothing(
+def synthesize_under_fire(
+    storage: Path, table: Artifact, rng: np.random.Generator, wanted: int
+) -> Counter[str]:
+    """Runs the job again and again until it has ended well; at most `wanted` kills, by victim."""
+    killed: Counter[str] = Counter()
+    deadline = time.monotonic() + 2 * PATIENCE_SECONDS
+    driver = start(storage, table)
+    while driver.poll() != 0:
+        assert time.monotonic() < deadline, f"no end in sight after {killed}"
+        if driver.returncode is not None:
+            assert driver.returncode == -signal.SIGKILL
+            driver = start(storage, table)
+        elif killed.total() < wanted:
+            time.sleep(rng.uniform(0, LONGEST_WAIT))
+            with contextlib.suppress(psutil.NoSuchProcess):
+                killed[kill_someone(driver, rng)] += 1
+            del killed[""]
+        else:
+            time.sleep(1)
+    return killed
+
+
+def test_random_kills_change_nothing(
     table: Artifact, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    rng = np.random.default_rng(SEED)
-    killed: Counter[str] = Counter()
-    deadline = time.monotonic() + 5 * PATIENCE_SECONDS
-    driver = start(tmp_path, table)
-    while killed.total() < KILLS:
-        assert time.monotonic() < deadline, f"only {killed}"
-        time.sleep(rng.uniform(0, LONGEST_WAIT))
-        if driver.poll() is not None:
-            assert driver.returncode in (0, -signal.SIGKILL)
-            if list(tmp_path.glob("images/*/manifest.json")):
-                break  # all is made; fewer kills than wished for
-            driver = start(tmp_path, table)
-            continue
-        victim = VICTIMS[rng.integers(len(VICTIMS))]
-        try:
-            killed[victim] += kill(victim, driver)
-        except psutil.NoSuchProcess:
-            continue
-    driver.wait(PATIENCE_SECONDS)
-    assert start(tmp_path, table).wait(PATIENCE_SECONDS) == 0
-    print(f"killed: {dict(killed)}")
-    assert killed.total() > KILLS // 2
-
     unbroken = synthesize(
         SynthesizeConfig(
-            storage=str(tmp_path_factory.mktemp("unbroken")),
+            storage=str(tmp_path / "unbroken"),
             factors=table.uri,
             writer=WriterConfig(per_class=PER_CLASS),
         )
     )
-    (made,) = (open_artifact(os.fspath(path), "images") for path in tmp_path.glob("images/*"))
-    assert made.read_table("rows").equals(unbroken.read_table("rows"))
-    assert made.manifest.rows == unbroken.manifest.rows
+    rng = np.random.default_rng(SEED)
+    killed: Counter[str] = Counter()
+    while killed.total() < KILLS:
+        storage = tmp_path_factory.mktemp("killed")
+        killed += synthesize_under_fire(storage, table, rng, KILLS - killed.total())
+        (folder,) = storage.glob("images/*")
+        made = open_artifact(str(folder), "images")
+        assert made.read_table("rows").equals(unbroken.read_table("rows"))
+        assert made.manifest.rows == unbroken.manifest.rows
+    print(f"killed: {dict(killed)}")
+    assert set(killed) == {"driver", *STAGES}
