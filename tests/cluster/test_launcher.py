@@ -1,5 +1,6 @@
 """ray_cluster.yaml against Ray's own validator, and against what this project says elsewhere."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ def launcher() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def project() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def commands(launcher: dict[str, Any]) -> list[str]:
+    """What is run on nodes before Ray starts, over all groups."""
+    groups = launcher["available_node_types"].values()
+    per_group = [c for group in groups for c in group.get("worker_setup_commands", [])]
+    return [*launcher["setup_commands"], *per_group]
 
 
 def test_ray_accepts_it(launcher: dict[str, Any]) -> None:
@@ -44,27 +52,23 @@ def test_groups_start_empty_and_are_told_apart(launcher: dict[str, Any]) -> None
 def test_nodes_run_a_ray_that_the_project_allows(
     launcher: dict[str, Any], project: dict[str, Any]
 ) -> None:
+    """The same in the image and in the environment of vLLM's engines."""
     version = launcher["docker"]["image"].split(":")[1].split("-")[0]
     requirements = [Requirement(line) for line in project["dependencies"]]
     assert [r for r in requirements if r.name == "ray" and r.specifier.contains(version)]
+    assert any(f"ray[data]=={version}" in command for command in commands(launcher))
 
 
 def test_setup_commands_name_extras_that_exist(
     launcher: dict[str, Any], project: dict[str, Any]
 ) -> None:
-    commands = [
-        command
-        for group in launcher["available_node_types"].values()
-        for command in group.get("worker_setup_commands", [])
-    ]
     asked = {
         extra
-        for command in commands
-        for extra in Requirement("x" + command[command.index("[") :].strip("'")).extras
+        for named in re.findall(r"/imagine-beyond\[(.*?)\]", "\n".join(commands(launcher)))
+        for extra in named.split(",")
     }
-    assert (
-        asked == {"vllm", "diffusion", "tensorrt", "gpu"} <= set(project["optional-dependencies"])
-    )
+    assert asked == {"vllm-driver", "diffusion", "tensorrt", "gpu"}
+    assert asked <= set(project["optional-dependencies"])
 
 
 def test_mounted_files_exist(launcher: dict[str, Any]) -> None:
