@@ -13,6 +13,7 @@ from openai import OpenAI
 
 from actors.endpoint import Endpoint, EndpointConfig
 from actors.language_models import Sampling, vllm_stage
+from cluster.rows import row_seed
 from tests.vllm.engine import CONTEXT, tiny_engine
 from tests.vllm.server import SERVED_NAME
 
@@ -28,7 +29,7 @@ def rows_of(prompts: list[str]) -> pa.Table:
         {
             "id": [f"row-{i:03d}" for i in range(n)],
             "prompt": prompts,
-            "seed": [2**63 - 1 - len(p) * hash_of(p) for p in prompts],
+            "seed": [row_seed(prompt) for prompt in prompts],
             "model": ["a column of this name is an adapter to ray.data.llm"] * n,
             "share": pa.array(np.arange(n) / 3, pa.float32()),
             "factors": pa.array(
@@ -38,10 +39,6 @@ def rows_of(prompts: list[str]) -> pa.Table:
             "nothing": pa.nulls(n, pa.string()),
         }
     )
-
-
-def hash_of(prompt: str) -> int:
-    return sum(prompt.encode())
 
 
 @dataclass(frozen=True)
@@ -72,15 +69,13 @@ def run(local_ray: None, tiny_llama: Path, tmp_path_factory: pytest.TempPathFact
         wait, batch_format="pyarrow", num_cpus=0.25
     )
     stage = vllm_stage(tiny_engine(tiny_llama), SAMPLING)
-    batches = stage(first.union(second)).iter_batches(batch_format="pyarrow", batch_size=None)
+    batches = iter(stage(first.union(second)).iter_batches(batch_format="pyarrow", batch_size=None))
     try:
-        answered = [next(iter(batches := iter(batches)))]
+        before = next(batches)
         kill_engine()
     finally:
         gate.touch()
-    before = len(answered[0])
-    answered.extend(batches)
-    return Run(asked, pa.concat_tables(answered).sort_by("id"), before)
+    return Run(asked, pa.concat_tables([before, *batches]).sort_by("id"), len(before))
 
 
 def kill_engine() -> None:
