@@ -17,6 +17,8 @@ os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else Tune prints a table eve
 # Tune runs each trial in a thread of its own, and glibc gives a thread an arena of its own, which
 # keeps what was freed: a worker of the demo's search grew to 2.6 GB, with one arena to 1.3.
 os.environ.setdefault("MALLOC_ARENA_MAX", "1")
+# Workers that start side by side. Ray's default, the cores, makes it warn on a small machine.
+os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "4")
 
 import ray
 
