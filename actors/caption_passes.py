@@ -51,8 +51,6 @@ class CaptionPlan:
     draft: Draft
     factors: Artifact
     writer: WriterConfig
-    recipe: str
-    """Names how captions are made; part of every caption's id."""
 
     def classes(self) -> list[tuple[str, str]]:
         """(dataset, class name) of all classes, in the order of the table of factors."""
@@ -60,7 +58,7 @@ class CaptionPlan:
         return [(row["dataset"], row["class_name"]) for row in table]
 
     def caption_id(self, dataset: str, class_name: str, index: int) -> str:
-        return row_id(dataset, class_name, index, 0, self.recipe)
+        return row_id(dataset, class_name, index, 0, self.writer.recipe)
 
 
 def write_captions(plan: CaptionPlan, write: Stage) -> int:

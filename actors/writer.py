@@ -58,14 +58,20 @@ class WriterConfig:
         model = self.vllm or self.endpoint
         return model.model if model else "grammar"
 
+    @property
+    def recipe(self) -> str:
+        """Names how captions are made; part of every caption's id."""
+        if not (self.vllm or self.endpoint):
+            return "grammar-1"
+        return f"{'vllm' if self.vllm else 'endpoint'}-1 {self.name}"
+
     def content(self) -> dict[str, Any]:
-        """The settings that change captions; `recipe` is part of every caption's id."""
+        """The settings that change captions."""
         content: dict[str, Any] = {
-            "recipe": "grammar-1", "per_class": self.per_class, "attempts": self.attempts
+            "recipe": self.recipe, "per_class": self.per_class, "attempts": self.attempts
         }  # fmt: skip
-        if model := self.vllm or self.endpoint:
-            kind = "vllm" if self.vllm else "endpoint"
-            content |= {"recipe": f"{kind}-1 {model.model}", "sampling": self.sampling}
+        if self.vllm or self.endpoint:
+            content |= {"sampling": self.sampling}
         if self.vllm:
             content |= {"chat": self.vllm.chat}
         return content

@@ -50,7 +50,7 @@ def caption_plan(cfg: CaptionsConfig) -> CaptionPlan:
     out = draft(
         cfg.storage, "captions", cfg.writer.name, content=content, config=cfg, inputs=inputs
     )
-    return CaptionPlan(out, factors, cfg.writer, content["recipe"])
+    return CaptionPlan(out, factors, cfg.writer)
 
 
 if __name__ == "__main__":
