@@ -25,13 +25,15 @@ HEAD_ID, HEAD_GROUP = "f" * 51 + "00000", "ray.head.default"  # as Ray's fake pr
 MOST_NODES = 3
 PAINTERS = {"min_workers": 1, "group": "painter"}
 WATCH = """
-import ray, time
+import ray, sys, time
 ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
-while True:
-    print(sum("painter" in n["Resources"] for n in ray.nodes() if n["Alive"]), flush=True)
-    time.sleep(0.5)
+with open(sys.argv[1], "w") as seen:
+    while True:
+        nodes = sum("painter" in node["Resources"] for node in ray.nodes() if node["Alive"])
+        print(nodes, file=seen, flush=True)
+        time.sleep(0.5)
 """
-"""Prints how many painter nodes are alive."""
+"""Writes how many painter nodes are alive; to a file, since Ray prints lines of its own."""
 
 
 @pytest.fixture
@@ -91,8 +93,7 @@ def test_a_painter_pool_grows_under_load_and_its_nodes_go_when_it_ends(
     seen, pool = tmp_path / "nodes", {"max_workers": MOST_NODES, "cpus": 4, "gpus": 1}
     painting = [sys.executable, "-m", "jobs.images", "--storage", str(tmp_path)]
     painting += [f"--captions={texts.uri}", f"--painter.pool={json.dumps(pool | PAINTERS)}"]
-    with seen.open("w") as file:
-        watch = subprocess.Popen([sys.executable, "-c", WATCH], env=cluster, stdout=file)
+    watch = subprocess.Popen([sys.executable, "-c", WATCH, str(seen)], env=cluster)
     try:
         done = subprocess.run(painting, cwd=ROOT, env=cluster, capture_output=True, timeout=600)
         assert done.returncode == 0, done.stderr[-5000:]
