@@ -39,19 +39,21 @@ class BaseSet:
         return len(self.captions)
 
     def draw(
-        self, rows: Sequence[int] | np.ndarray, stream: str, numbers: int
+        self, rows: Sequence[int] | np.ndarray, stream: str, numbers: tuple[int, int]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Two different images of each caption in `rows`, and uniform numbers for their views.
+        """Two different images of each caption in `rows`, and uniform numbers for views of them.
 
-        stream: names the occasion (seed and epoch). What is drawn depends on the caption and the
-        stream alone. Returns (2, B, 3, S, S) uint8 and (2, B, numbers) float32 in [0, 1).
+        stream: names the occasion (seed and epoch); numbers: V views, n numbers of each. What is
+        drawn depends on the caption and the stream alone. Returns (2, B, 3, S, S) uint8 and
+        (V, B, n) float32 in [0, 1).
         """
+        views, of_view = numbers
         images = np.empty((2, len(rows)), dtype=np.int64)
-        uniform = np.empty((2, len(rows), numbers), dtype=np.float32)
+        uniform = np.empty((views, len(rows), of_view), dtype=np.float32)
         for place, row in enumerate(rows):
             rng = row_rng(self.captions[row], stream)
             images[:, place] = rng.choice(self.views[row], size=2, replace=False)
-            uniform[:, place] = rng.random((2, numbers), dtype=np.float32)
+            uniform[:, place] = rng.random(numbers, dtype=np.float32)
         return self.pixels[images], uniform
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
+from tensorboardX import SummaryWriter
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -20,6 +22,7 @@ from models.clip import Clip
 from models.moment_dino import MomentDino
 
 METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
 TEACHER = "teacher.safetensors"
 MODEL = "model.json"
 
@@ -30,8 +33,8 @@ Figures = dict[str, float]
 class TrainState:
     """All that a restart needs; DCP calls both methods and reshards for a new worker count."""
 
-    def __init__(self, model: MomentDino, optimizer: Optimizer) -> None:
-        self.model, self.optimizer = model, optimizer
+    def __init__(self, model: MomentDino, optimizer: Optimizer, scaler: GradScaler) -> None:
+        self.model, self.optimizer, self.scaler = model, optimizer, scaler
         self.step = 0
         """Steps done."""
         self.skipped = 0
@@ -41,20 +44,29 @@ class TrainState:
     def state_dict(self) -> dict[str, Any]:
         model, optimizer = get_state_dict(self.model, self.optimizer)
         counts = {name: getattr(self, name) for name in ("step", "skipped", "skipped_in_a_row")}
-        return {"model": model, "optimizer": optimizer, **counts}
+        scaler = self.scaler.state_dict()  # empty but for float16
+        return {"model": model, "optimizer": optimizer, "scaler": scaler, **counts}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         tensors = {"model_state_dict": saved["model"], "optim_state_dict": saved["optimizer"]}
         set_state_dict(self.model, self.optimizer, **tensors)
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(saved["scaler"])
         self.step, self.skipped = saved["step"], saved["skipped"]
         self.skipped_in_a_row = saved["skipped_in_a_row"]
 
 
 def write_checkpoint(folder: Path, state: TrainState, metrics: list[Figures], rank: int) -> None:
-    """Every worker writes its own shard; the first one also writes the metrics so far."""
+    """Every worker writes its own shard; the first one also writes the metrics so far, as rows and
+    for TensorBoard."""
     dcp.save({"state": state}, checkpoint_id=folder)
-    if rank == 0:
-        (folder / METRICS).write_text("".join(json.dumps(row) + "\n" for row in metrics))
+    if rank != 0:
+        return
+    (folder / METRICS).write_text("".join(json.dumps(row) + "\n" for row in metrics))
+    with SummaryWriter(str(folder / TENSORBOARD)) as board:
+        for row in metrics:
+            for name, figure in row.items():
+                board.add_scalar(name, figure, int(row["step"]))
 
 
 def read_checkpoint(folder: Path, state: TrainState) -> list[Figures]:
@@ -63,18 +75,24 @@ def read_checkpoint(folder: Path, state: TrainState) -> list[Figures]:
     return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
 
 
-def write_teacher(folder: Path, state: TrainState, backbone: Clip, rank: int) -> None:
-    """The teacher whole, as `models.moment_adapter.load_teacher` reads it. All workers call it."""
+def whole_teacher(state: TrainState) -> dict[str, Tensor]:
+    """The teacher's weights by their names in `Branch`, on the CPU of the first worker; nothing on
+    the others. All workers call it."""
     whole = get_model_state_dict(
         state.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
     )
-    if rank != 0:
-        return
-    teacher = {
+    return {
         name.removeprefix("teacher."): tensor.contiguous()
         for name, tensor in whole.items()
         if name.startswith("teacher.") and isinstance(tensor, Tensor)
     }
+
+
+def write_teacher(folder: Path, state: TrainState, backbone: Clip, rank: int) -> None:
+    """The teacher whole, as `models.moment_adapter.load_teacher` reads it. All workers call it."""
+    teacher = whole_teacher(state)
+    if rank != 0:
+        return
     save_file(teacher, folder / TEACHER)
     config = dataclasses.asdict(state.model.config)
     facts = {

@@ -70,22 +70,25 @@ def _accuracy_line(
 
 
 def pretraining_figure(metrics: Sequence[Mapping[str, float]]) -> bytes:
-    """Losses, step size and speed over the steps of a pretraining run."""
-    figure, panels = _panels(1, 3, height=2.6)
-    drawn = (
+    """Losses, step size, speed and, where it was probed, accuracies over the steps of a run."""
+    drawn = [
         ("loss", ("loss", "dino", "ibot")),
         ("step size", ("lr",)),
         ("image crops per second", ("images_per_s",)),
-    )
-    steps = [row["step"] for row in metrics]
+    ]
+    if any("knn" in row for row in metrics):
+        drawn.append(("accuracy on labelled images", ("knn", "linear_probe")))
+    figure, panels = _panels(1, len(drawn), height=2.6)
     for panel, (title, names) in zip(panels, drawn, strict=True):
         for name, colour in zip(names, COLOURS, strict=False):
-            panel.plot(steps, [row[name] for row in metrics], color=colour, lw=1.4, label=name)
+            known = [(row["step"], row[name]) for row in metrics if name in row]
+            panel.plot(*zip(*known, strict=True), color=colour, lw=1.4, label=name)
         panel.set_title(title, fontsize=10)
         panel.set_xlabel("step", fontsize=9)
         panel.set_ylim(bottom=0)
         panel.yaxis.set_major_formatter("{x:g}")
-    panels[0].legend(frameon=False, fontsize=8)
+        if len(names) > 1:
+            panel.legend(frameon=False, fontsize=8)
     return _png(figure)
 
 

@@ -12,7 +12,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from actors.cells import MethodConfig
 from actors.encoder import EncoderConfig
 from actors.painter import PainterConfig
-from actors.pretrainer import PretrainerConfig
+from actors.pretrain_config import PretrainerConfig
 from actors.writer import WriterConfig
 from cluster.catalog.dataset import DatasetName
 from cluster.job import run_job

@@ -4,7 +4,9 @@ Moment-DINO pretraining of the adapter on a base set, with Ray Train and FSDP2.
 """
 
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
 from jsonargparse.typing import PositiveInt
 from ray.actor import ActorHandle
@@ -12,12 +14,16 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from actors.base_set import BaseSetRows, open_base_set_rows
+from actors.pretrain_config import PretrainerConfig
+from actors.pretrain_probe import ProbeConfig
 from actors.pretrain_progress import new_board, shown
-from actors.pretrain_state import METRICS, MODEL, TEACHER
-from actors.pretrainer import PretrainerConfig, pretrain_worker
+from actors.pretrain_state import METRICS, MODEL, TEACHER, TENSORBOARD
+from actors.pretrain_worker import pretrain_worker
 from cluster.artifacts import Artifact, ConfigError, Draft, draft
+from cluster.catalog.dataset import open_dataset
 from cluster.job import run_job
 from cluster.progress import already_done
+from cluster.storage import resolve
 from models.clip import load_clip
 from models.moment_dino import MomentDino
 
@@ -39,10 +45,15 @@ class PretrainConfig:
     """CLIP: "tiny", "ARCH/TAG" of open_clip, or "ARCH:FILE"."""
     workers: PositiveInt = 1
     """Processes that share every batch."""
+    workers_min: PositiveInt | None = None
+    """Go on with as few as these while there is no room for all, and grow again when there is;
+    by default only with all."""
     gpu: bool = True
     """One GPU for each worker; otherwise one CPU core."""
     save_every: PositiveInt = 500
     """Steps between checkpoints."""
+    probe: ProbeConfig | None = None
+    """Labelled images on which the teacher is tried now and then, for the learning curves."""
     pretrainer: PretrainerConfig = dataclasses.field(default_factory=PretrainerConfig)
 
 
@@ -65,10 +76,15 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
     board = new_board()
     with shown(board, images=2 * steps * cfg.pretrainer.batch_size):
         checkpoint = _trainer(cfg, base_set, out, board).fit().checkpoint
-    assert checkpoint is not None, "every run ends with a checkpoint"
+    if checkpoint is None:
+        raise _diverged(cfg, 0, "there is no checkpoint")
     with checkpoint.as_directory() as folder:
-        for name in (TEACHER, MODEL, METRICS):
-            out.write_bytes(name, Path(folder, name).read_bytes())
+        done = json.loads(Path(folder, MODEL).read_text())["steps"]
+        if done < steps:
+            raise _diverged(cfg, done, f"the last good checkpoint is in {out.file(RUN)}")
+        files = [Path(folder, name) for name in (TEACHER, MODEL, METRICS)]
+        for file in [*files, *Path(folder, TENSORBOARD).iterdir()]:
+            out.write_bytes(str(file.relative_to(folder)), file.read_bytes())
     artifact = out.publish(
         {"steps": steps}, extra={"captions": captions}, seeds={"pretrainer": cfg.pretrainer.seed}
     )
@@ -77,10 +93,22 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
     return artifact
 
 
+def _diverged(cfg: PretrainConfig, steps: int, left: str) -> ConfigError:
+    return ConfigError(
+        f"pretrainer: more than {cfg.pretrainer.max_skipped} steps in a row were not finite, after "
+        f"step {steps}, and {left}; allowed: settings that do not diverge, such as a smaller lr or "
+        "precision fp32"
+    )
+
+
 def _trainer(
     cfg: PretrainConfig, base_set: BaseSetRows, out: Draft, board: ActorHandle
 ) -> TorchTrainer:
     fs, path = out.filesystem()
+    # Workers stand in another folder.
+    probe = cfg.probe and dataclasses.replace(cfg.probe, dataset=resolve(cfg.probe.dataset))
+    # Ray's annotation knows tuples only as choices of a search; its documentation has them.
+    workers: Any = (cfg.workers_min, cfg.workers) if cfg.workers_min else cfg.workers
     return TorchTrainer(
         pretrain_worker,
         train_loop_config={
@@ -89,9 +117,10 @@ def _trainer(
             "curation": base_set.curation and base_set.curation.uri,
             "backbone": cfg.backbone,
             "save_every": cfg.save_every,
+            "probe": probe,
             "board": board,
         },
-        scaling_config=ScalingConfig(num_workers=cfg.workers, use_gpu=cfg.gpu),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=cfg.gpu),
         run_config=RunConfig(
             name=RUN,
             storage_path=path,
@@ -110,11 +139,23 @@ def _checked(cfg: PretrainConfig, base_set: BaseSetRows) -> tuple[str, int]:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     captions, batch = base_set.count_captions(), cfg.pretrainer.batch_size
-    if batch % cfg.workers or batch < 2 * cfg.workers or batch > captions:
+    if not 2 * cfg.workers <= batch <= captions:
         raise ConfigError(
-            f"pretrainer.batch_size: {batch}; allowed: a multiple of workers ({cfg.workers}), "
-            f"from {2 * cfg.workers} to {captions}, the captions of the base set"
+            f"pretrainer.batch_size: {batch}; allowed: from {2 * cfg.workers} (two a worker) to "
+            f"{captions}, the captions of the base set"
         )
+    if cfg.workers_min and cfg.workers_min > cfg.workers:
+        raise ConfigError(
+            f"workers_min: {cfg.workers_min}; allowed: at most workers ({cfg.workers})"
+        )
+    local = cfg.pretrainer.local
+    if local.count and local.size % backbone.patch_size:
+        raise ConfigError(
+            f"pretrainer.local.size: {local.size}; allowed: multiples of the backbone's patches "
+            f"({backbone.patch_size} pixels)"
+        )
+    if cfg.probe:
+        open_dataset(cfg.probe.dataset)
     return backbone.weights_hash, captions
 
 

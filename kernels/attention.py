@@ -64,7 +64,12 @@ def _xformers_installed() -> bool:
     return importlib.util.find_spec("xformers") is not None
 
 
-@functools.cache
 def _say(which: str) -> None:
-    """Once per process and path."""
+    """Once per process and path; torch.compile does not look into caches."""
+    if not torch.compiler.is_compiling():
+        _say_once(which)
+
+
+@functools.cache
+def _say_once(which: str) -> None:
     log.info("attention: %s", which)

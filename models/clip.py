@@ -12,6 +12,8 @@ import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torch.utils.checkpoint import checkpoint
 
 from kernels.attention import attention_backend
 
@@ -43,6 +45,7 @@ class Clip(nn.Module):
         self.backbone = backbone
         """What `load_clip` takes to load it again."""
         self.image_size: int = model.visual.image_size[0]
+        self.patch_size: int = model.visual.patch_size[0]
         self.grid: tuple[int, int] = model.visual.grid_size
         """Rows and columns of patches."""
         self.num_tokens: int = 1 + math.prod(self.grid)
@@ -55,6 +58,8 @@ class Clip(nn.Module):
             context_length=model.context_length
         )
         """Texts to (B, 77) int64 ids; longer texts are cut, the end token stays."""
+        self.recompute = False
+        """Whether the backward pass through the image tower computes its activations again."""
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
@@ -74,22 +79,47 @@ class Clip(nn.Module):
     ) -> Tensor:
         """All tokens of the image tower after its last layer norm and its projection.
 
-        images: (B, 3, R, R) normalised. masks: (B, N) bool, True = the patch is replaced by
-        mask_token (1, W) after patch embedding and before the positional embedding is added.
-        Returns (B, 1 + N, D); token 0 is CLIP's image feature, not normalised.
+        images: (B, 3, R, R) normalised; another size R has another number N of patches, for which
+        the positional embedding is interpolated (bicubic, as DINOv2 does). masks: (B, N) bool, True
+        = the patch is replaced by mask_token (1, W) after patch embedding and before the positional
+        embedding is added. Returns (B, 1 + N, D); token 0 is CLIP's image feature, not normalised.
         Source of the masking: iBOT (Zhou et al., 2022), section 3.1.
         """
         visual = self.model.visual
-        patches = visual.conv1(images).flatten(2).transpose(1, 2)
+        embedded = visual.conv1(images)
+        positions = self._positions((embedded.shape[2], embedded.shape[3]))
+        patches = embedded.flatten(2).transpose(1, 2)
         if masks is not None:
             if mask_token is None:
                 raise ValueError("masks need a mask_token")
             patches = torch.where(masks.unsqueeze(-1), mask_token.to(patches.dtype), patches)
         cls = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
-        tokens = torch.cat([cls, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
-        with attention_backend(tokens.device):
-            tokens = visual.transformer(visual.ln_pre(tokens))
-        return visual.ln_post(tokens) @ visual.proj
+        tokens = torch.cat([cls, patches], dim=1) + positions.to(patches.dtype)
+        return visual.ln_post(self._blocks(visual.ln_pre(tokens))) @ visual.proj
+
+    def _blocks(self, tokens: Tensor) -> Tensor:
+        """The image tower's transformer."""
+        transformer = self.model.visual.transformer
+        if not (self.recompute and torch.is_grad_enabled()):
+            with attention_backend(tokens.device):
+                return transformer(tokens)
+
+        def of_block(block: nn.Module, x: Tensor) -> Tensor:
+            with attention_backend(x.device):  # in the second forward pass, too
+                return block(x)
+
+        for block in transformer.resblocks:
+            tokens = checkpoint(of_block, block, tokens, use_reentrant=False)
+        return tokens
+
+    def _positions(self, grid: tuple[int, int]) -> Tensor:
+        """(1 + N, W) positional embedding for a grid of N patches."""
+        own: Tensor = self.model.visual.positional_embedding
+        if grid == self.grid:
+            return own
+        plane = own[1:].T.view(1, -1, *self.grid)
+        resized = interpolate(plane, size=grid, mode="bicubic", align_corners=False)
+        return torch.cat([own[:1], resized.flatten(2)[0].T])
 
     def encode_text(self, ids: Tensor) -> Tensor:
         """(B, 77) int64 ids to (B, D), not normalised.

@@ -10,6 +10,7 @@ from jsonargparse.typing import PositiveFloat, PositiveInt, restricted_number_ty
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import gelu
+from torch.utils.checkpoint import checkpoint
 
 from kernels.attention import attention
 
@@ -48,6 +49,8 @@ class MomentAdapter(nn.Module):
                 f"adapter.heads: {config.heads}; allowed are divisors of inner ({config.inner})"
             )
         self.dim, self.config = dim, config
+        self.recompute = False
+        """Whether the backward pass computes the blocks' activations again, to save memory."""
         self.blocks = nn.ModuleList(Block(dim, config) for _ in range(config.depth))
 
     def forward(self, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
@@ -57,7 +60,11 @@ class MomentAdapter(nn.Module):
         all, as outside pretraining.
         """
         for number, block in enumerate(self.blocks):
-            tokens = block(tokens, None if kept is None else kept[number])
+            of_block = None if kept is None else kept[number]
+            if self.recompute and torch.is_grad_enabled():
+                tokens = checkpoint(block, tokens, of_block, use_reentrant=False)
+            else:
+                tokens = block(tokens, of_block)
         return tokens
 
 

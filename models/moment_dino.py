@@ -50,7 +50,8 @@ class MomentDinoConfig:
 
 @dataclass(frozen=True)
 class BranchOutput:
-    """moments: (2B, 4D); dino: (2B, K) logits of the moments; ibot: (M, K') of masked patches."""
+    """moments: (V·B, 4D) of V views, the two whole ones first; dino: (V·B, K) their logits; ibot:
+    (M, K') logits of masked patches."""
 
     moments: Tensor
     dino: Tensor
@@ -68,15 +69,24 @@ class Branch(nn.Module):
         self.ibot_head = DinoHead(backbone.embed_dim, config.ibot_head)
 
     def forward(
-        self, tokens_of: Callable[[Tensor], Tensor], patches: Tensor, kept: Tensor | None = None
+        self,
+        tokens_of: Callable[[Tensor], Tensor],
+        patches: Tensor,
+        kept: Tensor | None = None,
+        local: Tensor | None = None,
     ) -> BranchOutput:
-        """tokens_of: makes (2B, 1 + N, D) from the mask token; patches: (M,) of all 2B·N patches.
+        """tokens_of: makes (2B, 1 + N, D) from the mask token; patches: (M,) of all 2B·N patches;
+        local: (L·B, 1 + N', D) tokens of local crops; kept: (depth, 2, (2 + L)·B).
 
         The mask token is read in here because a sharded module has whole weights only in its
         own forward.
         """
-        adapted = self.adapter(tokens_of(self.mask_token), kept)
+        tokens = tokens_of(self.mask_token)
+        adapted = self.adapter(tokens, None if kept is None else kept[..., : len(tokens)])
         pooled = moments(adapted)
+        if local is not None:
+            of_local = None if kept is None else kept[..., len(tokens) :]
+            pooled = torch.cat([pooled, moments(self.adapter(local, of_local))])
         masked = adapted[:, 1:].flatten(0, 1)[patches]
         return BranchOutput(pooled, self.dino_head(pooled), self.ibot_head(masked))
 
@@ -131,16 +141,19 @@ class MomentDino(nn.Module):
         masks: Tensor,
         teacher_temperature: float,
         kept: Tensor | None = None,
+        local_crops: Tensor | None = None,
     ) -> Step:
-        """Losses of one batch of B >= 2 images in two views.
+        """Losses of one batch of B >= 2 images in two views, and in L local ones of the student's.
 
         crops: (2B, 3, R, R) normalised, first all of view 1, then all of view 2 in the same order;
-        masks: (2B, N) bool, True where the student sees the mask token; kept: (depth, 2, 2B) drop
-        path of the student. Tokens of crops are computed once for both branches; only masked crops
-        go through the backbone again, with the mask token, and only they are differentiated there.
+        masks: (2B, N) bool, True where the student sees the mask token; kept: (depth, 2, (2 + L)·B)
+        drop path of the student; local_crops: (L·B, 3, r, r), view by view. Tokens of crops are
+        computed once for both branches; only masked crops go through the backbone again, with the
+        mask token, and only they are differentiated there.
         """
         with torch.no_grad():
             clean = backbone.encode_tokens(crops)
+            local = None if local_crops is None else backbone.encode_tokens(local_crops)
         rows = masks.any(dim=1).nonzero().squeeze(1)
         patches = masks.flatten().nonzero().squeeze(1)
 
@@ -150,7 +163,7 @@ class MomentDino(nn.Module):
 
         with torch.no_grad():
             teacher = self.teacher(lambda _: clean, patches)
-        student = self.student(with_masks, patches, kept)
+        student = self.student(with_masks, patches, kept, local)
         with torch.autocast(crops.device.type, enabled=False):
             return self._losses(student, teacher, masks, teacher_temperature)
 
@@ -166,7 +179,9 @@ class MomentDino(nn.Module):
         )
         per_patch = 1 / masks.sum(dim=1, keepdim=True).clamp(min=1).float()
         dino = distillation.view_loss(
-            dino_probs, student.dino.unflatten(0, (2, -1)), config.student_temperature
+            dino_probs,
+            student.dino.unflatten(0, (-1, len(masks) // 2)),
+            config.student_temperature,
         )
         ibot = distillation.patch_loss(
             ibot_probs,
@@ -175,7 +190,7 @@ class MomentDino(nn.Module):
             len(masks),
             config.student_temperature,
         )
-        first, second = student.moments.chunk(2)
+        first, second, *_ = student.moments.split(len(masks) // 2)
         koleo = distillation.koleo(first) + distillation.koleo(second)
         loss = weights.dino * dino + weights.ibot * ibot + weights.koleo * koleo
         return Step(loss, dino, ibot, koleo, dino_probs, ibot_probs, teacher)

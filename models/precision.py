@@ -9,16 +9,22 @@ import torch
 log = logging.getLogger(__name__)
 
 Precision = Literal["auto", "fp32", "bf16"]
+TrainPrecision = Literal["auto", "fp32", "bf16", "fp16"]
+"""float16 needs its loss scaled, which only pretraining does."""
 
 
-def autocast(device: torch.device, precision: Precision = "auto") -> torch.autocast:
+def autocast(device: torch.device, precision: TrainPrecision = "auto") -> torch.autocast:
     """Context in which matrix products run in the chosen arithmetic; weights stay in float32.
 
     auto: bfloat16 where the processor multiplies in it, else float32. Logs which one runs, once.
     """
-    bf16 = precision == "bf16" or (precision == "auto" and has_bf16(device.type))
-    _say(device.type, "bfloat16 autocast" if bf16 else "float32")
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16)
+    if precision == "auto":
+        precision = "bf16" if has_bf16(device.type) else "fp32"
+    _say(device.type, precision)
+    if precision == "fp32":
+        return torch.autocast(device.type, enabled=False)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    return torch.autocast(device.type, dtype=dtype)
 
 
 @functools.cache

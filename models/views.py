@@ -27,7 +27,9 @@ class ViewConfig:
     """How a view is drawn; the defaults are those released. Probabilities are per view."""
 
     smallest_crop: PositiveFloat = 0.32
-    """Smallest part of the image's area in a crop; the largest is all of it."""
+    """Smallest part of the image's area in a crop."""
+    largest_crop: PositiveFloat = 1.0
+    """Largest part."""
     flip: ClosedUnitInterval = 0.5
     jitter: ClosedUnitInterval = 0.8
     """Probability of colour jitter: the four strengths below, in random order."""
@@ -147,7 +149,7 @@ def _crops(
     """(height, top), (width, left), each (B,), in pixels of the source."""
     rows, columns = images.shape[2:]
     area, aspect, down, across = numbers.unbind(dim=1)
-    pixels = _between(area, config.smallest_crop, 1.0) * rows * columns
+    pixels = _between(area, config.smallest_crop, config.largest_crop) * rows * columns
     ratio = torch.exp(_between(aspect, math.log(3 / 4), math.log(4 / 3)))
     height = (pixels / ratio).sqrt().clamp(max=rows)
     width = (pixels * ratio).sqrt().clamp(max=columns)

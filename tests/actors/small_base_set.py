@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from actors.images import png_bytes
-from actors.pretrainer import PretrainerConfig
+from actors.pretrain_config import PretrainerConfig
 from cluster.artifacts import Artifact, draft
 from cluster.rows import row_id, row_rng
 from models.clip import clip_from_config

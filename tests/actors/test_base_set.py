@@ -41,12 +41,12 @@ def test_captions_are_counted_without_their_images(tmp_path: Path) -> None:
 def test_views_depend_on_caption_and_stream_alone(tmp_path: Path) -> None:
     rows = [row("cat", index, view) for index in range(5) for view in range(4)]
     data = open_base_set(decode(BaseSetRows(publish(tmp_path, rows))))
-    images, numbers = data.draw([0, 1, 2, 3, 4], "0/7", 3)
-    again, alone = data.draw([3], "0/7", 3)
+    images, numbers = data.draw([0, 1, 2, 3, 4], "0/7", (4, 3))
+    again, alone = data.draw([3], "0/7", (4, 3))
     assert (images[:, 3] == again[:, 0]).all()
     assert (numbers[:, 3] == alone[:, 0]).all()
     assert (images[0] != images[1]).any(axis=(1, 2, 3)).all(), "two different images of a caption"
-    assert (data.draw([3], "0/8", 3)[1] != alone).any()
+    assert (data.draw([3], "0/8", (4, 3))[1] != alone).any()
 
 
 def test_images_of_another_size_are_made_alike(tmp_path: Path) -> None:

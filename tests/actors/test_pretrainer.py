@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from actors.base_set import BaseSet, BaseSetRows, decode, open_base_set
+from actors.pretrain_batches import Batch, Worker, draw_batch, epoch_rows
+from actors.pretrain_config import LocalCrops, PretrainerConfig
 from actors.pretrain_state import (
     Figures,
     TrainState,
@@ -15,18 +17,10 @@ from actors.pretrain_state import (
     write_checkpoint,
     write_teacher,
 )
-from actors.pretrainer import (
-    DivergedError,
-    PretrainerConfig,
-    Worker,
-    draw_batch,
-    epoch_rows,
-    pretrain,
-    schedule,
-)
+from actors.pretrainer import Calls, DivergedError, new_state, pretrain, schedule
 from models.clip import Clip, load_clip
 from models.moment_adapter import load_teacher
-from models.moment_dino import MomentDino
+from models.moment_dino import BranchOutput, MomentDino
 from tests.actors.small_base_set import CONFIG, write_base_set, write_clip
 
 ALONE = Worker(rank=0, count=1, device=torch.device("cpu"))
@@ -64,7 +58,8 @@ def run(
         if state.step > last_step:
             raise KilledError
 
-    return pretrain(cfg, *parts, ALONE, start, save, tell, save_every)
+    calls = Calls(start=start, save=save, save_every=save_every, tell=tell)
+    return pretrain(cfg, *parts, ALONE, calls)
 
 
 def metrics(folder: Path) -> list[str]:
@@ -98,23 +93,30 @@ def test_training_brings_the_student_to_a_teacher_that_stands_still(
         frozen_epochs=0.0,
     )
     rows: list[Figures] = []
-    pretrain(cfg, *parts, ALONE, lambda _: rows, lambda *_: None, lambda *_: None, 1000)
+    calls = Calls(start=lambda _: rows, save=lambda *_: None, save_every=1000)
+    pretrain(cfg, *parts, ALONE, calls)
     losses = [row["loss"] for row in rows]
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
 
 
-def test_a_batch_is_the_same_on_any_number_of_workers(parts: tuple[Clip, BaseSet]) -> None:
+@pytest.mark.parametrize("workers", [2, 3])
+def test_a_batch_is_the_same_on_any_number_of_workers(
+    parts: tuple[Clip, BaseSet], workers: int
+) -> None:
+    """Also where they do not divide it, and with local crops."""
     clip, data = parts
-    whole = draw_batch(CONFIG, data, clip, ALONE, step=5)
+    cfg = dataclasses.replace(CONFIG, batch_size=8, local=LocalCrops(count=3, size=8))
+    whole = draw_batch(cfg, data, clip, ALONE, step=1)
     shares = [
-        draw_batch(CONFIG, data, clip, Worker(rank, 2, torch.device("cpu")), step=5)
-        for rank in (0, 1)
+        draw_batch(cfg, data, clip, Worker(rank, workers, torch.device("cpu")), step=1)
+        for rank in range(workers)
     ]
-    for number, axis in ((0, 0), (1, 0), (2, 2)):  # crops, masks, drop path
-        all_rows = whole[number].movedim(axis, 0).unflatten(0, (2, -1))
+    assert sum(share.share for share in shares) == pytest.approx(workers)
+    for name, axis, views in (("crops", 0, 2), ("masks", 0, 2), ("kept", 2, 5), ("local", 0, 3)):
+        by_view = getattr(whole, name).movedim(axis, 0).unflatten(0, (views, -1))
         for rank, share in enumerate(shares):
-            mine = share[number].movedim(axis, 0).unflatten(0, (2, -1))
-            assert torch.allclose(all_rows[:, rank::2], mine, atol=1e-6)
+            mine = getattr(share, name).movedim(axis, 0).unflatten(0, (views, -1))
+            assert torch.allclose(by_view[:, rank::workers], mine, atol=1e-6), name
 
 
 def test_an_epoch_shows_every_row_once() -> None:
@@ -173,13 +175,72 @@ def test_the_teacher_can_be_loaded_and_names_its_backbone(
     assert teacher.model["weights_hash"] == parts[0].weights_hash
 
 
+@pytest.mark.parametrize(
+    ("how", "tolerance"),
+    [
+        (dataclasses.replace(CONFIG, recompute=True), 1e-6),
+        (dataclasses.replace(CONFIG, compile=True), 0.05),
+    ],
+)
+def test_other_ways_to_compute_end_with_the_same_weights(
+    parts: tuple[Clip, BaseSet], tmp_path: Path, how: PretrainerConfig, tolerance: float
+) -> None:
+    """Relative to how far the plain run moved its student; Adam enlarges what kernels round."""
+    plain, other = (
+        dataclasses.replace(cfg, epochs=1, frozen_epochs=0.0, local=LocalCrops(count=1, size=8))
+        for cfg in (CONFIG, how)
+    )
+    fresh = new_state(plain, parts[0], ALONE).model.student.state_dict()
+    expected = run(parts, tmp_path / "plain", plain).model.student.state_dict()
+    found = run(parts, tmp_path / "other", other).model.student.state_dict()
+    off = sum((found[name] - weight).square().sum() for name, weight in expected.items())
+    way = sum((fresh[name] - weight).square().sum() for name, weight in expected.items())
+    assert way > 0
+    assert off < tolerance**2 * way
+
+
+def test_float16_skips_what_overflows_and_halves_its_scale(
+    parts: tuple[Clip, BaseSet], tmp_path: Path
+) -> None:
+    cfg = dataclasses.replace(CONFIG, precision="fp16")
+    state = run(parts, tmp_path / "run", cfg)
+    assert 0 < state.skipped < 8
+    assert state.scaler.get_scale() == 2.0 ** (10 - state.skipped)
+    assert all(weight.isfinite().all() for weight in state.model.state_dict().values())
+    again = new_state(cfg, parts[0], ALONE)
+    read_checkpoint(tmp_path / "run", again)
+    assert again.scaler.get_scale() == state.scaler.get_scale()
+
+
+def test_local_crops_are_compared_with_both_views_of_the_teacher(
+    parts: tuple[Clip, BaseSet],
+) -> None:
+    """The loss of 2 whole and 2 local views is the mean over the six pairs that differ."""
+    cfg = dataclasses.replace(CONFIG, local=LocalCrops(count=2, size=8))
+    batch = draw_batch(cfg, parts[1], parts[0], ALONE, step=0)
+    model = new_state(cfg, parts[0], ALONE).model
+    students: list[BranchOutput] = []
+    model.student.register_forward_hook(lambda branch, given, made: students.append(made))
+    step = model(parts[0], batch.crops, batch.masks, 0.05, batch.kept, batch.local)
+    logits = students[0].dino.unflatten(0, (4, -1))
+    pairs = [
+        -(step.dino_probs[t] * (logits[s] / 0.1).log_softmax(dim=-1)).sum(dim=-1).mean()
+        for t in range(2)
+        for s in range(4)
+        if s != t
+    ]
+    assert len(pairs) == 6
+    assert step.dino.item() == pytest.approx(sum(pairs).item() / 6, rel=1e-5)
+
+
 def spoil(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
     """Makes the images of these steps NaN, as a broken sensor or file would."""
 
     def spoilt(
         cfg: PretrainerConfig, data: BaseSet, backbone: Clip, worker: Worker, step: int
-    ) -> tuple[torch.Tensor, ...]:
-        crops, masks, kept = draw_batch(cfg, data, backbone, worker, step)
-        return (crops * math.nan if step in steps else crops), masks, kept
+    ) -> Batch:
+        batch = draw_batch(cfg, data, backbone, worker, step)
+        bad = math.nan if step in steps else 1.0
+        return dataclasses.replace(batch, crops=batch.crops * bad)
 
     monkeypatch.setattr("actors.pretrainer.draw_batch", spoilt)

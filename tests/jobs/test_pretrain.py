@@ -1,25 +1,21 @@
-"""One run of the whole job on Ray Train with FSDP2, killed on its way."""
+"""The whole job on Ray Train, and what it refuses; `tests/faults` disturbs it."""
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
+from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
-import yaml
 from jsonargparse import auto_cli
-from safetensors.torch import load_file
+from tensorboardX.proto.event_pb2 import Event
 
-from actors.base_set import decode, open_base_set, open_base_set_rows
-from actors.pretrainer import PretrainerConfig, Worker, pretrain
-from cluster.artifacts import Artifact, ConfigError, open_artifact, plain
+from actors.pretrain_config import LocalCrops, PretrainerConfig
+from actors.pretrain_probe import ProbeConfig
+from cluster.artifacts import ConfigError
 from jobs import pretrain as job
-from models.clip import load_clip
 from tests.actors.small_base_set import CONFIG, write_base_set, write_clip
-from tests.processes import kill_worker, wait_until
+from tests.actors.small_world import make_dataset
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,84 +34,6 @@ def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> job.PretrainConfig:
     )
 
 
-def start(cfg: job.PretrainConfig, folder: Path) -> subprocess.Popen[str]:
-    (folder / "cfg.yaml").write_text(yaml.safe_dump(plain(cfg)))
-    return subprocess.Popen(
-        [sys.executable, "-m", "jobs.pretrain", "--config", str(folder / "cfg.yaml")],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "RAY_ADDRESS": "local"},
-    )
-
-
-def checkpoints(storage: Path) -> list[Path]:
-    """Whole checkpoints of the unfinished run."""
-    return sorted(storage.glob("teacher/*/run/checkpoint_*/metrics.jsonl"))
-
-
-def finish(run: subprocess.Popen[str]) -> Artifact:
-    out, err = run.communicate(timeout=900)
-    assert run.returncode == 0, err
-    return open_artifact(json.loads(out.splitlines()[-1])["artifact"], "teacher")
-
-
-def test_a_killed_run_goes_on_and_ends_as_one_process_would(
-    cfg: job.PretrainConfig, tmp_path: Path
-) -> None:
-    """SIGKILL of the driver after a checkpoint; then the same command, on two FSDP workers."""
-    first = start(cfg, tmp_path)
-    wait_until(lambda: checkpoints(tmp_path), first)
-    first.kill()
-    first.wait()
-    assert not list(tmp_path.glob("teacher/*/manifest.json")), "killed too late to tell anything"
-    teacher = finish(start(cfg, tmp_path))
-    assert_every_step(teacher)
-    assert_same_teacher(teacher, cfg)
-    assert not list(tmp_path.glob("teacher/*/run")), "checkpoints go once the teacher is there"
-    assert job.pretrain(cfg) == teacher, "done before: no Ray is needed"
-
-
-def test_a_run_whose_worker_is_killed_ends_as_one_process_would(
-    cfg: job.PretrainConfig, tmp_path: Path
-) -> None:
-    """SIGKILL of one of two FSDP workers after a checkpoint; Ray Train starts both anew."""
-    run = start(cfg, tmp_path)
-    wait_until(lambda: checkpoints(tmp_path), run)
-    kill_worker(run, "ray::", "ray::RayTrainWorker")
-    teacher = finish(run)
-    assert_every_step(teacher)
-    assert_same_teacher(teacher, cfg)
-
-
-def assert_every_step(teacher: Artifact) -> None:
-    lines = (teacher.local_dir() / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == list(range(1, 13))
-
-
-def assert_same_teacher(teacher: Artifact, cfg: job.PretrainConfig) -> None:
-    """As trained in one go in this process, without FSDP."""
-    data = open_base_set(decode(open_base_set_rows(cfg.base_set)))
-    alone = Worker(rank=0, count=1, device=torch.device("cpu"))
-    whole = pretrain(
-        cfg.pretrainer,
-        load_clip(cfg.backbone),
-        data,
-        alone,
-        lambda _: [],
-        lambda *_: None,
-        lambda *_: None,
-        save_every=1000,
-    )
-    expected = whole.model.teacher.state_dict()
-    got = load_file(teacher.local_dir() / "teacher.safetensors")
-    assert got.keys() == expected.keys()
-    for name, weight in got.items():
-        # Sums over rows are taken in another order; Adam enlarges the difference.
-        assert torch.allclose(weight, expected[name], atol=1e-4), name
-
-
 @pytest.mark.parametrize("recipe", ["tiny", "clip_b16", "clip_l14"])
 def test_every_recipe_loads(recipe: str) -> None:
     path = ROOT / "jobs" / "recipes" / f"{recipe}.yaml"
@@ -129,16 +47,52 @@ def test_the_released_recipe_is_the_default() -> None:
     assert cfg.pretrainer == PretrainerConfig()
 
 
+def test_a_run_can_be_watched(cfg: job.PretrainConfig, tmp_path: Path, local_ray: None) -> None:
+    """One worker: its rows of metrics, the same for TensorBoard, and accuracies on other images."""
+    labelled = make_dataset(tmp_path)
+    probe = ProbeConfig(dataset=labelled.artifact.uri, every=6, per_class=4)
+    teacher = job.pretrain(dataclasses.replace(cfg, workers=1, probe=probe))
+    folder = teacher.local_dir()
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    probed = {row["step"]: row for row in rows if "knn" in row}
+    assert list(probed) == [6, 12]
+    (events,) = (folder / "tensorboard").iterdir()
+    assert scalars(events)["loss"] == pytest.approx({row["step"]: row["loss"] for row in rows})
+    assert scalars(events)["knn"] == pytest.approx({s: row["knn"] for s, row in probed.items()})
+    assert job.pretrain(dataclasses.replace(cfg, workers=1)) == teacher, "done before"
+
+
+def scalars(events: Path) -> dict[str, dict[int, float]]:
+    """Name to step to value, of TensorBoard's file."""
+    data, found = events.read_bytes(), defaultdict[str, dict[int, float]](dict)
+    while data:  # length (8), its checksum (4), record, its checksum (4)
+        size = int.from_bytes(data[:8], "little")
+        event = Event.FromString(data[12 : 12 + size])
+        for value in event.summary.value:
+            found[value.tag][event.step] = value.simple_value
+        data = data[16 + size :]
+    return found
+
+
 @pytest.mark.parametrize(
-    ("batch_size", "said"),
+    ("bad", "said"),
     [
-        (5, r"batch_size: 5; allowed: a multiple of workers \(2\), from 4 to 18"),
-        (20, r"batch_size: 20; allowed: .* from 4 to 18"),
+        ({"workers": 10}, r"batch_size: 4; allowed: from 20 \(two a worker\) to 18"),
+        ({"workers_min": 3}, r"workers_min: 3; allowed: at most workers \(2\)"),
+        (
+            {"pretrainer": dataclasses.replace(CONFIG, batch_size=20)},
+            r"batch_size: 20; allowed: from 4 .* to 18",
+        ),
+        (
+            {"pretrainer": dataclasses.replace(CONFIG, local=LocalCrops(count=1, size=6))},
+            r"local.size: 6; allowed: multiples of .* \(4 pixels\)",
+        ),
+        ({"probe": ProbeConfig(dataset="/nowhere")}, "dataset: .* does not exist"),
     ],
 )
-def test_a_batch_that_does_not_fit_is_named(
-    cfg: job.PretrainConfig, batch_size: int, said: str
+def test_a_setting_that_does_not_fit_is_named(
+    cfg: job.PretrainConfig, bad: dict[str, Any], said: str
 ) -> None:
-    bad = dataclasses.replace(cfg, pretrainer=dataclasses.replace(CONFIG, batch_size=batch_size))
     with pytest.raises(ConfigError, match=said):
-        job.pretrain(bad)
+        job.pretrain(dataclasses.replace(cfg, **bad))

@@ -1,0 +1,203 @@
+"""Pretraining that loses its driver, a worker, a node, or its numbers."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from ray.cluster_utils import Cluster
+from safetensors.torch import load_file
+from torch import Tensor
+
+from actors.base_set import decode, open_base_set, open_base_set_rows
+from actors.pretrain_batches import Worker
+from actors.pretrain_config import PretrainerConfig
+from actors.pretrainer import Calls, new_state, pretrain
+from cluster.artifacts import Artifact, open_artifact, plain
+from jobs.pretrain import PretrainConfig
+from models.clip import load_clip
+from tests.actors.small_base_set import CONFIG, write_base_set, write_clip
+from tests.processes import kill_worker, wait_until
+
+ROOT = Path(__file__).parents[2]
+IMPATIENT = """
+import functools
+import jobs.pretrain as job
+from cluster.job import run_job
+job.ScalingConfig = functools.partial(job.ScalingConfig, elastic_resize_monitor_interval_s=2)
+run_job(job.PretrainConfig, job.pretrain)
+"""
+"""The job, but it looks for new nodes every two seconds, not every minute."""
+
+
+@pytest.fixture(scope="module")
+def cfg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PretrainConfig]:
+    folder = tmp_path_factory.mktemp("pretrain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        yield PretrainConfig(
+            storage=str(folder),
+            base_set=write_base_set(folder).uri,
+            backbone=write_clip(folder),
+            workers=2,
+            gpu=False,
+            save_every=2,
+            pretrainer=CONFIG,
+        )
+
+
+@pytest.fixture(scope="module")
+def unbroken(cfg: PretrainConfig) -> dict[str, Tensor]:
+    """What a run on two workers makes that nobody disturbs."""
+    return weights(finish(start(cfg, Path(cfg.storage))))
+
+
+def start(
+    cfg: PretrainConfig, storage: Path, address: str = "local", program: str = ""
+) -> subprocess.Popen[str]:
+    """program: Python, instead of the job itself."""
+    (storage / "cfg.yaml").write_text(
+        yaml.safe_dump(plain(dataclasses.replace(cfg, storage=str(storage))))
+    )
+    job = ["-c", program] if program else ["-m", "jobs.pretrain"]
+    return subprocess.Popen(
+        [sys.executable, *job, "--config", str(storage / "cfg.yaml")],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=(storage / "stderr").open("w"),
+        text=True,
+        env={**os.environ, "RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def finish(run: subprocess.Popen[str]) -> Artifact:
+    out, _ = run.communicate(timeout=900)
+    assert run.returncode == 0
+    return open_artifact(json.loads(out.splitlines()[-1])["artifact"], "teacher")
+
+
+def weights(teacher: Artifact) -> dict[str, Tensor]:
+    return load_file(teacher.local_dir() / "teacher.safetensors")
+
+
+def metrics(teacher: Artifact) -> list[dict[str, float]]:
+    lines = (teacher.local_dir() / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def checkpoints(storage: Path) -> list[Path]:
+    """Whole checkpoints of the unfinished run, oldest first."""
+    return sorted(storage.glob("teacher/*/run/checkpoint_*/metrics.jsonl"))
+
+
+def in_one_process(cfg: PretrainConfig) -> dict[str, Tensor]:
+    """The teacher as trained in one go in this process, without FSDP."""
+    data = open_base_set(decode(open_base_set_rows(cfg.base_set)))
+    alone = Worker(rank=0, count=1, device=torch.device("cpu"))
+    calls = Calls(start=lambda _: [], save=lambda *_: None, save_every=10_000)
+    state = pretrain(cfg.pretrainer, load_clip(cfg.backbone), data, alone, calls)
+    return state.model.teacher.state_dict()
+
+
+def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert [name for name in found if not torch.equal(found[name], expected[name])] == []
+
+
+def apart(found: dict[str, Tensor], expected: dict[str, Tensor], cfg: PretrainConfig) -> float:
+    """Distance of two teachers over the way that the second one has come."""
+    alone = Worker(rank=0, count=1, device=torch.device("cpu"))
+    model = new_state(cfg.pretrainer, load_clip(cfg.backbone), alone).model
+    fresh = model.teacher.state_dict()
+    off = sum((found[name] - expected[name]).square().sum() for name in expected)
+    way = sum((fresh[name] - expected[name]).square().sum() for name in expected)
+    return float((off / way) ** 0.5)
+
+
+def test_two_workers_train_what_one_process_does(
+    cfg: PretrainConfig, unbroken: dict[str, Tensor]
+) -> None:
+    # Sums over rows are taken in another order; Adam enlarges the difference.
+    assert apart(unbroken, in_one_process(cfg), cfg) < 1e-3
+
+
+def test_a_run_whose_driver_is_killed_ends_with_the_same_bits(
+    cfg: PretrainConfig, unbroken: dict[str, Tensor], tmp_path: Path
+) -> None:
+    first = start(cfg, tmp_path)
+    wait_until(lambda: checkpoints(tmp_path), first)
+    first.kill()
+    first.wait()
+    assert not list(tmp_path.glob("teacher/*/manifest.json")), "killed too late to tell anything"
+    teacher = finish(start(cfg, tmp_path))
+    assert_equal(weights(teacher), unbroken)
+    assert [row["step"] for row in metrics(teacher)] == list(range(1, 13))
+    assert not list(tmp_path.glob("teacher/*/run")), "checkpoints go once the teacher is there"
+
+
+def test_a_run_whose_worker_is_killed_ends_with_the_same_bits(
+    cfg: PretrainConfig, unbroken: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """SIGKILL of one of two FSDP workers after a checkpoint; Ray Train starts both anew."""
+    run = start(cfg, tmp_path)
+    wait_until(lambda: checkpoints(tmp_path), run)
+    kill_worker(run, "ray::", "ray::RayTrainWorker")
+    teacher = finish(run)
+    assert_equal(weights(teacher), unbroken)
+    assert [row["step"] for row in metrics(teacher)] == list(range(1, 13))
+
+
+def test_a_run_that_loses_a_node_goes_on_with_one_worker_and_grows_again(
+    cfg: PretrainConfig, tmp_path: Path
+) -> None:
+    """Two nodes with room for one worker each; three captions a step, so shares differ."""
+    pretrainer = dataclasses.replace(cfg.pretrainer, epochs=300, batch_size=5)
+    long = dataclasses.replace(
+        cfg, storage=str(tmp_path), workers_min=1, save_every=10, pretrainer=pretrainer
+    )
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    second = cluster.add_node(num_cpus=1)
+    run = start(long, tmp_path, cluster.address, IMPATIENT)
+
+    def trained_on(workers: int) -> bool:
+        """Whether the latest checkpoint ends with steps of so many workers."""
+        rows = checkpoints(tmp_path)
+        last = rows[-1].read_text().splitlines() if rows else []
+        return bool(last) and json.loads(last[-1])["workers"] == workers
+
+    try:
+        wait_until(lambda: trained_on(2), run)
+        cluster.remove_node(second, allow_graceful=False)
+        wait_until(lambda: trained_on(1), run)
+        cluster.add_node(num_cpus=1)
+        wait_until(lambda: trained_on(2), run)
+        teacher = finish(run)
+    finally:
+        run.kill()
+        cluster.shutdown()
+    rows = metrics(teacher)
+    assert [row["step"] for row in rows] == list(range(1, 901))
+    assert [int(workers) for workers, _ in groupby(row["workers"] for row in rows)] == [2, 1, 2]
+    assert apart(weights(teacher), in_one_process(long), long) < 0.05
+
+
+def test_a_run_that_diverges_says_so_and_leaves_its_last_good_checkpoint(
+    cfg: PretrainConfig, tmp_path: Path
+) -> None:
+    wild: PretrainerConfig = dataclasses.replace(
+        cfg.pretrainer, lr=1e-3, lr_end=1e38, epochs=20, max_skipped=3
+    )
+    run = start(dataclasses.replace(cfg, workers=1, pretrainer=wild), tmp_path)
+    run.communicate(timeout=600)
+    said = (tmp_path / "stderr").read_text().splitlines()[-1]
+    assert run.returncode == 2
+    assert "more than 3 steps in a row were not finite, after step" in said
+    left = load_file(checkpoints(tmp_path)[-1].with_name("teacher.safetensors"))
+    assert all(weight.isfinite().all() for weight in left.values())
