@@ -26,7 +26,7 @@ class DivergedError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Calls:
-    """What the loop tells its surroundings; all workers call, but for `start` what they like."""
+    """What the loop asks of its surroundings. Every worker calls each of them at the same steps."""
 
     start: Callable[[TrainState], list[Figures]]
     """Puts the state where an earlier run left it; returns the metrics up to there."""

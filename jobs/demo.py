@@ -13,6 +13,7 @@ from actors.cells import MethodConfig
 from actors.encoder import EncoderConfig
 from actors.painter import PainterConfig
 from actors.pretrain_config import PretrainerConfig
+from actors.pretrain_probe import ProbeConfig
 from actors.writer import WriterConfig
 from cluster.catalog.dataset import DatasetName
 from cluster.job import run_job
@@ -83,6 +84,7 @@ def demo(cfg: DemoConfig) -> None:
             workers=cfg.workers,
             gpu=cfg.gpu,
             save_every=cfg.save_every,
+            probe=ProbeConfig(dataset=targets[0], every=cfg.save_every),
             pretrainer=cfg.pretrainer,
         )
     )
