@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.optim import Optimizer
 
 from models.clip import Clip
-from models.moment_dino import MomentDino
+from models.moment_dino import MomentDino, MomentDinoConfig
 
 METRICS = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
@@ -94,12 +94,16 @@ def write_teacher(folder: Path, state: TrainState, backbone: Clip, rank: int) ->
     if rank != 0:
         return
     save_file(teacher, folder / TEACHER)
-    config = dataclasses.asdict(state.model.config)
+    counts = {"steps": state.step, "skipped": state.skipped}
+    facts = teacher_facts(backbone, state.model.config) | counts
+    (folder / MODEL).write_text(json.dumps(facts, indent=1))
+
+
+def teacher_facts(backbone: Clip, config: MomentDinoConfig) -> dict[str, Any]:
+    """What model.json says of a teacher, besides the counts of its training."""
     facts = {
         "backbone": backbone.backbone,
         "weights_hash": backbone.weights_hash,
         "dim": backbone.embed_dim,
-        "steps": state.step,
-        "skipped": state.skipped,
     }
-    (folder / MODEL).write_text(json.dumps(facts | config, indent=1))
+    return facts | dataclasses.asdict(config)

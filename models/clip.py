@@ -36,6 +36,7 @@ class Clip(nn.Module):
         self,
         model: open_clip.CLIP,
         backbone: str,
+        config: Mapping[str, Any],
         mean: tuple[float, ...] = OPENAI_DATASET_MEAN,
         std: tuple[float, ...] = OPENAI_DATASET_STD,
     ) -> None:
@@ -44,6 +45,8 @@ class Clip(nn.Module):
         self.model = model
         self.backbone = backbone
         """What `load_clip` takes to load it again."""
+        self.config = dict(config)
+        """open_clip's model config with `quick_gelu` as the weights want it."""
         self.image_size: int = model.visual.image_size[0]
         self.patch_size: int = model.visual.patch_size[0]
         self.grid: tuple[int, int] = model.visual.grid_size
@@ -184,7 +187,7 @@ def clip_from_config(
     )
     if state is not None:
         _load_exactly(model, state, backbone)
-    return Clip(model, backbone)
+    return Clip(model, backbone, config)
 
 
 def _from_tag(backbone: str, arch: str, tag: str) -> Clip:
@@ -196,7 +199,8 @@ def _from_tag(backbone: str, arch: str, tag: str) -> Clip:
     quick_gelu = _quick_gelu(backbone, config, weights.get("quick_gelu", False))
     model = open_clip.create_model(arch, pretrained=tag, force_quick_gelu=quick_gelu)
     mean, std = (weights.get(k, d) for k, d in _PREPROCESSING.items())
-    return Clip(model, backbone, tuple(mean), tuple(std))
+    config = {**config, "quick_gelu": quick_gelu}
+    return Clip(model, backbone, config, tuple(mean), tuple(std))
 
 
 _PREPROCESSING = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}

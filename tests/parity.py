@@ -20,12 +20,14 @@ from kernels.moments import moments
 from models.clip import Clip, clip_from_config
 from models.dino_head import HeadConfig
 from models.moment_adapter import AdapterConfig
-from models.moment_dino import COMPONENTS, Branch, MomentDino, MomentDinoConfig
+from models.moment_dino import Branch, MomentDino, MomentDinoConfig
+from models.released import BranchState, State, read_branch
 from tests.parity_fsnl import check as fsnl_errors
 
 ALLOWED = 1e-4
 NOISE = 1e-5
 """Gradients smaller than this, relative to their component's largest, are rounding in float32."""
+PARTS = ("student", "teacher")
 
 Errors = dict[str, float]
 """Largest relative error by quantity."""
@@ -42,10 +44,10 @@ def parity(folder: Path) -> Errors:
 def imaginefsl_errors(folder: Path, config: dict[str, Any]) -> Errors:
     """Moment-DINO pretraining: forward passes, three optimisation steps, and single kernels."""
     golden = {k: torch.from_numpy(v) for k, v in np.load(folder / "golden.npz").items()}
-    teacher = _weights(folder / "teacher_checkpoint.pth")["teacher"]
-    student = _weights(folder / "student_init.pth")["student"]
-    after = _weights(folder / "after_3_steps.pth")
-    backbone = _backbone(config, teacher)
+    teacher = read_branch(folder / "teacher_checkpoint.pth")
+    student = read_branch(folder / "student_init.pth", "student")
+    after = {part: read_branch(folder / "after_3_steps.pth", part) for part in PARTS}
+    backbone = golden_clip(config, teacher)
     model = _model(config, backbone, student, teacher)
     errors: Errors = {}
     images, masks = golden["images"], golden["masks"]
@@ -59,10 +61,10 @@ def imaginefsl_errors(folder: Path, config: dict[str, Any]) -> Errors:
     _fusion(errors, golden)
     largest_gradients = _three_steps(errors, config, golden, model, backbone)
     slack = _adam_slack(config, largest_gradients)
-    _note_weights(errors, "student after three steps", model.student, after["student"], slack)
+    _note_weights(errors, "student after three steps", model.student, after["student"].own, slack)
     share = (1 - config["ema_momentum"]) * len(config["teacher_temps"])
     slack = {name: allowed * share for name, allowed in slack.items()}
-    _note_weights(errors, "teacher after three steps", model.teacher, after["teacher"], slack)
+    _note_weights(errors, "teacher after three steps", model.teacher, after["teacher"].own, slack)
     return errors
 
 
@@ -138,12 +140,11 @@ def _note_weights(
     errors: Errors,
     quantity: str,
     branch: Branch,
-    after: dict[str, Tensor],
+    after: State,
     slack: dict[str, Tensor],
 ) -> None:
     for name, weight in branch.state_dict().items():
-        expected = after[f"backbone.{name}" if name == "mask_token" else name]
-        _note(errors, quantity, weight, expected, slack.get(name, torch.zeros(())))
+        _note(errors, quantity, weight, after[name], slack.get(name, torch.zeros(())))
     loose = sum(int((allowed > 0).sum()) for allowed in slack.values())
     total = sum(allowed.numel() for allowed in slack.values())
     print(f"{quantity}: {loose} of {total} weights have no gradient but rounding")
@@ -160,7 +161,7 @@ def _note_gradients(errors: Errors, student: Branch, expected: dict[str, Tensor]
             _note(errors, f"gradient norm of {part}", norm, expected[f"grad_norm.{part}"])
 
 
-def _backbone(config: dict[str, Any], teacher: dict[str, Tensor]) -> Clip:
+def golden_clip(config: dict[str, Any], teacher: BranchState) -> Clip:
     """The golden's image tower inside a CLIP whose text tower plays no part."""
     clip = clip_from_config(
         {
@@ -176,15 +177,12 @@ def _backbone(config: dict[str, Any], teacher: dict[str, Tensor]) -> Clip:
             "text_cfg": {"width": 8, "heads": 1, "layers": 1},
         }
     )
-    prefix = "backbone."
-    visual = {k.removeprefix(prefix): v for k, v in teacher.items() if k.startswith(prefix)}
-    visual.pop("mask_token")
-    clip.model.visual.load_state_dict(visual, strict=True)
-    return clip
+    state = {f"visual.{name}": tensor for name, tensor in teacher.visual.items()}
+    return clip_from_config(clip.config, clip.model.state_dict() | state)
 
 
 def _model(
-    config: dict[str, Any], backbone: Clip, student: dict[str, Tensor], teacher: dict[str, Tensor]
+    config: dict[str, Any], backbone: Clip, student: BranchState, teacher: BranchState
 ) -> MomentDino:
     adapter, heads = config["adapter"], (config["dino_head"], config["ibot_head"])
     dino_head, ibot_head = (
@@ -211,15 +209,9 @@ def _model(
             student_temperature=config["student_temp"],
         ),
     )
-    for branch, state in ((model.student, student), (model.teacher, teacher)):
-        own = {k: v for k, v in state.items() if k.split(".")[0] in COMPONENTS}
-        own["mask_token"] = state["backbone.mask_token"]
-        branch.load_state_dict(own, strict=True)
+    model.student.load_state_dict(student.own, strict=True)
+    model.teacher.load_state_dict(teacher.own, strict=True)
     return model
-
-
-def _weights(path: Path) -> dict[str, dict[str, Tensor]]:
-    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _note(

@@ -135,8 +135,19 @@ def read_saved(folder: str | Path, clip: Clip) -> tuple[Card, dict[str, Tensor]]
     """Both files of a saved model, checked against the CLIP that is to carry it.
 
     Raises ValueError, naming file and field, for a missing file, a card with missing or unknown
-    fields, and a model made on another backbone or other weights.
+    fields, and a model made on another backbone or other weights. Of a backbone in a local file the
+    file may have moved: its architecture and the hash of its weights must be the same.
     """
+    path, card = Path(folder), read_card(folder)
+    for field in ("backbone", "weights_hash"):
+        saved, given = getattr(card, field), getattr(clip, field)
+        if saved.partition(":")[0] != given.partition(":")[0]:
+            raise ValueError(f"{path / CARD}: {field} is {saved!r}, the given CLIP's {given!r}")
+    return card, load_file(path / TENSORS)
+
+
+def read_card(folder: str | Path) -> Card:
+    """The card of a saved model; ValueError, naming file and field, if it is not complete."""
     path = Path(folder)
     for file in (CARD, TENSORS):
         if not (path / file).is_file():
@@ -145,12 +156,7 @@ def read_saved(folder: str | Path, clip: Clip) -> tuple[Card, dict[str, Tensor]]
     _same_fields(f"{path / CARD}", raw, Card)
     _same_fields(f"{path / CARD}: selection", raw["selection"], Selection)
     curve = tuple((float(w), float(a)) for w, a in raw["selection"]["curve"])
-    card = Card(**{**raw, "selection": Selection(**{**raw["selection"], "curve": curve})})
-    for field in ("backbone", "weights_hash"):
-        saved, given = getattr(card, field), getattr(clip, field)
-        if saved != given:
-            raise ValueError(f"{path / CARD}: {field} is {saved!r}, the given CLIP's {given!r}")
-    return card, load_file(path / TENSORS)
+    return Card(**{**raw, "selection": Selection(**{**raw["selection"], "curve": curve})})
 
 
 def exactly(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], method: str) -> None:

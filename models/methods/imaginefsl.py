@@ -61,7 +61,8 @@ class ImagineFslHyper:
 
 
 class ImagineFslAdapted(Adapted):
-    """Heads `visual`, `text` and `fused` (log of the mixed probabilities)."""
+    """Heads `visual`, `text` and `fused`: the log of the mixed probabilities, or the score of the
+    other fusion rules, which imported models bring."""
 
     def __init__(self, card: Card, clip: Clip, model: ImagineModel) -> None:
         super().__init__(card, clip)
@@ -71,8 +72,10 @@ class ImagineFslAdapted(Adapted):
         self._only_own_names(names)
         visual, text = self.model.predict(tokens)
         chosen = self.card.selection
-        mixed = fuse(visual, text, chosen.fusion_weight, chosen.visual_temperature)
-        return {"fused": mixed.log(), "visual": visual, "text": text}
+        fused = fuse(visual, text, chosen.fusion_weight, chosen.visual_temperature, chosen.rule)
+        if chosen.rule == "probabilities":
+            fused = fused.log()
+        return {"fused": fused, "visual": visual, "text": text}
 
     def tensors(self) -> dict[str, Tensor]:
         return self.model.state_dict()

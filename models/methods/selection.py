@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from kernels.fusion import cross_entropy_sweep, sweep
+from kernels.fusion import Rule, cross_entropy_sweep, sweep
 
 Head = Literal["fused", "visual", "text"]
 
@@ -24,7 +24,7 @@ class Selection:
     logits before the softmax. val_accuracy: of that head on val, in [0, 1]; val_loss: its
     cross-entropy there, in nats, which still differs where few images leave accuracies equal; both
     None if there was no val. head_accuracy: every head's. curve: (fusion weight, val accuracy) at
-    that temperature.
+    that temperature. rule: how the heads are fused; a search's are "probabilities".
     """
 
     head: Head
@@ -34,6 +34,7 @@ class Selection:
     val_loss: float | None = None
     head_accuracy: dict[str, float] | None = None
     curve: tuple[tuple[float, float], ...] = ()
+    rule: Rule = "probabilities"
 
 
 def only_head(head: Head, logits: Tensor, target: Tensor) -> Selection:

@@ -1,0 +1,113 @@
+"""python -m jobs.import_model --storage runs --backbone ViT-B-16/openai --teacher FILE.pth
+
+Makes an artifact of ImagineFSL's own files: of a pretrained teacher, or of a fine-tuned model.
+"""
+
+import dataclasses
+import sys
+import tempfile
+from hashlib import blake2b
+from pathlib import Path
+
+from jsonargparse.typing import PositiveInt
+from safetensors.torch import save
+
+from actors.pretrain_state import METRICS, MODEL, TEACHER, teacher_facts
+from cluster.artifacts import Artifact, Draft, draft
+from cluster.job import run_job
+from cluster.progress import already_done
+from cluster.storage import ConfigError
+from models.clip import load_clip
+from models.methods.adapted import CARD, TENSORS
+from models.released import Report, read_teacher
+from models.released_fine_tuned import OWN_CLIP, FineTunedConfig, read_fine_tuned
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImportModelConfig:
+    """Which files, and the CLIP that they were made on."""
+
+    storage: str
+    """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
+    backbone: str
+    """CLIP: "tiny", "ARCH/TAG" of open_clip, or "ARCH:FILE"."""
+    heads: PositiveInt | None = None
+    """Attention heads of the adapter, which the files do not tell; by default its width / 64, as in
+    all released models."""
+    teacher: str | None = None
+    """Local file teacher_checkpoint.pth: makes an artifact of kind "teacher"."""
+    fine_tuned: FineTunedConfig | None = None
+    """A set of fine-tuned files: makes an artifact of kind "model"."""
+
+
+def import_model(cfg: ImportModelConfig) -> Artifact:
+    """Writes a "teacher" as pretraining does, or a "model": an adapted model with, for a LoRA set,
+    the CLIP that it runs on.
+
+    The report on every tensor goes to stderr and into the manifest. ConfigError for files that do
+    not fit in every tensor.
+    """
+    try:
+        if cfg.teacher is not None and cfg.fine_tuned is None:
+            return _import_teacher(cfg, cfg.teacher)
+        if cfg.fine_tuned is not None and cfg.teacher is None:
+            return _import_fine_tuned(cfg, cfg.fine_tuned)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    raise ConfigError(
+        f"teacher: {cfg.teacher!r}; allowed: either a teacher or a fine_tuned set, not both"
+    )
+
+
+def _import_teacher(cfg: ImportModelConfig, file: str) -> Artifact:
+    files, clip = _hashes({"teacher": file}), load_clip(cfg.backbone)
+    state, model, report = read_teacher(Path(file), clip, cfg.heads)
+    content = {"files": files, "weights": clip.weights_hash, "model": model}
+    out = draft(cfg.storage, "teacher", cfg.backbone, content=content, config=cfg, inputs={})
+    if out.artifact is None:
+        out.write_bytes(TEACHER, save(state))
+        out.write_json(MODEL, teacher_facts(clip, model))
+        out.write_bytes(METRICS, b"")  # of the pretraining itself nothing is known
+    return _published(out, [report])
+
+
+def _import_fine_tuned(cfg: ImportModelConfig, given: FineTunedConfig) -> Artifact:
+    roles = ("adapter", "visual_head", "text_head", "visual_model")
+    files = _hashes({role: file for role in roles if (file := getattr(given, role))})
+    made = read_fine_tuned(given, load_clip(cfg.backbone), cfg.heads)
+    content = {"files": files, "lora_alpha": given.lora_alpha, "card": made.adapted.card}
+    content["log_temperature"] = made.adapted.model.log_temperature.item()
+    out = draft(cfg.storage, "model", given.dataset, content=content, config=cfg, inputs={})
+    if out.artifact is None:
+        if given.visual_model is not None:
+            out.write_bytes(OWN_CLIP, save(made.clip.model.state_dict()))
+            out.write_json(str(Path(OWN_CLIP).with_suffix(".json")), made.clip.config)
+        with tempfile.TemporaryDirectory() as folder:
+            made.adapted.save(folder)
+            for name in (TENSORS, CARD):
+                out.write_bytes(name, Path(folder, name).read_bytes())
+    return _published(out, made.reports)
+
+
+def _hashes(files: dict[str, str]) -> dict[str, str]:
+    """Files count by what is in them, not by where they lie; ConfigError for a missing one."""
+    for role, file in files.items():
+        if not Path(file).is_file():
+            raise ConfigError(f"{role}: no file {file!r}; allowed: a local file")
+    return {role: blake2b(Path(file).read_bytes()).hexdigest() for role, file in files.items()}
+
+
+def _published(out: Draft, reports: list[Report]) -> Artifact:
+    if out.artifact:
+        already_done("import", out.artifact)
+        return out.artifact
+    for report in reports:
+        print(report, file=sys.stderr)
+    tensors = {report.file: sum(report.taken.values()) for report in reports}
+    return out.publish(tensors, extra={"reports": [dataclasses.asdict(r) for r in reports]})
+
+
+if __name__ == "__main__":
+    run_job(ImportModelConfig, import_model)

@@ -1,0 +1,220 @@
+"""ImagineFSL's own checkpoint files: read strictly, by component, and the pretrained one written.
+
+Files come from outside: only tensors are unpickled (`weights_only`), and every tensor is either
+taken, left out for a reason that the report states, or named in an error.
+"""
+
+import pickle
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.clip import Clip
+from models.dino_head import HeadConfig
+from models.methods.adapted import exactly
+from models.moment_adapter import AdapterConfig
+from models.moment_dino import COMPONENTS, Branch, MomentDinoConfig
+
+HEAD_WIDTH = 64
+"""Channels per attention head of every released adapter."""
+DRIFT = 1e-3
+"""How far a frozen weight may be from CLIP's, relative to its length: half precision is 3e-4."""
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of the tensors of one file."""
+
+    file: str
+    taken: dict[str, int]
+    """Component to number of tensors."""
+    ignored: dict[str, str]
+    """Key to the reason."""
+
+    def __str__(self) -> str:
+        parts = [f"{component} {count}" for component, count in self.taken.items()]
+        said = f"{self.file}: {', '.join(parts)} tensors"
+        for reason, count in Counter(self.ignored.values()).items():
+            first = next(key for key, why in self.ignored.items() if why == reason)
+            said += f"; {count} ignored ({first}{', …' * (count > 1)}): {reason}"
+        return said
+
+
+@dataclass(frozen=True)
+class BranchState:
+    """A student or teacher as the original saves it."""
+
+    own: State
+    """By the names in `Branch`: mask_token, adapter.*, dino_head.*, ibot_head.*."""
+    visual: State
+    """The frozen image tower, by open_clip's names."""
+
+
+def read_state(path: Path, section: str | None = None) -> State:
+    """The tensors of a file, float32, on the CPU; wrapped in {"model": …} or not.
+
+    section: key that they lie under ("teacher"). A leading "module." of all keys is dropped.
+    Raises ValueError, naming the file, if it is missing, holds code or anything but tensors, lacks
+    the section, names a tensor twice, or holds a number that is infinite or NaN.
+    """
+    if not path.is_file():
+        raise ValueError(f"no file {path}")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path} is refused, it holds more than tensors or is damaged") from error
+    except (EOFError, KeyError, RuntimeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no checkpoint of PyTorch") from error
+    found = _section(path, saved, "model") if _is_wrapped(saved) else saved
+    if section is not None:
+        found = _section(path, found, section)
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{path} holds a {type(found).__name__}; allowed: tensors by name")
+    if others := sorted(str(key) for key, value in found.items() if not isinstance(value, Tensor)):
+        raise ValueError(f"{path}: {others} are no tensors")
+    state = {str(key).removeprefix("module."): tensor for key, tensor in found.items()}
+    if len(state) < len(found):
+        raise ValueError(f"{path} has keys with and without module. in front")
+    if broken := sorted(name for name, tensor in state.items() if not tensor.isfinite().all()):
+        raise ValueError(f"{path}: {broken} hold infinite numbers or NaN")
+    return {name: tensor.float().contiguous() for name, tensor in state.items()}
+
+
+def read_branch(path: Path, section: str = "teacher") -> BranchState:
+    """The tensors of a student or teacher, split by component but not yet checked."""
+    own, visual = {}, {}
+    for name, tensor in read_state(path, section).items():
+        if name == "backbone.mask_token":
+            own["mask_token"] = tensor
+        elif name.startswith("backbone."):
+            visual[name.removeprefix("backbone.")] = tensor
+        else:
+            own[name] = tensor
+    return BranchState(own, visual)
+
+
+def read_teacher(
+    path: Path, clip: Clip, heads: int | None = None
+) -> tuple[State, MomentDinoConfig, Report]:
+    """`teacher_checkpoint.pth`: a teacher's tensors by the names in `Branch`, its sizes, a report.
+
+    heads: attention heads of the adapter, which no shape tells; None: one per HEAD_WIDTH channels.
+    What has no tensor (drop path, temperatures, loss weights) is that of the released recipe.
+    Raises ValueError, naming the file and all tensors concerned, if one is missing, unknown or of
+    another shape, or if the image tower is not that of `clip`.
+    """
+    saved = read_branch(path)
+    config = MomentDinoConfig(
+        adapter=adapter_config(path, saved.own, heads),
+        dino_head=_head_config(path, saved.own, "dino_head"),
+        ibot_head=_head_config(path, saved.own, "ibot_head"),
+    )
+    with torch.device("meta"):
+        fit(path, saved.own, shapes(Branch(clip, config).state_dict()), "teacher")
+    farthest = require_frozen(path, saved.visual, clip)
+    taken = {part: sum(key.split(".")[0] == part for key in saved.own) for part in COMPONENTS}
+    reason = f"{clip.backbone} has them, within {farthest:.0e} of their length"
+    ignored = dict.fromkeys((f"backbone.{name}" for name in saved.visual), reason)
+    return saved.own, config, Report(path.name, taken, ignored)
+
+
+def write_teacher(path: Path, own: State, clip: Clip) -> None:
+    """`teacher_checkpoint.pth`: a teacher (named as in `Branch`) and the image tower of `clip`."""
+    visual = {f"backbone.{name}": t for name, t in clip.model.visual.state_dict().items()}
+    others = {name: tensor for name, tensor in own.items() if name != "mask_token"}
+    teacher = {**visual, "backbone.mask_token": own["mask_token"], **others}
+    torch.save({"teacher": teacher, "text_adapter": None}, path)
+
+
+def adapter_config(path: Path, state: State, heads: int | None) -> AdapterConfig:
+    """Sizes of the adapter.blocks.* in a file; see `read_teacher`."""
+    blocks = {name.split(".")[2] for name in state if name.startswith("adapter.blocks.")}
+    qkv, dim = (
+        size_of(path, state, "attn.qkv.weight", 0),
+        size_of(path, state, "attn.qkv.weight", 1),
+    )
+    inner = qkv // 3
+    if heads is None and inner % HEAD_WIDTH:
+        raise ValueError(
+            f"heads: none, and the adapter of {path} is {inner} wide; allowed: its attention heads "
+            f"(only multiples of {HEAD_WIDTH} have {HEAD_WIDTH} channels per head)"
+        )
+    return AdapterConfig(
+        depth=len(blocks),
+        inner=inner,
+        heads=heads or inner // HEAD_WIDTH,
+        mlp_ratio=size_of(path, state, "mlp.fc1.weight", 0) / dim,
+    )
+
+
+def require_frozen(path: Path, visual: State, clip: Clip) -> float:
+    """The largest distance of image tower weights from those of `clip`, relative to their length.
+
+    Raises ValueError, naming all weights concerned, if that is above DRIFT or the names differ.
+    """
+    expected = clip.model.visual.state_dict()
+    fit(path, visual, shapes(expected), "CLIP image tower")
+    return require_near(path, visual, expected, clip)
+
+
+def require_near(path: Path, found: State, expected: Mapping[str, Tensor], clip: Clip) -> float:
+    """`require_frozen` for weights whose names and shapes are known to fit."""
+    apart = {name: distance(tensor, expected[name]) for name, tensor in found.items()}
+    if far := sorted(name for name, d in apart.items() if not d <= DRIFT):
+        raise ValueError(
+            f"{path} was made on another CLIP than {clip.backbone!r}: {far} differ by up to "
+            f"{max(apart[name] for name in far):.1e} of their length; allowed: {DRIFT}"
+        )
+    return max(apart.values(), default=0.0)
+
+
+def distance(found: Tensor, expected: Tensor) -> float:
+    """Of two tensors of one shape, relative to the length of `expected`; in float64."""
+    length = expected.double().norm().clamp(min=1e-12)
+    return float((found.double() - expected.double()).norm() / length)
+
+
+def fit(path: Path, state: State, expected: dict[str, tuple[int, ...]], what: str) -> None:
+    """ValueError that names the file and every tensor missing, unknown or of another shape."""
+    try:
+        exactly(state, expected, what)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def _head_config(path: Path, state: State, head: str) -> HeadConfig:
+    return HeadConfig(
+        prototypes=size_of(path, state, f"{head}.last_layer.weight_v", 0),
+        hidden=size_of(path, state, f"{head}.mlp.0.weight", 0),
+        bottleneck=size_of(path, state, f"{head}.last_layer.weight_v", 1),
+    )
+
+
+def size_of(path: Path, state: State, ending: str, axis: int) -> int:
+    """The most common size among matrices of this ending, so that a single odd one is found out."""
+    sizes = [t.shape[axis] for name, t in state.items() if name.endswith(ending) and t.ndim == 2]
+    if not sizes:
+        raise ValueError(f"{path} has no matrix …{ending}; found are {sorted(state)[:5]}, …")
+    return Counter(sizes).most_common(1)[0][0]
+
+
+def _is_wrapped(saved: Any) -> bool:
+    return isinstance(saved, Mapping) and isinstance(saved.get("model"), Mapping)
+
+
+def _section(path: Path, saved: Any, name: str) -> Any:
+    keys = sorted(map(str, saved)) if isinstance(saved, Mapping) else []
+    if name not in keys:
+        raise ValueError(f"{path} has no {name!r}; found are {keys[:5]}")
+    return saved[name]
