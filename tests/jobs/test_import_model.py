@@ -89,7 +89,9 @@ def test_a_lora_set_brings_its_clip_and_may_be_moved(
     assert adapted.card.hyper["lora"] == {"rank": 2, "alpha": ALPHA, "found": "merged"}
     with pytest.raises(ValueError, match="weights_hash is"):
         load_adapted(folder, clip)
-    with pytest.raises(ConfigError, match="imaginefsl with LoRA"):
+    with pytest.raises(
+        ConfigError, match=r"imaginefsl. with LoRA; allowed: imaginefsl on a plain CLIP"
+    ):
         export_model(ExportModelConfig(folder=str(tmp_path / "out"), adapted=str(folder)))
 
 

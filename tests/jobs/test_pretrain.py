@@ -14,6 +14,8 @@ from actors.pretrain_config import LocalCrops, PretrainerConfig
 from actors.pretrain_probe import ProbeConfig
 from cluster.artifacts import ConfigError
 from jobs import pretrain as job
+from models.moment_adapter import AdapterConfig
+from models.moment_dino import MomentDinoConfig
 from tests.actors.small_base_set import CONFIG, write_base_set, write_clip
 from tests.actors.small_world import make_dataset
 
@@ -41,10 +43,17 @@ def test_every_recipe_loads(recipe: str) -> None:
     assert cfg.pretrainer.batch_size % cfg.workers == 0
 
 
-def test_the_released_recipe_is_the_default() -> None:
-    path = ROOT / "jobs" / "recipes" / "clip_b16.yaml"
+@pytest.mark.parametrize(
+    ("recipe", "adapter"),
+    [
+        ("clip_b16", AdapterConfig()),
+        ("clip_l14", AdapterConfig(depth=6, inner=576, heads=9)),
+    ],
+)
+def test_the_released_recipes_are_the_default(recipe: str, adapter: AdapterConfig) -> None:
+    path = ROOT / "jobs" / "recipes" / f"{recipe}.yaml"
     cfg = auto_cli(job.PretrainConfig, args=["--config", str(path)], as_positional=False)
-    assert cfg.pretrainer == PretrainerConfig()
+    assert cfg.pretrainer == PretrainerConfig(model=MomentDinoConfig(adapter=adapter))
 
 
 def test_a_run_can_be_watched(cfg: job.PretrainConfig, tmp_path: Path, local_ray: None) -> None:

@@ -16,7 +16,7 @@ from models.clip import Clip
 from models.methods.imaginefsl import ImagineFsl, ImagineFslHyper
 from models.moment_adapter import AdapterConfig, MomentAdapter
 from models.released import read_branch, read_state, read_teacher, write_teacher
-from models.released_fine_tuned import FineTunedConfig, read_fine_tuned, write_fine_tuned
+from models.released_fine_tuned import FineTuned, FineTunedConfig, read_fine_tuned, write_fine_tuned
 from models.released_lora import read_visual_model
 from tests.models.methods.tasks import NAMES, features, task, tiny_clip
 from tests.parity import golden_clip
@@ -183,7 +183,7 @@ def test_a_fitted_model_goes_out_and_comes_back(tmp_path: Path) -> None:
         adapter=AdapterConfig(depth=1, inner=12, heads=2), head_steps=20, steps=2, precision="fp32"
     )
     fitted, tokens = ImagineFsl.fit(task(), hyper, seed=0), features(3, 7).clean
-    read = []
+    read: list[FineTuned] = []
     for name, model in (("first", fitted), ("second", None)):
         write_fine_tuned(tmp_path, name, model or read[0].adapted)
         told = json.loads((tmp_path / f"{name}.json").read_text())
