@@ -102,15 +102,13 @@ class Branch(nn.Module):
 class Step:
     """Losses of one batch, with what the teacher said (no gradient flows into it).
 
-    loss: their weighted sum. dino_probs: (2, B, K), row v of them is the teacher's of view v.
+    loss: their weighted sum.
     """
 
     loss: Tensor
     dino: Tensor
     ibot: Tensor
     koleo: Tensor
-    dino_probs: Tensor
-    ibot_probs: Tensor
     teacher: BranchOutput
 
 
@@ -171,29 +169,33 @@ class MomentDino(nn.Module):
         self, student: BranchOutput, teacher: BranchOutput, masks: Tensor, temperature: float
     ) -> Step:
         config, weights = self.config, self.config.weights
-        dino_probs = distillation.teacher_targets(
-            teacher.dino, self.dino_centre, temperature, config.centering
-        ).unflatten(0, (2, -1))
-        ibot_probs = distillation.teacher_targets(
-            teacher.ibot, self.ibot_centre, temperature, config.centering
+        temperatures = {
+            "student_temperature": config.student_temperature,
+            "teacher_temperature": temperature,
+        }
+        dino = distillation.view_loss(
+            student.dino.unflatten(0, (-1, len(masks) // 2)),
+            teacher.dino.unflatten(0, (2, -1)),
+            distillation.column_potential(
+                teacher.dino, self.dino_centre, temperature, config.centering
+            ),
+            **temperatures,
         )
         per_patch = 1 / masks.sum(dim=1, keepdim=True).clamp(min=1).float()
-        dino = distillation.view_loss(
-            dino_probs,
-            student.dino.unflatten(0, (-1, len(masks) // 2)),
-            config.student_temperature,
-        )
         ibot = distillation.patch_loss(
-            ibot_probs,
             student.ibot,
+            teacher.ibot,
+            distillation.column_potential(
+                teacher.ibot, self.ibot_centre, temperature, config.centering
+            ),
             per_patch.expand_as(masks)[masks],
             len(masks),
-            config.student_temperature,
+            **temperatures,
         )
         first, second, *_ = student.moments.split(len(masks) // 2)
         koleo = distillation.koleo(first) + distillation.koleo(second)
         loss = weights.dino * dino + weights.ibot * ibot + weights.koleo * koleo
-        return Step(loss, dino, ibot, koleo, dino_probs, ibot_probs, teacher)
+        return Step(loss, dino, ibot, koleo, teacher)
 
     @torch.no_grad()
     def move_teacher(self, step: Step, momentum: float) -> None:

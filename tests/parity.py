@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kernels.distillation import sinkhorn
+from kernels.distillation import sinkhorn, teacher_targets
 from kernels.fusion import Rule, sweep
 from kernels.moments import moments
 from models.clip import Clip, clip_from_config
@@ -101,8 +101,12 @@ def _three_steps(
         _note(errors, "ibot loss", weights.ibot * step.ibot, expected["ibot_loss"])
         _note(errors, "koleo", step.koleo, expected["koleo"])
         _note(errors, "loss", step.loss, expected["loss"])
-        _note(errors, "teacher probs dino", step.dino_probs.flip(0), expected["teacher_probs_dino"])
-        _note(errors, "teacher probs ibot", step.ibot_probs, expected["teacher_probs_ibot"])
+        for part in ("dino", "ibot"):
+            logits, centre = getattr(step.teacher, part), getattr(model, f"{part}_centre")
+            probs = teacher_targets(logits, centre, temperature, model.config.centering)
+            if part == "dino":
+                probs = probs.unflatten(0, (2, -1)).flip(0)  # the original's views are swapped
+            _note(errors, f"teacher probs {part}", probs, expected[f"teacher_probs_{part}"])
         _note_gradients(errors, model.student, expected)
         for name, weight in trained.items():
             assert weight.grad is not None

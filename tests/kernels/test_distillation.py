@@ -62,7 +62,7 @@ def test_a_view_is_compared_with_the_other_view_only() -> None:
         d.cross_entropy_rows(probs[0], student[1], 0.1).mean()
         + d.cross_entropy_rows(probs[1], student[0], 0.1).mean()
     ) / 2
-    assert torch.allclose(d.view_loss(probs, student, 0.1), expected)
+    assert torch.allclose(d.view_loss_reference(probs, student, 0.1), expected)
 
 
 def test_cross_entropy_by_hand() -> None:
@@ -73,13 +73,13 @@ def test_cross_entropy_by_hand() -> None:
 def test_patch_loss_counts_crops_without_mask_as_zero() -> None:
     probs, student = torch.full((3, 4), 0.25), torch.zeros(3, 4)
     weights = torch.tensor([0.5, 0.5, 1.0])  # two patches of one crop, one of another
-    loss = d.patch_loss(probs, student, weights, crops=4, temperature=0.1)
+    loss = d.patch_loss_reference(probs, student, weights, crops=4, temperature=0.1)
     assert loss.item() == pytest.approx(2 * math.log(4) / 4)
 
 
 def test_patch_loss_of_no_masked_patch_is_zero() -> None:
     empty = torch.zeros(0, 4, requires_grad=True)
-    loss = d.patch_loss(empty.detach(), empty, torch.zeros(0), crops=4, temperature=0.1)
+    loss = d.patch_loss_reference(empty.detach(), empty, torch.zeros(0), crops=4, temperature=0.1)
     loss.backward()
     assert loss.item() == 0
 
@@ -89,3 +89,11 @@ def test_koleo_is_the_log_distance_to_the_nearest() -> None:
     assert d.koleo(features).item() == pytest.approx(-math.log(math.sqrt(2)), abs=1e-6)
     with pytest.raises(ValueError, match="at least 2 rows"):
         d.koleo(features[:1])
+
+
+def test_one_student_view_has_nothing_to_be_compared_with() -> None:
+    with pytest.raises(ValueError, match="1 student views are too few for 1 of the teacher"):
+        d.view_loss(
+            logits(1, 3, 5), logits(1, 3, 5), torch.zeros(5),
+            student_temperature=0.1, teacher_temperature=0.05,
+        )  # fmt: skip
