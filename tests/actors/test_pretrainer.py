@@ -223,8 +223,9 @@ def test_local_crops_are_compared_with_both_views_of_the_teacher(
     model.student.register_forward_hook(lambda branch, given, made: students.append(made))
     step = model(parts[0], batch.crops, batch.masks, 0.05, batch.kept, batch.local)
     logits = students[0].dino.unflatten(0, (4, -1))
+    targets = (step.teacher.dino / 0.05).softmax(dim=-1).unflatten(0, (2, -1))
     pairs = [
-        -(step.dino_probs[t] * (logits[s] / 0.1).log_softmax(dim=-1)).sum(dim=-1).mean()
+        -(targets[t] * (logits[s] / 0.1).log_softmax(dim=-1)).sum(dim=-1).mean()
         for t in range(2)
         for s in range(4)
         if s != t
