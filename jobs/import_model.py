@@ -76,19 +76,19 @@ def _import_teacher(cfg: ImportModelConfig, file: str) -> Artifact:
 def _import_fine_tuned(cfg: ImportModelConfig, given: FineTunedConfig) -> Artifact:
     roles = ("adapter", "visual_head", "text_head", "visual_model")
     files = _hashes({role: file for role in roles if (file := getattr(given, role))})
-    made = read_fine_tuned(given, load_clip(cfg.backbone), cfg.heads)
-    content = {"files": files, "lora_alpha": given.lora_alpha, "card": made.adapted.card}
-    content["log_temperature"] = made.adapted.model.log_temperature.item()
+    adapted, reports = read_fine_tuned(given, load_clip(cfg.backbone), cfg.heads)
+    content = {"files": files, "lora_alpha": given.lora_alpha, "card": adapted.card}
+    content["log_temperature"] = adapted.model.log_temperature.item()
     out = draft(cfg.storage, "model", given.dataset, content=content, config=cfg, inputs={})
     if out.artifact is None:
         if given.visual_model is not None:
-            out.write_bytes(OWN_CLIP, save(made.clip.model.state_dict()))
-            out.write_json(str(Path(OWN_CLIP).with_suffix(".json")), made.clip.config)
+            out.write_bytes(OWN_CLIP, save(adapted.clip.model.state_dict()))
+            out.write_json(str(Path(OWN_CLIP).with_suffix(".json")), adapted.clip.config)
         with tempfile.TemporaryDirectory() as folder:
-            made.adapted.save(folder)
+            adapted.save(folder)
             for name in (TENSORS, CARD):
                 out.write_bytes(name, Path(folder, name).read_bytes())
-    return _published(out, made.reports)
+    return _published(out, reports)
 
 
 def _hashes(files: dict[str, str]) -> dict[str, str]:

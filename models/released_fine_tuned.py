@@ -56,22 +56,15 @@ class FineTunedConfig:
     """Template set that the text head started from, for the card; predicting needs it no more."""
 
 
-@dataclass(frozen=True)
-class FineTuned:
-    """A fine-tuned model as it was read. clip: the one that it runs on, its own for a LoRA set."""
-
-    adapted: ImagineFslAdapted
-    clip: Clip
-    reports: list[Report]
-
-
-def read_fine_tuned(cfg: FineTunedConfig, clip: Clip, heads: int | None = None) -> FineTuned:
+def read_fine_tuned(
+    cfg: FineTunedConfig, clip: Clip, heads: int | None = None
+) -> tuple[ImagineFslAdapted, list[Report]]:
     """The model that the original's files say, bit for bit, as method "imaginefsl".
 
-    heads: see `read_teacher`. Raises ValueError, naming file and tensors or the field, for whatever
+    Its `clip` is the given one, or its own for a LoRA set. heads: see `read_teacher`. Raises ValueError, naming file and tensors or the field, for whatever
     does not fit.
     """
-    names = class_names(cfg.names)
+    names = _class_names(cfg.names)
     log_temperature, lora, reports = cfg.log_temperature, None, []
     if cfg.visual_model is not None:
         path = Path(cfg.visual_model)
@@ -88,8 +81,7 @@ def read_fine_tuned(cfg: FineTunedConfig, clip: Clip, heads: int | None = None) 
     model.adapter.load_state_dict(adapter)
     with torch.no_grad():
         model.log_temperature.fill_(log_temperature)
-    adapted = ImagineFslAdapted(_card(cfg, names, sizes, lora, clip), clip, model)
-    return FineTuned(adapted, clip, reports)
+    return ImagineFslAdapted(_card(cfg, names, sizes, lora, clip), clip, model), reports
 
 
 def write_fine_tuned(folder: Path, name: str, adapted: ImagineFslAdapted) -> None:
@@ -183,7 +175,7 @@ def _read_heads(model: ImagineModel, cfg: FineTunedConfig) -> list[Report]:
     return reports
 
 
-def class_names(given: list[str] | str) -> list[str]:
+def _class_names(given: list[str] | str) -> list[str]:
     """Class names; ValueError if the file is missing or a name is empty or there twice."""
     if isinstance(given, str):
         if not Path(given).is_file():

@@ -51,15 +51,21 @@ def read_visual_model(path: Path, clip: Clip, alpha: float | None) -> tuple[Stat
     """
     saved = read_state(path)
     factors = {name: tensor for name, tensor in saved.items() if ".lora_" in name}
-    expected = clip.model.visual.state_dict()
+    if factors and alpha is None:
+        raise ValueError(
+            f"lora_alpha: none, but {path} has LoRA factors; allowed: the alpha of its training"
+        )
     state = {_renamed(name): t for name, t in saved.items() if name not in factors}
+    if len(state) + len(factors) < len(saved):
+        raise ValueError(f"{path} has weights of an attention under two names")
     ignored = {}
     if state.pop("mask_token", None) is not None:
         ignored["mask_token"] = "used in pretraining alone"
+    expected = clip.model.visual.state_dict()
     rank = size_of(path, factors, "proj.lora_A", 0) if factors else 0
     wanted = shapes(expected) | _factor_shapes(factors, expected, rank)
     fit(path, state | factors, wanted, "CLIP image tower with LoRA")
-    updates = dict(_updates(factors, rank, 1.0 if alpha is None else alpha))
+    updates = dict(_updates(factors, rank, alpha or 0.0))
     tuned = set(updates) if factors else {name for name in state if ".attn." in name}
     frozen = {name: tensor for name, tensor in state.items() if name not in tuned}
     require_near(path, frozen, expected, clip)
@@ -108,10 +114,6 @@ def _found(
 ) -> Literal["merged", "unmerged", "without update"]:
     """Whether the update is in the weights: its share in their distance from CLIP's says so."""
     size = sum(float(update.square().sum()) for update in updates.values())
-    if updates and alpha is None:
-        raise ValueError(
-            f"lora_alpha: none, but {path} has LoRA factors; allowed: the alpha of its training"
-        )
     if not size:
         return "without update" if updates else "merged"
     moved = {name: state[name].double() - clip[name].double() for name in updates}

@@ -181,8 +181,8 @@ def golden_clip(config: dict[str, Any], teacher: BranchState) -> Clip:
             "text_cfg": {"width": 8, "heads": 1, "layers": 1},
         }
     )
-    state = {f"visual.{name}": tensor for name, tensor in teacher.visual.items()}
-    return clip_from_config(clip.config, clip.model.state_dict() | state)
+    clip.model.visual.load_state_dict(teacher.visual, strict=True)
+    return clip_from_config(clip.config, clip.model.state_dict())  # its hash is of these weights
 
 
 def _model(

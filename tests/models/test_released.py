@@ -16,7 +16,7 @@ from models.clip import Clip
 from models.methods.imaginefsl import ImagineFsl, ImagineFslHyper
 from models.moment_adapter import AdapterConfig, MomentAdapter
 from models.released import read_branch, read_state, read_teacher, write_teacher
-from models.released_fine_tuned import FineTuned, FineTunedConfig, read_fine_tuned, write_fine_tuned
+from models.released_fine_tuned import FineTunedConfig, read_fine_tuned, write_fine_tuned
 from models.released_lora import read_visual_model
 from tests.models.methods.tasks import NAMES, features, task, tiny_clip
 from tests.parity import golden_clip
@@ -164,12 +164,12 @@ def test_a_fine_tuned_set_predicts_as_the_original_does(tmp_path: Path) -> None:
     clip, tokens = tiny_clip(), features(2, 7).clean.float()
     settings = fine_tuned(tmp_path, NAMES, clip.embed_dim)
     cfg = FineTunedConfig(**settings, log_temperature=4.5)
-    made = read_fine_tuned(cfg, clip, heads=2)
+    made, reports = read_fine_tuned(cfg, clip, heads=2)
     visual, text = by_hand(settings, tokens)
     text = text * math.exp(4.5)
     expected = 0.3 * normalize(visual, dim=1) + 0.7 * normalize(text, dim=1)
-    torch.testing.assert_close(made.adapted.logits(tokens), expected)
-    (ignored,) = [report.ignored for report in made.reports if report.ignored]
+    torch.testing.assert_close(made.logits(tokens), expected)
+    (ignored,) = [report.ignored for report in reports if report.ignored]
     assert ignored == {"bias": "a second bias that the original never uses"}
     with pytest.raises(ValueError, match="log_temperature: none"):
         read_fine_tuned(FineTunedConfig(**settings), clip, heads=2)
@@ -183,14 +183,13 @@ def test_a_fitted_model_goes_out_and_comes_back(tmp_path: Path) -> None:
         adapter=AdapterConfig(depth=1, inner=12, heads=2), head_steps=20, steps=2, precision="fp32"
     )
     fitted, tokens = ImagineFsl.fit(task(), hyper, seed=0), features(3, 7).clean
-    read: list[FineTuned] = []
-    for name, model in (("first", fitted), ("second", None)):
-        write_fine_tuned(tmp_path, name, model or read[0].adapted)
+    models = [fitted]
+    for name in ("first", "second"):
+        write_fine_tuned(tmp_path, name, models[-1])
         told = json.loads((tmp_path / f"{name}.json").read_text())
-        read.append(
-            read_fine_tuned(FineTunedConfig(**told["fine_tuned"]), tiny_clip(), told["heads"])
-        )
-    first, second = (made.adapted for made in read)
+        cfg = FineTunedConfig(**told["fine_tuned"])
+        models.append(read_fine_tuned(cfg, tiny_clip(), told["heads"])[0])
+    _, first, second = models
     torch.testing.assert_close(
         first.heads(tokens)["fused"], fitted.heads(tokens)["fused"], rtol=1e-4, atol=1e-4
     )
@@ -246,11 +245,11 @@ def test_a_lora_set_predicts_on_its_own_tower(tmp_path: Path, clip: Clip) -> Non
     logits = []
     for path in (merged, unmerged):
         cfg = FineTunedConfig(**settings, visual_model=str(path), lora_alpha=ALPHA)
-        made = read_fine_tuned(cfg, clip, heads=2)
-        assert made.adapted.card.weights_hash == made.clip.weights_hash != clip.weights_hash
+        made, _ = read_fine_tuned(cfg, clip, heads=2)
+        assert made.card.weights_hash == made.clip.weights_hash != clip.weights_hash
         tokens = made.clip.encode_tokens(images)
         visual, text = by_hand(settings, tokens)
-        logits.append(made.adapted.logits(tokens))
+        logits.append(made.logits(tokens))
         torch.testing.assert_close(logits[-1], 0.3 * visual + text / 0.01)
     assert torch.equal(*logits)
     double = golden_clip(json.loads((GOLDEN / "config.json").read_text()), read_branch(TEACHER))
