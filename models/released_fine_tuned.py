@@ -61,8 +61,8 @@ def read_fine_tuned(
 ) -> tuple[ImagineFslAdapted, list[Report]]:
     """The model that the original's files say, bit for bit, as method "imaginefsl".
 
-    Its `clip` is the given one, or its own for a LoRA set. heads: see `read_teacher`. Raises ValueError, naming file and tensors or the field, for whatever
-    does not fit.
+    Its `clip` is the given one, or its own for a LoRA set. heads: see `read_teacher`. Raises
+    ValueError, naming file and tensors or the field, for whatever does not fit.
     """
     names = _class_names(cfg.names)
     log_temperature, lora, reports = cfg.log_temperature, None, []
