@@ -17,8 +17,7 @@ from jobs.bench_synthesis import SynthesisBench, synthesis
 
 def main() -> None:
     """Measures what the command line names."""
-    benches = {"synthesis": SynthesisBench, "pretrain": PretrainBench}
-    cfg = auto_cli(benches, as_positional=False)
+    cfg = auto_cli({"synthesis": SynthesisBench, "pretrain": PretrainBench}, as_positional=False)
     if isinstance(cfg, PretrainBench):
         name, figures = "pretrain", pretraining(cfg)
     else:

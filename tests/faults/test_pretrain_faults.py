@@ -171,7 +171,7 @@ def test_a_run_that_loses_a_node_goes_on_with_one_worker_and_grows_again(
     """Two nodes with room for one worker each; three captions a step, so shares differ."""
     pretrainer = dataclasses.replace(cfg.pretrainer, epochs=300, batch_size=5)
     long = dataclasses.replace(
-        cfg, storage=str(tmp_path), workers_min=1, save_every=10, pretrainer=pretrainer
+        cfg, storage=str(tmp_path), workers_min=1, save_every=20, pretrainer=pretrainer
     )
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     second = cluster.add_node(num_cpus=1)
