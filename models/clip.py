@@ -104,11 +104,11 @@ class Clip(nn.Module):
         """The image tower's transformer."""
         transformer = self.model.visual.transformer
         if not (self.recompute and torch.is_grad_enabled()):
-            with attention_backend(tokens.device):
+            with attention_backend(tokens):
                 return transformer(tokens)
 
         def of_block(block: nn.Module, x: Tensor) -> Tensor:
-            with attention_backend(x.device):  # in the second forward pass, too
+            with attention_backend(x):  # in the second forward pass, too
                 return block(x)
 
         for block in transformer.resblocks:
@@ -146,7 +146,7 @@ class Clip(nn.Module):
         """
         length = embeds.shape[1]
         x = embeds + self.model.positional_embedding[:length].to(embeds.dtype)
-        with attention_backend(embeds.device):
+        with attention_backend(x):
             x = self.model.transformer(x, attn_mask=self.model.attn_mask[:length, :length])
         x = self.model.ln_final(x)[torch.arange(len(x), device=x.device), eot]
         return x @ self.model.text_projection
