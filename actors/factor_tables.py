@@ -134,12 +134,16 @@ def answered_rows(
 
 
 def class_rows(dataset: Dataset, shared: Lists, own: Mapping[str, Lists]) -> list[dict[str, Any]]:
-    """One row of CLASSES_SCHEMA per class of the dataset, in order of label.
+    """One row of CLASSES_SCHEMA per class of the dataset, in order of label; classes of one name
+    share the first one's.
 
     shared: lists of all classes. own: by class name (NFC), lists that replace the shared ones.
     """
     rows = []
+    names = [concept.name for concept in dataset.concepts]
     for label, concept in enumerate(dataset.concepts):
+        if names.index(concept.name) < label:
+            continue
         lists = {**shared, **own.get(composed(concept.name), {})}
         examples = lists.get("examples", {})
         rows.append(

@@ -12,7 +12,7 @@ from actors.encoder import backbone
 from actors.feature_store import FeatureStore, taken
 from cluster.artifacts import open_artifact
 from cluster.catalog.dataset import Dataset, open_dataset
-from cluster.catalog.splits import Concepts, Split, ValPolicy, draw_shots
+from cluster.catalog.splits import Concepts, ShotRule, Split, ValPolicy, draw_shots
 from cluster.storage import ConfigError
 from models.clip import Clip
 from models.moment_adapter import Teacher, load_teacher
@@ -85,6 +85,7 @@ class TaskSource:
     teacher: str | None
     val_policy: ValPolicy
     templates: TemplateSet
+    shot_rule: ShotRule = "hash"
 
 
 class Tasks:
@@ -152,7 +153,7 @@ class Tasks:
         if not cell.shots:
             return None
         drawn = (cell.shots, seed, self.source.val_policy, cell.config.concepts)
-        return draw_shots(encoded.dataset, *drawn)
+        return draw_shots(encoded.dataset, *drawn, self.source.shot_rule)
 
     def _text(self, dataset: str, concepts: Concepts) -> Tensor:
         if (dataset, concepts) not in self._texts:

@@ -5,6 +5,7 @@ Frozen CLIP tokens of datasets' images and of the imagined images of their class
 
 import dataclasses
 import json
+from collections import Counter
 from functools import partial
 
 import pyarrow as pa
@@ -107,17 +108,24 @@ def _encoded(
 def encoding_plan(
     dataset: Dataset, base_set: BaseSetRows | None, views: dict[str, int]
 ) -> pa.Table:
-    """One row per image: where it is, how many views of it, and what the index says of it."""
-    label = {concept.name: i for i, concept in enumerate(dataset.concepts)}
-    every = pc.scalar(True)
-    rows = image_places(dataset.artifact, ["class_name", "split"], every).to_pylist()
+    """One row per image: where it is, how many views of it, and what the index says of it.
+
+    An imagined image of a name that two classes have belongs to neither.
+    """
+    names = Counter(concept.name for concept in dataset.concepts)
+    label = {c.name: i for i, c in enumerate(dataset.concepts) if names[c.name] == 1}
+    said = ["label", "class_name", "split", "caption"]
+    rows = image_places(dataset.artifact, said, pc.scalar(True)).to_pylist()
     if base_set:
         ours = base_set.usable & (pc.field("dataset") == dataset.name)
         imagined = image_places(base_set.artifact, ["class_name", "caption"], ours).to_pylist()
-        rows += [row | {"split": "imagined"} for row in imagined if row["class_name"] in label]
+        rows += [
+            row | {"split": "imagined", "label": label[row["class_name"]]}
+            for row in imagined
+            if row["class_name"] in label
+        ]
     for row in rows:
-        row |= {"label": label[row["class_name"]], "views": views[row["split"]]}
-        row.setdefault("caption", "")
+        row |= {"caption": row["caption"] or "", "views": views[row["split"]]}
     schema = pa.schema(
         [(name, pa.int32() if name in ("label", "views", "place") else pa.string())
          for name in (*INDEX_COLUMNS, *PLACE, "views")]

@@ -25,7 +25,7 @@ from actors.studies import (
 from actors.tasks import Tasks, TaskSource
 from actors.trial import MODELS, TRIED, Gathering, adopt, fits_table, kept, run_trial
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
-from cluster.catalog.splits import ValPolicy
+from cluster.catalog.splits import ShotRule, ValPolicy
 from cluster.job import run_job
 from cluster.progress import already_done, stage
 from cluster.storage import ConfigError, resolve
@@ -50,6 +50,9 @@ class SearchConfig:
     """Each draws other shots for the final fits; the first one's are searched on."""
     val_policy: ValPolicy = "min"
     """Validation images per class that choices are made on: none, min(shots, 4), or all."""
+    shot_rule: ShotRule = "hash"
+    """How shots are drawn: the project's own way, as CoOp does (with its seeds 1 to 3 its very
+    images, given its split files), or from lists that a dataset came with."""
     templates: TemplateSet = "hand"
     """Prompts of the zero-shot classifier, which other methods start from."""
     generation: PositiveInt = 4
@@ -70,8 +73,8 @@ def search(cfg: SearchConfig) -> Artifact:
     inputs = {f"features {name}": e.store.artifact for name, e in tasks.encoded.items()}
     if cfg.teacher:
         inputs["teacher"] = open_artifact(cfg.teacher, "teacher")
-    content = {name: getattr(cfg, name) for name in ("methods", "seeds", "val_policy", "templates")}
-    content["generation"] = cfg.generation
+    settings = ("methods", "seeds", "val_policy", "shot_rule", "templates", "generation")
+    content = {name: getattr(cfg, name) for name in settings}
     out = draft(cfg.storage, "adapted", "search", content=content, config=cfg, inputs=inputs)
     if out.artifact:
         already_done("search", out.artifact)
@@ -104,6 +107,7 @@ def task_source(cfg: SearchConfig) -> TaskSource:
         teacher=cfg.teacher and resolve(cfg.teacher),
         val_policy=cfg.val_policy,
         templates=cfg.templates,
+        shot_rule=cfg.shot_rule,
     )
 
 

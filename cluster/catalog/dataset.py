@@ -1,16 +1,19 @@
 """Datasets as artifacts: rows of real images with class, group (IP or OOP) and split."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from itertools import chain, count
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from cluster.artifacts import Artifact, ConfigError, Draft, open_artifact, open_table
 from cluster.rows import digest
+from cluster.storage import published
 
 DatasetName = Literal[
     "animals", "food", "transport", "clothing", "buildings", "plants", "sport", "music", "tools",
@@ -28,9 +31,21 @@ SCHEMA = pa.schema(
         ("group", pa.string()),
         ("split", pa.string()),
         ("image", pa.binary()),
+        ("caption", pa.string()),
+        ("file", pa.string()),
+        ("place", pa.int32()),
     ]
 )
-SPLIT_COLUMNS = ("id", "label", "class_name", "group", "split")
+"""The last three are null where there is none: what a person wrote about the image, its path in the
+source, and its line of its split in the source's split file."""
+SPLIT_COLUMNS = ("id", "label", "class_name", "group", "split", "file")
+REJECTED_SCHEMA = pa.schema(
+    [SCHEMA.field(name) for name in (*SPLIT_COLUMNS[1:], "place")] + [("reason", pa.string())]
+)
+"""Images that are not among the rows, and why."""
+FILE_BYTES = 512 << 20
+"""Size in memory at which the next Parquet file is begun."""
+PROMPTS, SHOTS = "prompts.json", "shots.json"
 
 
 def require_known(names: Iterable[str], field: str = "datasets") -> None:
@@ -66,8 +81,32 @@ class Dataset:
 
     @cached_property
     def rows(self) -> pa.Table:
-        """All rows without their image: id, label, class_name, group, split; in order of id."""
-        return self.artifact.read_table("rows", list(SPLIT_COLUMNS))
+        """All rows without image and caption: SPLIT_COLUMNS and `place`; in order of id."""
+        return self.artifact.read_table("rows", [*SPLIT_COLUMNS, "place"])
+
+    @cached_property
+    def rejected(self) -> pa.Table:
+        """Images that are not among the rows (REJECTED_SCHEMA)."""
+        return self.artifact.read_table("rejected")
+
+    def shot_list(self, shots: int, seed: int) -> dict[str, list[str]]:
+        """Files by split of the published list for these shots and this seed. Raises ConfigError if
+        the dataset came without it."""
+        name = f"{shots}-{seed}"
+        known = self.artifact.manifest.extra["shots"]
+        if name not in known:
+            raise ConfigError(
+                f"shot_rule: 'published', but dataset {self.name!r} has no list of {shots} shots "
+                f"with seed {seed}; allowed (shots-seed): {', '.join(known) or 'none'}"
+            )
+        return self.artifact.read_json(SHOTS)[name]
+
+    @cached_property
+    def prompts(self) -> tuple[tuple[str, ...], ...]:
+        """Prompts of each class in order of label; empty if the dataset came without any."""
+        if not self.artifact.manifest.extra["prompts"]:
+            return ()
+        return tuple(map(tuple, self.artifact.read_json(PROMPTS)))
 
     def images(self, ids: Sequence[str]) -> list[bytes]:
         """Encoded images of these rows, in this order. Raises KeyError on an unknown id."""
@@ -87,39 +126,108 @@ def open_dataset(uri: str) -> Dataset:
 
 def publish_dataset(
     draft: Draft,
-    rows: pa.Table,
+    rows: pa.Table | Iterable[pa.Table],
     concepts: Sequence[Concept],
     *,
     hint: str,
     template: str,
-    rejected: int = 0,
+    needs: Sequence[str] = (),
+    prompts: Sequence[Sequence[str]] = (),
+    shots: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """Write rows (of SCHEMA), split file and manifest of a dataset.
+    """Write rows, split file and manifest of a dataset.
 
-    rejected: images that could not be read and are not among the rows.
-    Raises ConfigError if a concept has no row (an empty class).
+    rows: of SCHEMA, or SCHEMA and `reason`, which is null for a good row; a table, or tables that
+    are written as they come. needs: splits in which every class must have a good row. prompts: of
+    each class, or none. shots: published lists (`cluster.catalog.shot_lists`).
+    Raises ConfigError, and leaves nothing behind, if a concept has no row (an empty class).
     """
-    present = set(rows["class_name"].to_pylist())
-    for concept in concepts:
-        if concept.name not in present:
-            raise ConfigError(
-                f"dataset {draft.manifest.name}: class {concept.name!r} has 0 images; "
-                "allowed: at least 1"
-            )
-    lines = split_lines(rows)
-    draft.write_table("rows", rows.select(SCHEMA.names).cast(SCHEMA))
+    kept, rejected = _write_rows(draft, [rows] if isinstance(rows, pa.Table) else rows)
+    try:
+        _require_rows(draft.manifest.name, kept, concepts, needs)
+    except ConfigError:
+        fs, folder = draft.filesystem()
+        fs.delete_dir(folder)
+        raise
+    lines = split_lines(kept)
+    draft.write_table("rejected", rejected)
     draft.write_bytes("split.jsonl", lines.encode())
+    if prompts:
+        draft.write_json(PROMPTS, prompts)
+    if shots:
+        draft.write_json(SHOTS, shots)
     extra = {
         "concepts": [{"name": concept.name, "group": concept.group} for concept in concepts],
         "hint": hint,
         "template": template,
         "split_hash": digest(lines).hex(),
-        "rejected": rejected,
+        "prompts": bool(prompts),
+        "shots": sorted(shots or ()),
     }
-    return open_dataset(draft.publish({"rows": len(rows)}, extra).uri)
+    counts = {"rows": len(kept), "rejected": len(rejected)}
+    return open_dataset(draft.publish(counts, extra).uri)
 
 
 def split_lines(rows: pa.Table) -> str:
-    """The split as jsonl, one line per row in order of id: id, label, class_name, group, split."""
-    ordered = rows.select(SPLIT_COLUMNS).sort_by("id").to_pylist()
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered)
+    """The split as jsonl, one line per row in order of id: SPLIT_COLUMNS, `file` if it has one."""
+    ordered = rows.select(SPLIT_COLUMNS).sort_by("id")
+    lines = []
+    for batch in ordered.to_batches(max_chunksize=10_000):
+        for row in batch.to_pylist():
+            if row["file"] is None:
+                del row["file"]
+            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    return "".join(lines)
+
+
+def _write_rows(draft: Draft, parts: Iterable[pa.Table]) -> tuple[pa.Table, pa.Table]:
+    """Writes the good rows, a row group per part, some files; returns them without images, and the
+    refused ones (REJECTED_SCHEMA)."""
+    said, rejected = [SCHEMA.empty_table().select(SPLIT_COLUMNS)], [REJECTED_SCHEMA.empty_table()]
+
+    def good() -> Iterator[pa.Table]:
+        for part in parts:
+            if "reason" in part.schema.names:
+                bad = pc.is_valid(part["reason"])
+                rejected.append(part.filter(bad).select(REJECTED_SCHEMA.names))
+                part = part.filter(pc.invert(bad))
+            if len(part):
+                said.append(part.select(SPLIT_COLUMNS))
+                yield part.select(SCHEMA.names).cast(SCHEMA)
+
+    fs, folder = draft.filesystem()
+    fs.delete_dir_contents(f"{folder}/rows", missing_dir_ok=True)  # of a run that was broken off
+    fs.create_dir(f"{folder}/rows")
+    coming = good()
+    for number in count():
+        first = next(coming, None)
+        if first is None:
+            break
+        path, held = f"{folder}/rows/part-{number}.parquet", 0
+        with published(fs, path) as to, pq.ParquetWriter(to, SCHEMA, filesystem=fs) as file:
+            for part in chain([first], coming):
+                file.write_table(part)
+                held += part.nbytes
+                if held >= FILE_BYTES:
+                    break
+    return pa.concat_tables(said), pa.concat_tables(rejected)
+
+
+def _require_rows(
+    dataset: str, rows: pa.Table, concepts: Sequence[Concept], needs: Sequence[str]
+) -> None:
+    there = rows.group_by(["label", "split"]).aggregate([]).to_pylist()
+    splits: dict[int, set[str]] = {}
+    for row in there:
+        splits.setdefault(row["label"], set()).add(row["split"])
+    for label, concept in enumerate(concepts):
+        if label not in splits:
+            raise ConfigError(
+                f"dataset {dataset}: class {concept.name!r} has 0 images; allowed: at least 1"
+            )
+        for split in needs:
+            if split not in splits[label]:
+                raise ConfigError(
+                    f"dataset {dataset}: class {concept.name!r} has 0 readable images in "
+                    f"{split!r}; allowed: at least 1"
+                )

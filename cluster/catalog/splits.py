@@ -1,8 +1,9 @@
 """Few-shot splits: which rows of a dataset a method may learn from, and which it may look at."""
 
-from collections.abc import Iterator
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,11 +15,19 @@ from cluster.rows import digest
 ValPolicy = Literal["none", "min", "full"]
 """Validation rows per class: none; min(shots, 4); all of the val split."""
 Concepts = Literal["all", "IP", "OOP"]
+ShotRule = Literal["hash", "coop", "published"]
+"""How shots are drawn: in order of a hash; as CoOp draws them from a split file; or as a list says
+that came with the dataset."""
+VAL_SHOTS = 4
+"""Validation rows per class at most, unless all are taken."""
+Drawn = Mapping[int, Sequence[str]]
+"""Label to ids."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Drawn rows, by class in order of label. The ids of fewer shots begin those of more shots."""
+    """Drawn rows, by class in order of label. By the rule "hash" the ids of fewer shots begin those
+    of more shots."""
 
     train_ids: tuple[str, ...]
     val_ids: tuple[str, ...]
@@ -28,6 +37,7 @@ class Split:
     seed: int
     val_policy: ValPolicy
     concepts: Concepts
+    rule: ShotRule
 
     @property
     def hash(self) -> str:
@@ -40,42 +50,143 @@ class Split:
 
 
 def draw_shots(
-    dataset: Dataset, shots: int, seed: int, val_policy: ValPolicy, concepts: Concepts
+    dataset: Dataset,
+    shots: int,
+    seed: int,
+    val_policy: ValPolicy,
+    concepts: Concepts,
+    rule: ShotRule = "hash",
 ) -> Split:
     """Draw `shots` training rows per class without replacement, and validation rows by policy.
 
-    The order within a class is that of a hash keyed by the dataset's split, class and seed, so it
-    does not depend on the order of the rows. The test split is never touched.
-    Raises ConfigError if shots < 1 or a class has fewer images than are asked for.
+    The test split is never touched. Rules:
+    hash: the order within a class is that of a hash keyed by the dataset's split, class and seed,
+    so it does not depend on the order of the rows.
+    coop: what Dassl's generate_fewshot_dataset draws after random.seed(seed) from a split file, for
+    each group (IP, OOP) by itself; a class with fewer images gives all that it has.
+    published: the list of these shots and this seed that the dataset came with.
+    Raises ConfigError if shots < 1, by "hash" if a class has fewer images than are asked for, by
+    "coop" if there is no split file or a drawn image was rejected, by "published" if the list is
+    missing, has no image of a class, or (with the policy "min") none to validate on.
     """
     if shots < 1:
         raise ConfigError(f"shots: {shots}; allowed: 1 or more")
-    per_class = {"none": 0, "min": min(shots, 4), "full": None}[val_policy]
     rows = dataset.rows
     if concepts != "all":
         rows = rows.filter(pc.field("group") == concepts)
-    train = [row for ids in _by_class(dataset, rows, "train", seed, shots) for row in ids]
-    val = [row for ids in _by_class(dataset, rows, "val", seed, per_class) for row in ids]
-    drawn = rows.filter(pc.field("id").isin(pa.array([*train, *val], pa.string())))
-    return Split(tuple(train), tuple(val), split_lines(drawn), shots, seed, val_policy, concepts)
+    labels = [i for i, c in enumerate(dataset.concepts) if concepts in ("all", c.group)]
+    train, val = _RULES[rule](dataset, rows, labels, shots, seed, val_policy)
+    train_ids = [row for label in labels for row in train.get(label, ())]
+    val_ids = [row for label in labels for row in val.get(label, ())]
+    drawn = rows.filter(pc.field("id").isin(pa.array([*train_ids, *val_ids], pa.string())))
+    lines = split_lines(drawn)
+    return Split(tuple(train_ids), tuple(val_ids), lines, shots, seed, val_policy, concepts, rule)
 
 
-def _by_class(
-    dataset: Dataset, rows: pa.Table, split: str, seed: int, count: int | None
-) -> Iterator[list[str]]:
-    """The drawn ids of each class in order of label; count None takes all."""
-    ids: dict[tuple[int, str], list[str]] = {}
-    for row in rows.to_pylist():
-        of_class = ids.setdefault((row["label"], row["class_name"]), [])
-        if row["split"] == split:
-            of_class.append(row["id"])
-    for (_, name), available in sorted(ids.items()):
-        if count is not None and len(available) < count:
-            raise ConfigError(
-                f"shots: {count} {split} images of class {name!r} are asked for, but dataset "
-                f"{dataset.name!r} has {len(available)}; allowed: at most {len(available)}"
+def _by_hash(
+    dataset: Dataset,
+    rows: pa.Table,
+    labels: Sequence[int],
+    shots: int,
+    seed: int,
+    val_policy: ValPolicy,
+) -> tuple[Drawn, Drawn]:
+    counts = {
+        "train": shots,
+        "val": {"none": 0, "min": min(shots, VAL_SHOTS), "full": None}[val_policy],
+    }
+    drawn: dict[str, Drawn] = {}
+    for split, count in counts.items():
+        available = _ids(rows, split)
+        of_label = {}
+        for label in labels:
+            name, ids = dataset.concepts[label].name, available.get(label, [])
+            if count is not None and len(ids) < count:
+                raise ConfigError(
+                    f"shots: {count} {split} images of class {name!r} are asked for, but dataset "
+                    f"{dataset.name!r} has {len(ids)}; allowed: at most {len(ids)}"
+                )
+            shuffled = sorted(
+                (digest(dataset.split_hash, name, str(seed), row), row) for row in ids
             )
-        shuffled = sorted(
-            (digest(dataset.split_hash, name, str(seed), row), row) for row in available
+            of_label[label] = [row for _, row in shuffled[:count]]
+        drawn[split] = of_label
+    return drawn["train"], drawn["val"]
+
+
+def _by_coop(
+    dataset: Dataset,
+    rows: pa.Table,
+    labels: Sequence[int],
+    shots: int,
+    seed: int,
+    val_policy: ValPolicy,
+) -> tuple[Drawn, Drawn]:
+    # The rejected ones, too: they were in the list from which the published shots were drawn.
+    rejected = dataset.rejected.append_column("id", pa.nulls(len(dataset.rejected), pa.string()))
+    every = pa.concat_tables([rows, rejected.select(rows.schema.names)])
+    drawn: dict[str, dict[int, list[str]]] = {"train": {}, "val": {}}
+    for group in sorted({dataset.concepts[label].group for label in labels}):
+        of_group = every.filter(pc.field("group") == group)
+        generator = random.Random(seed)
+        for split, count in (("train", shots), ("val", min(shots, VAL_SHOTS))):
+            listed: dict[int, list[dict[str, Any]]] = {}
+            of_split = of_group.filter(pc.field("split") == split)
+            if of_split["place"].null_count:
+                raise ConfigError(
+                    f"shot_rule: 'coop', but dataset {dataset.name!r} has no split file, whose "
+                    "order it needs; allowed: hash"
+                )
+            for row in of_split.sort_by("place").to_pylist():
+                listed.setdefault(row["label"], []).append(row)
+            for label, items in listed.items():
+                taken = generator.sample(items, count) if len(items) >= count else items
+                drawn[split][label] = [_good(dataset, row) for row in taken]
+    val: dict[ValPolicy, Drawn] = {"none": {}, "min": drawn["val"], "full": _ids(rows, "val")}
+    return drawn["train"], val[val_policy]
+
+
+def _good(dataset: Dataset, row: dict[str, Any]) -> str:
+    if row["id"] is None:
+        raise ConfigError(
+            f"shot_rule: 'coop' draws {row['file']!r} of dataset {dataset.name!r}, which was "
+            "rejected; allowed: a dataset in which that image is readable, or the rule hash"
         )
-        yield [row for _, row in shuffled[:count]]
+    return row["id"]
+
+
+def _as_published(
+    dataset: Dataset,
+    rows: pa.Table,
+    labels: Sequence[int],
+    shots: int,
+    seed: int,
+    val_policy: ValPolicy,
+) -> tuple[Drawn, Drawn]:
+    listed = dataset.shot_list(shots, seed)
+    drawn: dict[str, dict[int, list[str]]] = {}
+    for split, files in listed.items():
+        here = pc.field("file").isin(pa.array(files, pa.string()))
+        drawn[split] = _ids(rows.filter(here), split)
+    val: dict[ValPolicy, Drawn] = {"none": {}, "min": drawn["val"], "full": _ids(rows, "val")}
+    for split, found in (("train", drawn["train"]), ("val", val[val_policy])):
+        for label in labels:
+            if not found.get(label) and (split == "train" or val_policy == "min"):
+                raise ConfigError(
+                    f"shot_rule: the published list of {shots} shots with seed {seed} has no "
+                    f"readable {split} image of class {dataset.concepts[label].name!r}; allowed: "
+                    "at least 1"
+                )
+    return drawn["train"], val[val_policy]
+
+
+_RULES = {"hash": _by_hash, "coop": _by_coop, "published": _as_published}
+
+
+def _ids(rows: pa.Table, split: str) -> dict[int, list[str]]:
+    """Label to ids of a split, in order of id."""
+    found: dict[int, list[str]] = {}
+    here = rows.filter(pc.field("split") == split)
+    for label, row in zip(here["label"].to_pylist(), here["id"].to_pylist(), strict=True):
+        found.setdefault(label, []).append(row)
+    return found

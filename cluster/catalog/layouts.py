@@ -1,0 +1,281 @@
+"""The layouts in which datasets come: CoOp's, LAION-Beyond's, and a folder per split and class."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cluster.catalog.benchmarks import BENCHMARKS, CoopSet, LaionSet
+from cluster.catalog.listing import SPLITS, Entry, Listing, listing
+from cluster.rows import digest
+from cluster.storage import ConfigError
+
+NAMES_FILE = "classnames.txt"
+"""Beside a dataset's folders: per line a class folder, a space or a tab, and its class name."""
+HELD_OUT = 20
+"""Training images per class of ImageNet that become val, and at most a fifth of them."""
+CAPTION = "Refined_caption3"
+"""LAION-Beyond's caption of an image."""
+_SAME: Mapping[str, str] = {split: split for split in SPLITS}
+_NONE: Mapping[str, str] = {}
+
+
+def benchmark_listing(
+    name: str, root: str, splits: Mapping[str, str | None], kept: frozenset[str] = frozenset()
+) -> Listing:
+    """A set of BENCHMARKS under the root of all sets.
+
+    splits: of LAION-Beyond, group to its split file relative to root; None: there is but one.
+    kept: training images that may not become val. Raises ConfigError on what is missing or broken.
+    """
+    benchmark = BENCHMARKS[name]
+    if isinstance(benchmark, LaionSet):
+        return _laion(name, benchmark, Path(root), splits)
+    return _coop(name, benchmark, Path(root) / benchmark.folder, kept)
+
+
+def is_there(name: str, root: str) -> bool:
+    """Whether the root has a folder of this benchmark set."""
+    benchmark = BENCHMARKS[name]
+    if isinstance(benchmark, LaionSet):
+        return any(_laion_splits(benchmark, Path(root), group) for group in ("OOP", "IP"))
+    return (Path(root) / benchmark.folder).is_dir()
+
+
+def folder_listing(dataset: str, folder: str) -> Listing:
+    """SPLIT/CLASS/file for every split, the classes in order of their folders' names.
+
+    A class is called as its folder, or as NAMES_FILE says if there is one.
+    Raises ConfigError if a split's folder is missing.
+    """
+    root = Path(folder)
+    for split in SPLITS:
+        if not (root / split).is_dir():
+            raise ConfigError(
+                f"folder: {folder!r} has no folder {split!r}; allowed: one with {', '.join(SPLITS)}"
+            )
+    return _folders(dataset, root, root / NAMES_FILE)
+
+
+def _coop(name: str, benchmark: CoopSet, folder: Path, kept: frozenset[str]) -> Listing:
+    """CoOp's own layout if it is there, else plain folders."""
+    images, index = folder / benchmark.images, folder / benchmark.index
+    if benchmark.layout == "split" and index.is_file():
+        return listing(name, images, _split_entries(index))
+    if benchmark.layout == "lists" and index.is_file():
+        classes = _lines(index)
+        return listing(name, images, _list_entries(folder, classes), classes=classes)
+    by_wnid = benchmark.layout == "wnids" and index.is_file()
+    root = images if by_wnid and images.is_dir() else folder
+    there = {split for split in SPLITS if (root / split).is_dir()}
+    if by_wnid and there == {"train", "val"}:
+        # Its val is what everybody tests on, so val is held out of train.
+        found = _folders(name, root, index, folders={"train": "train", "test": "val"})
+        return replace(found, entries=tuple(_with_val(found.entries, kept)))
+    if {"train", "test"} <= there and (by_wnid or benchmark.layout != "wnids"):
+        return _folders(name, root, folder / NAMES_FILE, renamed=benchmark.renamed)
+    raise ConfigError(
+        f"root: {str(folder)!r} has no {benchmark.index!r} and no folders for all splits; "
+        f"allowed: CoOp's layout of {name}, or SPLIT/CLASS/image files"
+    )
+
+
+def _split_entries(path: Path) -> Iterator[Entry]:
+    """The entries of a `split_zhou_*.json`."""
+    found = _json(path)
+    for split in SPLITS:
+        for place, entry in enumerate(_part(found, split, list, path)):
+            match entry:
+                case [str(file), int(label), str(class_name)]:
+                    yield Entry(
+                        file=file, split=split, label=label, class_name=class_name, place=place
+                    )
+                case _:
+                    raise ConfigError(
+                        f"root: {str(path)!r} has {split} entry {place} {entry!r}; "
+                        "allowed: [path, label, class name]"
+                    )
+
+
+def _list_entries(folder: Path, classes: list[str]) -> Iterator[Entry]:
+    """The entries of `images_variant_*.txt`, per line an image's number and its variant."""
+    label = {name: i for i, name in enumerate(classes)}
+    for split in SPLITS:
+        path = folder / f"images_variant_{split}.txt"
+        for place, line in enumerate(_lines(path)):
+            number, _, variant = line.partition(" ")
+            if variant not in label:
+                raise ConfigError(
+                    f"root: {str(path)!r} has the variant {variant!r}; "
+                    "allowed: those of variants.txt"
+                )
+            yield Entry(
+                file=f"{number}.jpg",
+                split=split,
+                label=label[variant],
+                class_name=variant,
+                place=place,
+            )
+
+
+def _folders(
+    dataset: str,
+    root: Path,
+    names_file: Path,
+    *,
+    folders: Mapping[str, str] = _SAME,
+    renamed: Mapping[str, str] = _NONE,
+) -> Listing:
+    """FOLDER/CLASS/file. folders: split to folder. renamed: class folder to class name, for those
+    that no names file names."""
+    inside = {
+        split: {f.name for f in os.scandir(root / folder) if f.is_dir()}
+        for split, folder in folders.items()
+        if (root / folder).is_dir()
+    }
+    classes = sorted(set().union(*inside.values()))
+    if not classes:
+        raise ConfigError(
+            f"folder: {str(root)!r} has no class folder; allowed: SPLIT/CLASS/image files"
+        )
+    named = {c: renamed.get(c, c) for c in classes}
+    if names_file.is_file():
+        named = _names(names_file)
+    for class_folder in classes:
+        if class_folder not in named:
+            raise ConfigError(
+                f"folder: {class_folder!r} is not in {str(names_file)!r}; "
+                "allowed: a line for each class folder"
+            )
+    entries = [
+        Entry(
+            file=f"{folders[split]}/{class_folder}/{file}",
+            split=split,
+            label=label,
+            class_name=named[class_folder],
+        )
+        for split, there in inside.items()
+        for label, class_folder in enumerate(classes)
+        if class_folder in there
+        for file in _files(root / folders[split] / class_folder)
+    ]
+    return listing(dataset, root, entries, classes=[named[c] for c in classes])
+
+
+def _with_val(entries: Iterable[Entry], kept: frozenset[str]) -> Iterator[Entry]:
+    """The entries, some training images of each class in val: those whose names hash lowest."""
+    train: dict[int, list[Entry]] = {}
+    for entry in entries:
+        if entry.split != "train":
+            yield entry
+        else:
+            train.setdefault(entry.label, []).append(entry)
+    for of_class in train.values():
+        free = sorted(
+            (e for e in of_class if e.file not in kept), key=lambda e: digest("val", e.file)
+        )
+        held_out = {e.file for e in free[: min(HELD_OUT, len(of_class) // 5)]}
+        for entry in of_class:
+            yield replace(entry, split="val") if entry.file in held_out else entry
+
+
+def _laion(
+    dataset: str, benchmark: LaionSet, root: Path, splits: Mapping[str, str | None]
+) -> Listing:
+    """Both groups of a domain; the joint label space is in order of names."""
+    entries = [
+        entry
+        for group in ("OOP", "IP")
+        for entry in _laion_entries(_chosen(benchmark, root, group, splits.get(group)), group)
+    ]
+    return listing(dataset, root, entries, by_name=True)
+
+
+def _laion_splits(benchmark: LaionSet, root: Path, group: str) -> list[str]:
+    """Split files of a group, relative to the root."""
+    found = root.glob(f"{benchmark.folder}*_{group}/split_Xin*.json")
+    return sorted(path.relative_to(root).as_posix() for path in found)
+
+
+def _chosen(benchmark: LaionSet, root: Path, group: str, wanted: str | None) -> Path:
+    """The split file of a group, unambiguous."""
+    field, found = f"{group.lower()}_split", _laion_splits(benchmark, root, group)
+    if not found:
+        raise ConfigError(
+            f"root: {str(root)!r} has no {benchmark.folder}N_{group}/split_Xin*.json; "
+            "allowed: the folder of LAION-Beyond's domains"
+        )
+    if wanted is None and len(found) > 1:
+        raise ConfigError(f"{field}: none, but there are several; allowed: {', '.join(found)}")
+    if wanted is not None and wanted not in found:
+        raise ConfigError(f"{field}: {wanted!r}; allowed: {', '.join(found)}")
+    return root / (wanted or found[0])
+
+
+def _laion_entries(path: Path, group: str) -> Iterator[Entry]:
+    """The entries of a `split_Xin_*.json`; an image without a caption keeps None."""
+    found = _json(path)
+    for split in SPLITS:
+        items = _part(found, split, dict, path).items()
+        for place, (index, item) in enumerate(items):
+            match item:
+                case {"classname": str(name), "image_name": str(file), "label": int(label)}:
+                    yield Entry(
+                        file=f"{path.parent.name}/images/{name}/{file}",
+                        split=split,
+                        label=label,
+                        class_name=name,
+                        group=group,
+                        place=place,
+                        caption=_caption(item.get("INFO")),
+                    )
+                case _:
+                    raise ConfigError(
+                        f"root: {str(path)!r} has a {split} entry {index!r} without classname, "
+                        "image_name or label; allowed: all three, the label a whole number"
+                    )
+
+
+def _caption(info: Any) -> str | None:
+    caption = info.get(CAPTION) if isinstance(info, dict) else None
+    return (" ".join(caption.split()) or None) if isinstance(caption, str) else None
+
+
+def _part(found: Any, split: str, kind: type, path: Path) -> Any:
+    part = found.get(split) if isinstance(found, dict) else None
+    if not isinstance(part, kind):
+        raise ConfigError(f"root: {str(path)!r} has no {split!r}; allowed: {', '.join(SPLITS)}")
+    return part
+
+
+def _names(path: Path) -> dict[str, str]:
+    """Class folder to class name, of a names file."""
+    parts = [line.partition("\t" if "\t" in line else " ") for line in _lines(path)]
+    return {class_folder: name for class_folder, _, name in parts}
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of a text file, trimmed, without empty ones."""
+    return [line.strip() for line in _text(path).splitlines() if line.strip()]
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(_text(path))
+    except ValueError as error:
+        raise ConfigError(f"root: {str(path)!r} is no JSON ({error}); allowed: JSON") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"root: {str(path)!r} cannot be read ({error}); allowed: UTF-8"
+        ) from error

@@ -1,0 +1,132 @@
+"""What a dataset's folder says before an image is opened: files, classes, splits, captions."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from cluster.catalog.dataset import Concept
+from cluster.rows import digest
+from cluster.storage import ConfigError
+
+SPLITS = ("train", "val", "test")
+NEEDED = ("train", "test")
+"""Splits in which every class must have an image."""
+MISSING = -1
+"""Size of a file that is not there."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """One image of a split file or folder."""
+
+    file: str
+    """Relative to the listing's root, with "/"."""
+    split: str
+    label: int
+    """As its source numbers the classes of its group."""
+    class_name: str
+    """As its source writes it."""
+    group: str = "IP"
+    place: int | None = None
+    """Line of its split in the split file, from 0; None where there is none, so no order."""
+    caption: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Entries under one root; their classes in order of the dataset's labels."""
+
+    root: Path
+    entries: tuple[Entry, ...]
+    concepts: tuple[Concept, ...]
+    labels: dict[tuple[str, int], int]
+    """(group, label of the source) to label, which is the place among the concepts."""
+
+    def path(self, entry: Entry) -> Path | None:
+        """Where the image is; None if its name leads out of the root."""
+        relative = PurePosixPath(entry.file)
+        if relative.is_absolute() or ".." in relative.parts or "\0" in entry.file:
+            return None
+        return self.root / relative
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """Bytes of each entry's file, MISSING for one that is not there."""
+        return [self._size(entry) for entry in self.entries]
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Over classes, entries and sizes of files, not over what is in the files: a dataset of a
+        million images is not read twice."""
+        fields = [repr((c.name, c.group)) for c in self.concepts]
+        for entry, size in zip(self.entries, self.sizes, strict=True):
+            label = self.labels[entry.group, entry.label]
+            said = (entry.file, entry.split, label, entry.place, entry.caption, size)
+            fields.append(repr(said))
+        return digest(*fields).hex()
+
+    def _size(self, entry: Entry) -> int:
+        path = self.path(entry)
+        try:
+            return MISSING if path is None else os.stat(path).st_size
+        except OSError:
+            return MISSING
+
+
+def listing(
+    dataset: str,
+    root: Path,
+    entries: Iterable[Entry],
+    *,
+    classes: Iterable[str] = (),
+    by_name: bool = False,
+) -> Listing:
+    """Entries in order, their classes numbered.
+
+    classes: names by label where the source has a list of them, with or without images. by_name:
+    classes in order of their names, as a joint label space has them; else in the order of the
+    source's labels. Two labels of one name stay two classes, of one group or of two.
+    Raises ConfigError if a label has two names or none, or a class no image to train or test on.
+    """
+    found = tuple(entries)
+    names = {("IP", label): name for label, name in enumerate(classes)}
+    for entry in found:
+        known = names.setdefault((entry.group, entry.label), entry.class_name)
+        if known != entry.class_name:
+            raise ConfigError(
+                f"dataset {dataset}: label {entry.label} is {known!r} and {entry.class_name!r}; "
+                "allowed: one class name per label"
+            )
+    shown = {key: shown_name(name) for key, name in names.items()}
+    order = sorted(shown, key=lambda key: (shown[key], *key) if by_name else key)
+    for key in order:
+        if not shown[key]:
+            raise ConfigError(
+                f"dataset {dataset}: label {key[1]} has the class name {names[key]!r}; "
+                "allowed: a name with letters"
+            )
+    concepts = tuple(Concept(shown[key], key[0]) for key in order)
+    made = Listing(root, found, concepts, {key: i for i, key in enumerate(order)})
+    there = {(entry.group, entry.label, entry.split) for entry in found}
+    require_images(
+        dataset, concepts, {(made.labels[group, label], split) for group, label, split in there}
+    )
+    return made
+
+
+def require_images(dataset: str, concepts: Iterable[Concept], there: set[tuple[int, str]]) -> None:
+    """ConfigError if a class lacks a split of NEEDED; there: (label, split) that have an image."""
+    for label, concept in enumerate(concepts):
+        for split in NEEDED:
+            if (label, split) not in there:
+                raise ConfigError(
+                    f"dataset {dataset}: class {concept.name!r} has 0 readable images in "
+                    f"{split!r}; allowed: at least 1"
+                )
+
+
+def shown_name(name: str) -> str:
+    """A class name as prompts have it: on one line, an underscore read as a space."""
+    return " ".join(name.replace("_", " ").split())
