@@ -25,7 +25,7 @@ PARQUET_ROWS = 128
 READ_SCHEMA = SCHEMA.append(pa.field("reason", pa.string()))
 """Rows of a dataset; `reason` says why an image is refused, null for a good one."""
 PARQUET_COLUMNS = ("image", "class_name", "split")
-MAY_HAVE = ("group", "file", "caption")
+MAY_HAVE = ("group", "path", "caption")
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def from_parquet(dataset: str, uri: str) -> DatasetSource:
     """Images in Parquet, a file or a folder of files, local or a URI.
 
     Columns: `image` (bytes, or a struct with `bytes` as Hugging Face has it), `class_name`, `split`
-    (train, val or test); optional `group` (IP or OOP; IP without it), `file` and `caption`. The
+    (train, val or test); optional `group` (IP or OOP; IP without it), `path` and `caption`. The
     content hash is over names and sizes of the files. Raises ConfigError if a column is missing, or
     a class without a row to train or test on.
     """
@@ -71,7 +71,7 @@ def from_parquet(dataset: str, uri: str) -> DatasetSource:
     for name in texts:
         if not (pa.types.is_string(has[name]) or pa.types.is_large_string(has[name])):
             raise ConfigError(f"parquet: column {name!r} is of {has[name]}; allowed: string")
-    rows = found.to_table(columns=[name for name in texts if name not in ("file", "caption")])
+    rows = found.to_table(columns=[name for name in texts if name not in ("path", "caption")])
     there = {(*_class_of(row), row["split"]) for row in rows.to_pylist()}
     concepts = tuple(Concept(*key) for key in sorted({key[:2] for key in there if key[0]}))
     label = {(c.name, c.group): i for i, c in enumerate(concepts)}
@@ -117,8 +117,8 @@ def _listed_row(dataset: str, listing: Listing, entry: Entry) -> dict[str, Any]:
         "label": label,
         "group": concept.group,
         "split": entry.split,
-        "file": entry.file,
-        "place": entry.place,
+        "path": entry.file,
+        "order": entry.place,
         "caption": entry.caption,
     }
 
@@ -188,7 +188,7 @@ def _parquet_row(
         "group": group,
         "split": row["split"],
         "image": image,
-        "file": row.get("file"),
+        "path": row.get("path"),
         "caption": row.get("caption"),
         "reason": reason,
     }

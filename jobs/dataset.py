@@ -44,7 +44,7 @@ class DatasetConfig:
     """Local folder with train/CLASS/*, val/CLASS/* and test/CLASS/*."""
     parquet: str | None = None
     """Parquet file or folder, local or a URI, with columns image, class_name and split; if there
-    are any, group (IP or OOP), file and caption."""
+    are any, group (IP or OOP), path and caption."""
     hint: str = "object"
     """What the classes of `folder` or `parquet` are, for prompts: "a photo of a {}, a type of
     {hint}."."""

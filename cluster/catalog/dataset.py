@@ -32,15 +32,15 @@ SCHEMA = pa.schema(
         ("split", pa.string()),
         ("image", pa.binary()),
         ("caption", pa.string()),
-        ("file", pa.string()),
-        ("place", pa.int32()),
+        ("path", pa.string()),
+        ("order", pa.int32()),
     ]
 )
 """The last three are null where there is none: what a person wrote about the image, its path in the
 source, and its line of its split in the source's split file."""
-SPLIT_COLUMNS = ("id", "label", "class_name", "group", "split", "file")
+SPLIT_COLUMNS = ("id", "label", "class_name", "group", "split", "path")
 REJECTED_SCHEMA = pa.schema(
-    [SCHEMA.field(name) for name in (*SPLIT_COLUMNS[1:], "place")] + [("reason", pa.string())]
+    [SCHEMA.field(name) for name in (*SPLIT_COLUMNS[1:], "order")] + [("reason", pa.string())]
 )
 """Images that are not among the rows, and why."""
 FILE_BYTES = 512 << 20
@@ -81,8 +81,8 @@ class Dataset:
 
     @cached_property
     def rows(self) -> pa.Table:
-        """All rows without image and caption: SPLIT_COLUMNS and `place`; in order of id."""
-        return self.artifact.read_table("rows", [*SPLIT_COLUMNS, "place"])
+        """All rows without image and caption: SPLIT_COLUMNS and `order`; in order of id."""
+        return self.artifact.read_table("rows", [*SPLIT_COLUMNS, "order"])
 
     @cached_property
     def rejected(self) -> pa.Table:
@@ -90,7 +90,7 @@ class Dataset:
         return self.artifact.read_table("rejected")
 
     def shot_list(self, shots: int, seed: int) -> dict[str, list[str]]:
-        """Files by split of the published list for these shots and this seed. Raises ConfigError if
+        """Paths by split of the published list for these shots and this seed. Raises ConfigError if
         the dataset came without it."""
         name = f"{shots}-{seed}"
         known = self.artifact.manifest.extra["shots"]
@@ -169,13 +169,13 @@ def publish_dataset(
 
 
 def split_lines(rows: pa.Table) -> str:
-    """The split as jsonl, one line per row in order of id: SPLIT_COLUMNS, `file` if it has one."""
+    """The split as jsonl, one line per row in order of id: SPLIT_COLUMNS, `path` if it has one."""
     ordered = rows.select(SPLIT_COLUMNS).sort_by("id")
     lines = []
     for batch in ordered.to_batches(max_chunksize=10_000):
         for row in batch.to_pylist():
-            if row["file"] is None:
-                del row["file"]
+            if row["path"] is None:
+                del row["path"]
             lines.append(json.dumps(row, ensure_ascii=False) + "\n")
     return "".join(lines)
 

@@ -13,11 +13,11 @@ _NAME = re.compile(r"shot_(\d+)-seed_(\d+)\.(json|jsonl)")
 LISTED = ("train", "val")
 
 ShotLists = dict[str, dict[str, list[str]]]
-"""By "{shots}-{seed}": the files of LISTED, relative to the dataset's root."""
+"""By "{shots}-{seed}": the paths of LISTED, relative to the dataset's root."""
 
 
 def read_shot_lists(folder: str) -> ShotLists:
-    """`shot_{K}-seed_{S}.jsonl` (per line an object with `file` and `split`, as the project saves
+    """`shot_{K}-seed_{S}.jsonl` (per line an object with `path` and `split`, as the project saves
     its own draws) and `shot_{K}-seed_{S}.json` (train and val: lists of paths, or of lists that
     begin with one, as CoOp's split files have them).
 
@@ -41,7 +41,7 @@ def read_shot_lists(folder: str) -> ShotLists:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"shots: {path.name!r} is not understood ({type(error).__name__}: {error}); "
-                "allowed: lines with file and split, or lists train and val of paths"
+                "allowed: lines with path and split, or lists train and val of paths"
             ) from error
         found[f"{int(name[1])}-{int(name[2])}"] = said
     return found
@@ -90,7 +90,7 @@ def _of_lines(text: str) -> dict[str, list[str]]:
     said: dict[str, list[str]] = {split: [] for split in LISTED}
     for line in text.splitlines():
         row = json.loads(line)
-        said[row["split"]].append(_text(row["file"]))
+        said[row["split"]].append(_text(row["path"]))
     return said
 
 

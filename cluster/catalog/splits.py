@@ -132,12 +132,12 @@ def _by_coop(
         for split, count in (("train", shots), ("val", min(shots, VAL_SHOTS))):
             listed: dict[int, list[dict[str, Any]]] = {}
             of_split = of_group.filter(pc.field("split") == split)
-            if of_split["place"].null_count:
+            if of_split["order"].null_count:
                 raise ConfigError(
                     f"shot_rule: 'coop', but dataset {dataset.name!r} has no split file, whose "
                     "order it needs; allowed: hash"
                 )
-            for row in of_split.sort_by("place").to_pylist():
+            for row in of_split.sort_by("order").to_pylist():
                 listed.setdefault(row["label"], []).append(row)
             for label, items in listed.items():
                 taken = generator.sample(items, count) if len(items) >= count else items
@@ -149,7 +149,7 @@ def _by_coop(
 def _good(dataset: Dataset, row: dict[str, Any]) -> str:
     if row["id"] is None:
         raise ConfigError(
-            f"shot_rule: 'coop' draws {row['file']!r} of dataset {dataset.name!r}, which was "
+            f"shot_rule: 'coop' draws {row['path']!r} of dataset {dataset.name!r}, which was "
             "rejected; allowed: a dataset in which that image is readable, or the rule hash"
         )
     return row["id"]
@@ -165,8 +165,8 @@ def _as_published(
 ) -> tuple[Drawn, Drawn]:
     listed = dataset.shot_list(shots, seed)
     drawn: dict[str, dict[int, list[str]]] = {}
-    for split, files in listed.items():
-        here = pc.field("file").isin(pa.array(files, pa.string()))
+    for split, paths in listed.items():
+        here = pc.field("path").isin(pa.array(paths, pa.string()))
         drawn[split] = _ids(rows.filter(here), split)
     val: dict[ValPolicy, Drawn] = {"none": {}, "min": drawn["val"], "full": _ids(rows, "val")}
     for split, found in (("train", drawn["train"]), ("val", val[val_policy])):

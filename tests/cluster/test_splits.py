@@ -9,6 +9,7 @@ from cluster.artifacts import ConfigError, draft
 from cluster.catalog.dataset import (
     DATASETS,
     SCHEMA,
+    SPLIT_COLUMNS,
     Concept,
     Dataset,
     open_dataset,
@@ -60,7 +61,7 @@ def test_a_dataset_comes_back(toys: Dataset) -> None:
     opened = open_dataset(toys.artifact.uri)
     assert (opened.name, opened.concepts, opened.hint) == ("toys", CONCEPTS, "toy")
     assert opened.template.format("cat") == "a photo of a cat, a type of toy."
-    assert opened.rows.column_names == ["id", "label", "class_name", "group", "split"]
+    assert opened.rows.column_names == [*SPLIT_COLUMNS, "order"]
     assert opened.rows.num_rows == len(CONCEPTS) * sum(IMAGES.values())
 
 

@@ -59,7 +59,7 @@ def dataset(garden: Path) -> str:
 def test_a_truncated_image_is_a_rejected_row(dataset: str) -> None:
     made = open_artifact(dataset, "dataset")
     (rejected,) = made.read_table("rejected").to_pylist()
-    assert rejected["file"] == "train/okapi/4.png"
+    assert rejected["path"] == "train/okapi/4.png"
     assert "not a readable image" in rejected["reason"]
     assert made.read_table("rows").num_rows == 2 * sum(PICTURES.values()) - 1
 

@@ -1,0 +1,233 @@
+"""Datasets from disk into artifacts, and the shots that are drawn from them."""
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+import actors.dataset_images
+import cluster.catalog.dataset
+from actors.images import png_bytes
+from cluster.catalog.dataset import Dataset, open_dataset
+from cluster.catalog.splits import Split, draw_shots
+from cluster.storage import ConfigError
+from jobs.dataset import DatasetConfig, dataset
+from jobs.encode import encoding_plan
+from tests.small_trees import AWKWARD, coop_tree, folder_tree, laion_tree
+
+DTD = ("dtd", "images", "split_zhou_DescribableTextures.json")
+COUNTS = {**dict.fromkeys(AWKWARD, 6), "few": 3}
+MISSING, BROKEN = "class_0/train_4.jpg", "class_1/test_0.jpg"
+
+
+def made(where: Path, **settings: Any) -> Dataset:
+    return open_dataset(dataset(DatasetConfig(storage=str(where / "runs"), **settings)).uri)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """DTD in CoOp's layout, with a file that is missing and one that is cut off."""
+    folder = tmp_path_factory.mktemp("coop")
+    coop_tree(folder, COUNTS, *DTD)
+    images = folder / "dtd" / "images"
+    (images / MISSING).unlink()
+    (images / BROKEN).write_bytes((images / BROKEN).read_bytes()[:40])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dtd(root: Path) -> Dataset:
+    """Written in several files of several parts each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(actors.dataset_images, "PART_ROWS", 4)
+        patch.setattr(cluster.catalog.dataset, "FILE_BYTES", 3000)
+        return made(root, name="dtd", root=str(root))
+
+
+def drawn_files(found: Dataset, split: Split, part: str) -> list[str]:
+    ids = split.train_ids if part == "train" else split.val_ids
+    file = dict(zip(found.rows["id"].to_pylist(), found.rows["path"].to_pylist(), strict=True))
+    return [file[row] for row in ids]
+
+
+def dassl_draw(split_file: Path, shots: int, seed: int) -> dict[str, list[str]]:
+    """What CoOp draws, said again in few lines: one generator, train first, then val."""
+    split = json.loads(split_file.read_text())
+    random.seed(seed)
+    drawn = {}
+    for part, count in (("train", shots), ("val", min(shots, 4))):
+        by_label: dict[int, list[str]] = {}
+        for file, label, _ in split[part]:
+            by_label.setdefault(label, []).append(file)
+        drawn[part] = [
+            file
+            for files in by_label.values()
+            for file in (random.sample(files, count) if len(files) >= count else files)
+        ]
+    return drawn
+
+
+def test_missing_and_broken_images_are_rejected_rows(dtd: Dataset, root: Path) -> None:
+    assert (dtd.hint, dtd.template) == ("texture", "{} texture.")
+    reasons = {row["path"]: row["reason"] for row in dtd.rejected.to_pylist()}
+    assert reasons.keys() == {MISSING, BROKEN}
+    assert reasons[MISSING] == "no such file"
+    assert "not a readable image" in reasons[BROKEN]
+    assert dtd.artifact.manifest.rows == {"rows": 33 + 24 - 2, "rejected": 2}
+    parts = sorted(Path(dtd.artifact.file("rows")).iterdir())
+    assert len(parts) > 2
+    assert pq.ParquetFile(parts[0]).num_row_groups > 1
+    (row,) = dtd.rows.filter(pc.field("path") == "class_4/val_1.jpg").to_pylist()
+    assert (row["class_name"], row["label"], row["split"]) == ("F-16A/B", 4, "val")
+    assert dtd.images([row["id"]]) == [(root / "dtd/images/class_4/val_1.jpg").read_bytes()]
+
+
+def test_what_is_written_is_not_written_twice(
+    dtd: Dataset, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert made(root, name="dtd", root=str(root)).artifact == dtd.artifact
+    assert "done before" in capsys.readouterr().err
+
+
+def test_a_class_without_a_good_test_image_leaves_nothing_behind(tmp_path: Path) -> None:
+    folder_tree(tmp_path / "zoo", {"ant": 2, "plant": 2})
+    for image in (tmp_path / "zoo" / "test" / "ant").iterdir():
+        image.write_bytes(b"no image")
+    with pytest.raises(ConfigError, match="class 'ant' has 0 readable images in 'test'"):
+        made(tmp_path, name="zoo", folder=str(tmp_path / "zoo"))
+    assert not list(tmp_path.glob("runs/dataset/*"))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_shots_by_coops_rule_are_coops(tmp_path: Path, seed: int) -> None:
+    split_file = coop_tree(tmp_path, {"ant": 9, "plant": 9, "few": 3}, *DTD)
+    found = made(tmp_path, name="dtd", root=str(tmp_path))
+    for shots in (1, 4):
+        split = draw_shots(found, shots, seed, "min", "all", "coop")
+        for part, files in dassl_draw(split_file, shots, seed).items():
+            assert sorted(drawn_files(found, split, part)) == sorted(files)
+    assert all(json.loads(line)["path"] for line in split.lines.splitlines())
+
+
+def test_rejected_images_take_their_part_in_coops_draw(dtd: Dataset, root: Path) -> None:
+    with_it = [s for s in range(20) if MISSING in dassl_draw(root / DTD[0] / DTD[2], 1, s)["train"]]
+    for seed in range(20):
+        if seed in with_it:
+            with pytest.raises(ConfigError, match=f"draws '{MISSING}' .* was rejected"):
+                draw_shots(dtd, 1, seed, "none", "all", "coop")
+        else:
+            split = draw_shots(dtd, 1, seed, "none", "all", "coop")
+            expected = dassl_draw(root / DTD[0] / DTD[2], 1, seed)["train"]
+            assert sorted(drawn_files(dtd, split, "train")) == sorted(expected)
+    assert 0 < len(with_it) < 20
+
+
+def test_laion_beyond_keeps_groups_and_captions_apart(tmp_path: Path) -> None:
+    laion_tree(tmp_path, "Animals", "OOP", {"crane": 0, "okapi": 1})
+    laion_tree(tmp_path, "Animals", "IP", {"crane": 0, "ant": 1})
+    found = made(tmp_path, name="laion_animals", root=str(tmp_path))
+    names = [(concept.name, concept.group) for concept in found.concepts]
+    assert names == [("ant", "IP"), ("crane", "IP"), ("crane", "OOP"), ("okapi", "OOP")]
+    views = {"train": 2, "val": 1, "test": 1, "imagined": 1}
+    plan = encoding_plan(found, None, views).to_pylist()
+    assert len({row["id"] for row in plan}) == len(plan) == 2 * 2 * 7
+    for row in plan:
+        name, group = names[row["label"]]
+        assert row["caption"] == f"a {name} ({group}) in the sun"
+    for rule in ("hash", "coop"):
+        split = draw_shots(found, 2, 1, "min", "OOP", rule)  # type: ignore[arg-type]
+        assert {file.split("/")[0] for file in drawn_files(found, split, "train")} == {
+            "Animals2_OOP"
+        }
+        every = draw_shots(found, 2, 1, "min", "all", rule)  # type: ignore[arg-type]
+        assert set(split.train_ids) < set(every.train_ids), "each group is drawn by itself"
+        assert len(every.train_ids) == 4 * 2
+
+
+def test_folders_have_no_order_to_draw_from_as_coop_does(tmp_path: Path) -> None:
+    folder_tree(tmp_path / "zoo", {"ant": 2, "plant": 2})
+    found = made(tmp_path, name="zoo", folder=str(tmp_path / "zoo"))
+    with pytest.raises(ConfigError, match="'coop', but dataset 'zoo' has no split file"):
+        draw_shots(found, 1, 1, "none", "all", "coop")
+    assert len(draw_shots(found, 1, 1, "min", "all").val_ids) == 2
+
+
+def test_parquet_of_the_users_own(tmp_path: Path) -> None:
+    image = {"bytes": png_bytes(Image.new("RGB", (5, 5))), "path": None}
+    rows = [
+        {"image": image, "class_name": name, "split": split, "group": group}
+        for name, group in (("ant", "IP"), ("plant", "OOP"))
+        for split in ("train", "val", "test")
+    ]
+    rows += [
+        {"image": {"bytes": b"x"}, "class_name": "ant", "split": "val", "group": None},
+        {"image": image, "class_name": "ant", "split": "training", "group": "IP"},
+        {"image": image, "class_name": None, "split": "train", "group": "IP"},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "mine.parquet")
+    found = made(tmp_path, name="mine", parquet=str(tmp_path / "mine.parquet"), hint="thing")
+    assert [concept.group for concept in found.concepts] == ["IP", "OOP"]
+    assert Counter(found.rows["class_name"].to_pylist()) == {"ant": 3, "plant": 3}
+    reasons = found.rejected["reason"].to_pylist()
+    assert "not a readable image" in reasons[0]
+    assert reasons[1:] == ["split 'training'; allowed: train, val, test", "no class name"]
+    pq.write_table(pa.table({"image": [b""], "label": [0]}), tmp_path / "other.parquet")
+    with pytest.raises(ConfigError, match="has no column 'class_name'"):
+        made(tmp_path, name="other", parquet=str(tmp_path / "other.parquet"))
+
+
+def test_prompts_of_every_class(tmp_path: Path, root: Path) -> None:
+    said = {name.upper().replace("/", "_"): [f"one {name}", f"two {name}"] for name in COUNTS}
+    (tmp_path / "cafo.json").write_text(json.dumps(said))
+    settings = {"name": "dtd", "root": str(root), "prompts": str(tmp_path / "cafo.json")}
+    found = made(tmp_path, **settings)
+    assert found.prompts == tuple(map(tuple, said.values()))
+    (tmp_path / "cafo.json").write_text(json.dumps({**said, "PLANT": [], "ANT": ["an ant"]}))
+    with pytest.raises(ConfigError, match="an object of lists of texts, none empty"):
+        made(tmp_path, **settings)
+    (tmp_path / "cafo.json").write_text(json.dumps({"ant": ["an ant"]}))
+    with pytest.raises(ConfigError, match="none for 5 of 6 classes, the first 'plant'"):
+        made(tmp_path, **settings)
+
+
+def test_published_shots(tmp_path: Path, root: Path, dtd: Dataset) -> None:
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    drawn = dassl_draw(root / DTD[0] / DTD[2], 2, 3)
+    (lists / "shot_2-seed_3.json").write_text(json.dumps(drawn))
+    own = draw_shots(dtd, 1, 0, "min", "all")
+    (lists / "shot_1-seed_0.jsonl").write_text(own.lines)
+    settings = {"name": "dtd", "root": str(root), "shots": str(lists)}
+    found = made(tmp_path, **settings)
+    assert draw_shots(found, 1, 0, "min", "all", "published").lines == own.lines
+    split = draw_shots(found, 2, 3, "min", "all", "published")
+    assert sorted(drawn_files(found, split, "train")) == sorted(set(drawn["train"]) - {MISSING})
+    assert len(draw_shots(found, 2, 3, "full", "all", "published").val_ids) == 12
+    with pytest.raises(ConfigError, match=r"no list of 4 shots .* allowed .*: 1-0, 2-3"):
+        draw_shots(found, 4, 3, "min", "all", "published")
+    (lists / "shot_2-seed_3.json").write_text('{"train": ["class_0/test_0.jpg"]}')
+    with pytest.raises(ConfigError, match="train image 'class_0/test_0.jpg', which the dataset"):
+        made(tmp_path, **settings)
+    (lists / "shot_2-seed_3.json").rename(lists / "shot_2-seed_3.pkl")
+    with pytest.raises(ConfigError, match="is a pickle, which may run code"):
+        made(tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"name": "eurosat"}, "root: none; allowed: the folder under which eurosat lies"),
+        ({"name": "eurosta", "root": "/x"}, "name: 'eurosta'; allowed with root: imagenet, "),
+        ({"name": "zoo", "root": "/x", "folder": "/x"}, "root: given together with folder"),
+    ],
+)
+def test_a_bad_setting_is_named(tmp_path: Path, settings: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        made(tmp_path, **settings)
