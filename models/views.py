@@ -1,14 +1,15 @@
-"""Random views of images for pretraining, as two linear maps on a whole batch.
+"""Random views of images for pretraining, as linear maps on a whole batch.
 
-Crop, resize, flip and blur are linear along each axis, so each image's are one matrix per axis;
-brightness, contrast, saturation, hue and grey are affine in colour, so each image's are one 3 x 3
-matrix and an offset. The spatial rows sum to 1, so the two commute, and a batch costs three batched
-products. Deviations from torchvision's chain: values are clamped once, at the end (before
+Crop, resize, flip and blur are linear along each axis, and each output pixel depends on few input
+pixels: neighbouring outputs share one small matrix. Brightness, contrast, saturation, hue and grey
+are affine in colour, so each image's are one 3 x 3 matrix and an offset. The spatial rows sum to 1,
+so the two commute. Deviations from torchvision's chain: values are clamped once, at the end (before
 solarisation), not after every step; hue turns in YIQ, not HSV; crops lie between pixels, and one
-that would not fit is cut to the image instead of drawn again.
+that would not fit is cut to the image instead of drawn again; blur is cut off at four deviations.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,13 @@ from torch import Tensor
 
 NUMBERS = 18
 """Uniform numbers in [0, 1) that one view is made of."""
+
+BLOCK = 64
+"""Neighbouring outputs that share a matrix, at most."""
+ELEMENTS = 1 << 24
+"""Numbers of the inputs of all blocks that are held at once (64 MiB)."""
+BLUR_REACH = 4.0
+"""Standard deviations."""
 
 LUMA = (0.299, 0.587, 0.114)
 TO_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.321), (0.211, -0.523, 0.311))
@@ -56,14 +64,15 @@ def make_views(images: Tensor, numbers: Tensor, view: int, size: int, config: Vi
     """
     column = iter(numbers[:, 4:].unbind(dim=1))
     (height, top), (width, left) = _crops(images, numbers[:, :4], config)
-    blurred = next(column) < config.blur[view]
-    blur = blur_matrix(torch.where(blurred, _between(next(column), *config.blur_sigma), 0.0), size)
+    is_blurred = next(column) < config.blur[view]
+    sigma = torch.where(is_blurred, _between(next(column), *config.blur_sigma), 0.0)
     flipped = next(column) < config.flip
-    rows = blur @ resize_matrix(top, height, torch.zeros_like(flipped), images.shape[2], size)
-    columns = blur @ resize_matrix(left, width, flipped, images.shape[3], size) / 255
-    x = torch.bmm(images.float().flatten(1, 2), columns.transpose(1, 2))
-    x = x.unflatten(1, (3, -1)).transpose(1, 2).flatten(2)  # (B, H, 3 R): rows come first
-    x = torch.bmm(rows, x).unflatten(2, (3, -1)).transpose(1, 2).flatten(2)
+    x = images.transpose(1, 2).flatten(2)  # (B, H, 3 W): the axis that is resized comes first
+    x = resized(x, top, height, torch.zeros_like(flipped), size)
+    x = x.unflatten(2, (3, -1)).permute(0, 3, 2, 1).flatten(2)  # (B, W, 3 R)
+    x = _blurred_some(resized(x, left, width, flipped, size), sigma, config)
+    x = x.unflatten(2, (3, -1)).permute(0, 3, 2, 1).flatten(2)  # (B, R, 3 R), rows first again
+    x = _blurred_some(x, sigma, config).unflatten(2, (3, -1)).transpose(1, 2).flatten(2) / 255
     solarised = (next(column) < config.solarise[view]).nonzero().squeeze(1)
     matrix, offset = colour_map(torch.stack(list(column), dim=1), x.mean(dim=2), config)
     x = torch.baddbmm(offset.unsqueeze(2), matrix, x).clamp_(0, 1)
@@ -71,29 +80,75 @@ def make_views(images: Tensor, numbers: Tensor, view: int, size: int, config: Vi
     return x.unflatten(2, (size, size))
 
 
-def resize_matrix(start: Tensor, length: Tensor, flipped: Tensor, pixels: int, size: int) -> Tensor:
-    """(B, size, pixels): crop, resize and flip of each image along one axis; rows sum to 1.
+def resized(x: Tensor, start: Tensor, length: Tensor, flipped: Tensor, size: int) -> Tensor:
+    """Crop, resize and flip along the first axis of each image: (B, P, K) to (B, size, K) float32.
 
-    start, length: (B,) of the crop in pixels of the source; flipped: (B,) bool. Bicubic
+    x: P pixels, any dtype; start, length: (B,) of the crop, in pixels; flipped: (B,) bool. Bicubic
     (a = −0.5), widened when shrinking, as PIL's; weights beyond the image's edge are left out.
     """
     places = torch.arange(size, dtype=torch.float32, device=start.device)
-    scale = (length / size).view(-1, 1, 1)
+    scale = (length / size).view(-1, 1)
     turned = torch.where(flipped.unsqueeze(1), size - 1 - places, places)
-    centres = start.view(-1, 1, 1) + (turned.unsqueeze(2) + 0.5) * scale - 0.5
-    widened = scale.clamp(min=1)
-    source = torch.arange(pixels, dtype=torch.float32, device=start.device)
-    return _rows_to_one(_bicubic((source / widened - centres / widened).abs_()))
+    centres = start.view(-1, 1) + (turned + 0.5) * scale - 0.5
+    widened = scale.clamp(min=1).view(-1, 1, 1, 1)
+    most = x.shape[1] / size
+    return _weighted(x, centres, most, 2 * max(most, 1.0), lambda d: _bicubic(d / widened))
 
 
-def blur_matrix(sigma: Tensor, size: int) -> Tensor:
-    """(B, size, size): Gaussian blur along one axis; rows sum to 1.
+def blurred(x: Tensor, sigma: Tensor, largest: float) -> Tensor:
+    """Gaussian blur along the first axis of each image, (B, P, K) float32.
 
-    sigma: (B,) standard deviation in pixels, 0 for none.
+    sigma: (B,) standard deviation in pixels, above 0 and at most `largest`.
     """
-    places = torch.arange(size, dtype=torch.float32, device=sigma.device)
-    distance = (places.unsqueeze(1) - places).square()
-    return torch.softmax(-distance / (2 * sigma.clamp(min=1e-2).square().view(-1, 1, 1)), dim=2)
+    centres = torch.arange(x.shape[1], dtype=torch.float32, device=x.device).expand(len(x), -1)
+    twice = 2 * sigma.square().view(-1, 1, 1, 1)
+    return _weighted(
+        x, centres, 1.0, BLUR_REACH * largest, lambda d: torch.exp(-d.square() / twice)
+    )
+
+
+def _blurred_some(x: Tensor, sigma: Tensor, config: ViewConfig) -> Tensor:
+    """sigma: (B,), 0 for none."""
+    rows = sigma.nonzero().squeeze(1)
+    if not len(rows):
+        return x
+    return x.index_copy(0, rows, blurred(x[rows], sigma[rows], config.blur_sigma[1]))
+
+
+def _weighted(
+    x: Tensor, centres: Tensor, spacing: float, reach: float, weight_of: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Weighted means along the first axis: (B, P, K) to (B, size, K) float32.
+
+    centres: (B, size) places on that axis, neighbours at most `spacing` apart; weight_of: distances
+    to weights, (B, blocks, outputs, inputs) both; it must be 0 beyond `reach`, or little enough.
+    """
+    pixels = x.shape[1]
+    block = math.gcd(centres.shape[1], BLOCK)
+    grouped = centres.unflatten(1, (-1, block))
+    width = min(pixels, math.floor((block - 1) * spacing + 2 * reach) + 1)
+    first = (grouped.amin(dim=2) - reach).ceil().clamp(0, pixels - width)
+    inputs = first.unsqueeze(2) + torch.arange(width, device=x.device)
+    weights = weight_of((inputs.unsqueeze(2) - grouped.unsqueeze(3)).abs_())
+    weights = weights / weights.sum(dim=3, keepdim=True)
+    at_once = max(1, ELEMENTS // (inputs.shape[1] * width * x.shape[2]))
+    parts = [
+        weight @ _rows(part, at).float()
+        for part, at, weight in zip(
+            x.split(at_once), inputs.long().split(at_once), weights.split(at_once), strict=True
+        )
+    ]
+    return torch.cat(parts).flatten(1, 2)
+
+
+def _rows(x: Tensor, at: Tensor) -> Tensor:
+    """Rows (B, n, m) of each image's, (B, P, K) to (B, n, m, K); whole rows are copied faster than
+    by indexing."""
+    images, pixels = x.shape[:2]
+    if at.shape[1:] == (1, pixels):  # all of them
+        return x.unsqueeze(1)
+    offset = pixels * torch.arange(images, device=x.device).view(-1, 1, 1)
+    return x.flatten(0, 1).index_select(0, (at + offset).flatten()).view(*at.shape, -1)
 
 
 def colour_map(numbers: Tensor, mean: Tensor, config: ViewConfig) -> tuple[Tensor, Tensor]:
@@ -162,10 +217,6 @@ def _bicubic(distance: Tensor) -> Tensor:
     near = (1.5 * d - 2.5) * d * d + 1
     far = ((-0.5 * d + 2.5) * d - 4) * d + 2
     return torch.where(d < 1, near, far)
-
-
-def _rows_to_one(x: Tensor) -> Tensor:
-    return x / x.sum(dim=2, keepdim=True)
 
 
 def _between(uniform: Tensor, low: float, high: float) -> Tensor:

@@ -1,15 +1,18 @@
 """Views against torchvision, where the two mean the same."""
 
+from collections.abc import Callable
+
+import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
 from models.views import (
     NUMBERS,
     ViewConfig,
-    blur_matrix,
+    blurred,
     colour_map,
     make_views,
-    resize_matrix,
+    resized,
 )
 
 STILL = ViewConfig(
@@ -26,33 +29,45 @@ def picture(batch: int, size: int) -> torch.Tensor:
     return torch.randint(0, 256, (batch, 3, size, size), generator=rng, dtype=torch.uint8)
 
 
-def test_resizing_is_torchvisions_antialiased_bicubic() -> None:
-    images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
-    start, length = torch.zeros(2), torch.full((2,), 48.0)
-    matrix = resize_matrix(start, length, torch.zeros(2, dtype=torch.bool), 48, 20)
-    got = matrix.unsqueeze(1) @ images @ matrix.transpose(1, 2).unsqueeze(1)
+def both_axes(images: torch.Tensor, along: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """Applies a map of the first axis of (B, P, K) to both axes of (B, C, H, W)."""
+    x = images
+    for _ in range(2):
+        x = x.movedim(2, 1)  # (B, H, C, W)
+        x = along(x.flatten(2)).unflatten(2, x.shape[2:]).movedim(1, 3)  # (B, C, W, H)
+    return x
+
+
+@pytest.mark.parametrize(("pixels", "size"), [(48, 20), (512, 224), (20, 48), (33, 7)])
+def test_resizing_is_torchvisions_antialiased_bicubic(pixels: int, size: int) -> None:
+    images = torch.rand(2, 3, pixels, pixels, generator=torch.Generator().manual_seed(0))
+    start, length = torch.zeros(2), torch.full((2,), float(pixels))
+    still = torch.zeros(2, dtype=torch.bool)
+    got = both_axes(images, lambda x: resized(x, start, length, still, size))
     bicubic = F.InterpolationMode.BICUBIC
-    assert torch.allclose(got, F.resize(images, [20, 20], bicubic, antialias=True), atol=1e-4)
+    assert torch.allclose(got, F.resize(images, [size, size], bicubic, antialias=True), atol=1e-4)
 
 
-def test_a_flipped_matrix_is_the_mirror_image() -> None:
-    start, length = torch.tensor([3.0]), torch.tensor([30.0])
-    straight = resize_matrix(start, length, torch.tensor([False]), 48, 20)
-    turned = resize_matrix(start, length, torch.tensor([True]), 48, 20)
+def test_a_flipped_crop_is_the_mirror_image() -> None:
+    row, start, length = torch.rand(1, 48, 5), torch.tensor([3.0]), torch.tensor([30.0])
+    straight = resized(row, start, length, torch.tensor([False]), 20)
+    turned = resized(row, start, length, torch.tensor([True]), 20)
     assert torch.allclose(turned, straight.flip(1), atol=1e-5)
 
 
 def test_blur_is_torchvisions_away_from_the_edges() -> None:
     images = torch.rand(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
-    matrix = blur_matrix(torch.tensor([1.5]), 40).unsqueeze(1)
-    got = matrix @ images @ matrix.transpose(2, 3)
+    got = both_axes(images, lambda x: blurred(x, torch.tensor([1.5]), 2.0))
     expected = F.gaussian_blur(images, [17, 17], [1.5, 1.5])
     inner = (..., slice(10, 30), slice(10, 30))
     assert torch.allclose(got[inner], expected[inner], atol=1e-4)
 
 
-def test_no_blur_is_the_identity() -> None:
-    assert torch.equal(blur_matrix(torch.zeros(1), 9)[0], torch.eye(9))
+def test_a_few_images_at_a_time_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, drawn = picture(5, 64), numbers(5)
+    whole = make_views(images, drawn, 1, 32, ViewConfig())
+    monkeypatch.setattr("models.views.ELEMENTS", 1)
+    assert torch.allclose(make_views(images, drawn, 1, 32, ViewConfig()), whole, atol=1e-6)
 
 
 def test_colour_map_is_torchvisions_brightness_contrast_and_saturation() -> None:
