@@ -85,7 +85,7 @@ def _listed_parts(dataset: str, listing: Listing) -> Iterator[pa.Table]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for part in _cut(listing.sizes):
             entries = listing.entries[part]
-            read = pool.map(partial(_read, listing), entries, listing.sizes[part])
+            read = pool.map(partial(read_image, listing), entries, listing.sizes[part])
             rows = [
                 _listed_row(dataset, listing, entry) | {"image": image, "reason": reason}
                 for entry, (image, reason) in zip(entries, read, strict=True)
@@ -123,7 +123,7 @@ def _listed_row(dataset: str, listing: Listing, entry: Entry) -> dict[str, Any]:
     }
 
 
-def _read(listing: Listing, entry: Entry, size: int) -> tuple[bytes | None, str | None]:
+def read_image(listing: Listing, entry: Entry, size: int) -> tuple[bytes | None, str | None]:
     """The bytes of a good image, or why there is none."""
     path = listing.path(entry)
     if path is None:

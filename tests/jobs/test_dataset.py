@@ -213,7 +213,7 @@ def test_published_shots(tmp_path: Path, root: Path, dtd: Dataset) -> None:
     with pytest.raises(ConfigError, match=r"no list of 4 shots .* allowed .*: 1-0, 2-3"):
         draw_shots(found, 4, 3, "min", "all", "published")
     (lists / "shot_2-seed_3.json").write_text('{"train": ["class_0/test_0.jpg"]}')
-    with pytest.raises(ConfigError, match="train image 'class_0/test_0.jpg', which the dataset"):
+    with pytest.raises(ConfigError, match=r"train image 'class_0/test_0.jpg', which the dataset"):
         made(tmp_path, **settings)
     (lists / "shot_2-seed_3.json").rename(lists / "shot_2-seed_3.pkl")
     with pytest.raises(ConfigError, match="is a pickle, which may run code"):
