@@ -71,6 +71,8 @@ def from_parquet(dataset: str, uri: str) -> DatasetSource:
     for name in texts:
         if not (pa.types.is_string(has[name]) or pa.types.is_large_string(has[name])):
             raise ConfigError(f"parquet: column {name!r} is of {has[name]}; allowed: string")
+    if not _is_bytes(has["image"]):
+        raise ConfigError(f"parquet: column 'image' is of {has['image']}; allowed: binary")
     rows = found.to_table(columns=[name for name in texts if name not in ("path", "caption")])
     there = {(*_class_of(row), row["split"]) for row in rows.to_pylist()}
     concepts = tuple(Concept(*key) for key in sorted({key[:2] for key in there if key[0]}))
@@ -144,6 +146,12 @@ def _checked(data: bytes) -> tuple[bytes | None, str | None]:
     except BadImageError as error:
         return None, str(error)
     return data, None
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _is_bytes(kind.field("bytes").type)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def _class_of(row: dict[str, Any]) -> tuple[str, str]:

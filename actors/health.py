@@ -129,7 +129,7 @@ def benchmark(
     try:
         found = benchmark_listing(name, root, splits)
         _require_files(name, found)
-    except ConfigError as error:
+    except (ConfigError, OSError) as error:
         return Finding("fail", name, str(error))
     classes, expected = len(found.concepts), BENCHMARKS[name].classes
     per_split = Counter(entry.split for entry in found.entries)

@@ -67,6 +67,8 @@ def dataset(cfg: DatasetConfig) -> Artifact:
         return _embedded(cfg)
     if cfg.root is not None and cfg.name not in BENCHMARKS:
         raise ConfigError(f"name: {cfg.name!r}; allowed with root: {', '.join(BENCHMARKS)}")
+    if cfg.shots is not None and cfg.parquet is not None:
+        raise ConfigError(f"shots: {cfg.shots!r}; allowed with root or folder")
     return _from_source(cfg)
 
 

@@ -139,7 +139,7 @@ def publish_dataset(
 
     rows: of SCHEMA, or SCHEMA and `reason`, which is null for a good row; a table, or tables that
     are written as they come. needs: splits in which every class must have a good row. prompts: of
-    each class, or none. shots: published lists (`cluster.catalog.shot_lists`).
+    each class, or none. shots: published lists (`cluster.catalog.published`).
     Raises ConfigError, and leaves nothing behind, if a concept has no row (an empty class).
     """
     kept, rejected = _write_rows(draft, [rows] if isinstance(rows, pa.Table) else rows)

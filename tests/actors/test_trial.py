@@ -48,6 +48,12 @@ def test_a_task_holds_its_shots_and_never_the_test_split(source: TaskSource) -> 
         assert not (features.clean[:, None, 0] == test[None, :, 0]).all(dim=2).any()
 
 
+def test_shots_are_drawn_by_the_rule_that_was_asked_for(source: TaskSource) -> None:
+    tasks = Tasks(replace(source, shot_rule="coop"))
+    with pytest.raises(ConfigError, match="'coop', but dataset 'toys' has no split file"):
+        tasks.split(cell("imaginefsl-scratch", 4), seed=1)
+
+
 def test_oop_concepts_have_labels_of_their_own(tasks: Tasks) -> None:
     here = cell("fsnl", 4)
     task = tasks.task(here, tasks.split(here, seed=0))

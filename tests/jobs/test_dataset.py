@@ -16,7 +16,7 @@ import actors.dataset_images
 import cluster.catalog.dataset
 from actors.images import png_bytes
 from cluster.catalog.dataset import Dataset, open_dataset
-from cluster.catalog.splits import Split, draw_shots
+from cluster.catalog.splits import ShotRule, Split, draw_shots
 from cluster.storage import ConfigError
 from jobs.dataset import DatasetConfig, dataset
 from jobs.encode import encoding_plan
@@ -141,12 +141,13 @@ def test_laion_beyond_keeps_groups_and_captions_apart(tmp_path: Path) -> None:
     for row in plan:
         name, group = names[row["label"]]
         assert row["caption"] == f"a {name} ({group}) in the sun"
-    for rule in ("hash", "coop"):
-        split = draw_shots(found, 2, 1, "min", "OOP", rule)  # type: ignore[arg-type]
+    rules: tuple[ShotRule, ...] = ("hash", "coop")
+    for rule in rules:
+        split = draw_shots(found, 2, 1, "min", "OOP", rule)
         assert {file.split("/")[0] for file in drawn_files(found, split, "train")} == {
             "Animals2_OOP"
         }
-        every = draw_shots(found, 2, 1, "min", "all", rule)  # type: ignore[arg-type]
+        every = draw_shots(found, 2, 1, "min", "all", rule)
         assert set(split.train_ids) < set(every.train_ids), "each group is drawn by itself"
         assert len(every.train_ids) == 4 * 2
 
@@ -161,7 +162,7 @@ def test_folders_have_no_order_to_draw_from_as_coop_does(tmp_path: Path) -> None
 
 def test_parquet_of_the_users_own(tmp_path: Path) -> None:
     image = {"bytes": png_bytes(Image.new("RGB", (5, 5))), "path": None}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"image": image, "class_name": name, "split": split, "group": group}
         for name, group in (("ant", "IP"), ("plant", "OOP"))
         for split in ("train", "val", "test")
@@ -226,6 +227,7 @@ def test_published_shots(tmp_path: Path, root: Path, dtd: Dataset) -> None:
         ({"name": "eurosat"}, "root: none; allowed: the folder under which eurosat lies"),
         ({"name": "eurosta", "root": "/x"}, "name: 'eurosta'; allowed with root: imagenet, "),
         ({"name": "zoo", "root": "/x", "folder": "/x"}, "root: given together with folder"),
+        ({"name": "zoo", "parquet": "/x", "shots": "/x"}, "shots: '/x'; allowed with root or fold"),
     ],
 )
 def test_a_bad_setting_is_named(tmp_path: Path, settings: dict[str, str], said: str) -> None:
