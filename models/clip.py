@@ -54,6 +54,7 @@ class Clip(nn.Module):
         self.num_tokens: int = 1 + math.prod(self.grid)
         self.embed_dim: int = model.visual.proj.shape[1]
         self.vision_width: int = model.visual.proj.shape[0]
+        self.text_width: int = model.token_embedding.embedding_dim
         self.logit_scale: float = model.logit_scale.exp().item()
         """Factor on cosine similarities (an inverse temperature)."""
         self.weights_hash: str = _hash_of(model.state_dict())

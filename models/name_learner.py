@@ -1,6 +1,6 @@
 """Class names as learned word embeddings in front of a frozen text tower."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,31 +9,57 @@ from torch.nn.functional import normalize
 from models.clip import Clip
 from models.prompts import Ids, Prompts, PromptTokenizer, fsnl_template
 
+PLACEHOLDER = "x"
+"""Its token stands where an embedding is that no token of the name belongs to."""
+
 
 class NameLearner(nn.Module):
-    """One embedding per token of every class name; they are the only parameters.
+    """Some embeddings for every class name; they are the only parameters.
 
     C names, L tokens of a prompt, W width of the text tower, D of the joint space. Initialised with
     CLIP's own embeddings of the names' tokens, so untrained it is zero-shot CLIP with the same
     prompt. CLIP's token table is not part of it. Source: FSNL (LAION-Beyond), default setting.
+
+    embeddings: (L_c, W) of names that start with these instead, as many as one likes. ValueError if
+    they are none, or do not fit into a prompt.
     """
 
-    def __init__(self, clip: Clip, names: Sequence[str], hint: str) -> None:
+    def __init__(
+        self,
+        clip: Clip,
+        names: Sequence[str],
+        hint: str,
+        embeddings: Mapping[str, Tensor] | None = None,
+    ) -> None:
         super().__init__()
         self._clip = (clip,)  # in a tuple: a frozen tower is not this module's to save or train
         self.tokenizer = PromptTokenizer(clip)
-        self.names: list[Ids] = [self.tokenizer.name(name) for name in names]
+        device, given = clip.mean.device, embeddings or {}
+        start = {n: given[n].to(device) if n in given else self._own(n) for n in names}
+        self.names: list[Ids] = [self._ids(name, len(start[name])) for name in names]
         lengths = torch.tensor([len(ids) for ids in self.names])
-        self._starts = (lengths.cumsum(0) - lengths).to(clip.mean.device)
-        flat = torch.tensor([token for ids in self.names for token in ids])
-        self.table = nn.Parameter(clip.token_embedding(flat.to(clip.mean.device)).detach().clone())
+        self._starts = (lengths.cumsum(0) - lengths).to(device)
+        self.table = nn.Parameter(torch.cat([start[name] for name in names]).detach().clone())
         """(ΣL_c, W): the names' embeddings one after the other."""
         self.hand = self.tokenizer.template(fsnl_template(hint))
-        self._prompts = self.tokenizer.fill([self.hand] * len(names), self.names)
+        self.prompts = self.tokenizer.fill([self.hand] * len(names), self.names)
+        """The hand prompt with every name."""
+
+    def _own(self, name: str) -> Tensor:
+        (clip,) = self._clip
+        return clip.token_embedding(torch.tensor(self.tokenizer.name(name)).to(clip.mean.device))
+
+    def _ids(self, name: str, length: int) -> Ids:
+        """Ids that hold the places of a name's embeddings."""
+        own = self.tokenizer.name(name)
+        if not 1 <= length <= self.tokenizer.room:
+            allowed = f"allowed 1 to {self.tokenizer.room}"
+            raise ValueError(f"class name {name!r} has {length} embeddings; {allowed}")
+        return own if len(own) == length else self.tokenizer.name(PLACEHOLDER) * length
 
     def class_features(self) -> Tensor:
         """(C, D) unit-norm text features of the hand prompt with every name."""
-        return self.features(self._prompts, torch.arange(len(self.names)))
+        return self.features(self.prompts, torch.arange(len(self.names)))
 
     def features(self, prompts: Prompts, labels: Tensor) -> Tensor:
         """(B, D) unit-norm features of prompts; labels: (B,) int64, whose name each one holds."""
@@ -48,12 +74,3 @@ class NameLearner(nn.Module):
     def embeddings(self) -> list[Tensor]:
         """(L_c, W) per name, views of the table."""
         return list(self.table.split([len(ids) for ids in self.names]))
-
-    @torch.no_grad()
-    def set_embedding(self, number: int, embedding: Tensor) -> None:
-        """Replaces one name's embedding; ValueError if its shape is not (L_c, W)."""
-        own = self.embeddings()[number]
-        if own.shape != embedding.shape:
-            shapes = f"expected {tuple(own.shape)}, got {tuple(embedding.shape)}"
-            raise ValueError(f"embedding of name {number}: {shapes}")
-        own.copy_(embedding)

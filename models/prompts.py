@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from open_clip import SimpleTokenizer
 from torch import Tensor
+from torch.nn.functional import pad
 
 from models.clip import Clip
 
@@ -41,6 +42,11 @@ class Prompts:
     ids: Tensor
     name_token: Tensor
     eot: Tensor
+
+    def padded(self, length: int) -> "Prompts":
+        """The same prompts in `length` positions, for comparison: what is added changes nothing."""
+        more = (0, length - self.ids.shape[1])
+        return Prompts(pad(self.ids, more), pad(self.name_token, more, value=-1), self.eot)
 
 
 class PromptTokenizer:

@@ -41,9 +41,14 @@ def text_classifier(clip: Clip, names: Sequence[str], templates: Sequence[str]) 
     normalised, the mean over the templates is normalised again.
     Source: CLIP (Radford et al., 2021), section 3.1.4; CoOp's hand-crafted ensembles.
     """
+    unit = [normalize(text_features(clip, names, template), dim=-1) for template in templates]
+    return normalize(torch.stack(unit).mean(dim=0), dim=-1)
+
+
+@torch.no_grad()
+def text_features(clip: Clip, names: Sequence[str], template: str) -> Tensor:
+    """(C, D) float32 features of one template with C names in it, not normalised."""
     # replace, not format: a name or a template may hold braces
-    texts = [t.replace("{}", name.replace("_", " ")) for name in names for t in templates]
+    texts = [template.replace("{}", name.replace("_", " ")) for name in names]
     ids = clip.tokenizer(texts).to(clip.mean.device)
-    features = [normalize(clip.encode_text(part), dim=-1) for part in ids.split(TEXTS_PER_BATCH)]
-    mean = torch.cat(features).view(len(names), len(templates), -1).mean(dim=1)
-    return normalize(mean, dim=-1)
+    return torch.cat([clip.encode_text(part) for part in ids.split(TEXTS_PER_BATCH)])

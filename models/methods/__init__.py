@@ -4,13 +4,30 @@ from pathlib import Path
 
 from models.clip import Clip
 from models.methods.adapted import Adapted, Method, read_saved
+from models.methods.clip_adapter import ClipAdapter
+from models.methods.cocoop import CoCoOp
+from models.methods.coop import CoOp
 from models.methods.fsnl import Fsnl
 from models.methods.imaginefsl import ImagineFsl
 from models.methods.linear_probe import LinearProbe
+from models.methods.taskres import TaskRes
+from models.methods.tip_adapter import TipAdapter, TipAdapterF
 from models.methods.zero_shot import ZeroShot
 
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (ZeroShot, LinearProbe, ImagineFsl, Fsnl)
+    method.name: method
+    for method in (
+        ZeroShot,
+        LinearProbe,
+        TipAdapter,
+        TipAdapterF,
+        ClipAdapter,
+        TaskRes,
+        CoOp,
+        CoCoOp,
+        Fsnl,
+        ImagineFsl,
+    )
 }
 
 

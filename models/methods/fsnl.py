@@ -1,13 +1,13 @@
 """FSNL: few-shot name learning for concepts whose names CLIP never saw."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from kernels.contrastive import base_double_loss, caption_loss
 from models.clip import Clip
 from models.methods.adapted import (
     Adapted,
@@ -17,18 +17,16 @@ from models.methods.adapted import (
     class_tokens,
     exactly,
     refuse_teacher,
-    val_figures,
 )
-from models.methods.batches import endless_batches
+from models.methods.descent import ShotBatches, descend
+from models.methods.fsnl_loss import ImageLoss, NameLoss
 from models.methods.selection import Selection, only_head
 from models.name_learner import NameLearner
-from models.prompts import Context
-from models.schedules import cosine
+from models.prompts import PromptTokenizer
 from models.task import Task
 
 SHOTS_PER_BATCH = 4
-EVALUATIONS = 4
-WARM_UP_LR = 1e-5
+RANDOM_DEVIATION = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +39,16 @@ class FsnlHyper:
     """Of SGD."""
     weight_decay: NonNegativeFloat = 5e-4
     """On the name embeddings."""
+    fixed_length: bool = False
+    """FLE: every name is n_ctx random embeddings, not one for each of its tokens."""
+    n_ctx: PositiveInt = 4
+    """N_CTX: embeddings of a name of fixed length."""
+    clip_init: bool = True
+    """CIFC: names start as CLIP's embeddings of their tokens, else drawn from N(0, 0.02²)."""
+    loss: NameLoss = "full"
+    """What is learned from: "base" is USE_CAPTION off, "caption" and "clip" are ablations."""
+    imagined_weight: ClosedUnitInterval = 0.0
+    """Share of imagined images in the loss, the shots' is the rest; 0 where none are imagined."""
 
 
 class FsnlAdapted(Adapted):
@@ -67,10 +75,7 @@ class FsnlAdapted(Adapted):
     @torch.no_grad()
     def _text_features(self, names: tuple[str, ...]) -> Tensor:
         if names not in self._text:
-            learner = NameLearner(self.clip, names, self.card.hint)
-            for number, name in enumerate(names):
-                if name in self._learned:
-                    learner.set_embedding(number, self._learned[name])
+            learner = NameLearner(self.clip, names, self.card.hint, self._learned)
             self._text[names] = learner.class_features()
         return self._text[names]
 
@@ -81,7 +86,9 @@ class Fsnl(Method):
     With captions, (base + caption loss) / 2, contexts swapped between classes. SGD, lr scaled by
     batch / 128, one warm-up epoch at 1e-5, cosine to 0. The last step is kept. Source: FSNL
     (LAION-Beyond). Deviations: the schedule moves per step, not per epoch; absent classes are
-    masked in the losses; a name is found by its label, not by substring.
+    masked in the losses; a name is found by its label, not by substring. Ours: imagined images of
+    the same classes beside the shots, batches of the same size drawn independently, in the same
+    loss.
     """
 
     name = "fsnl"
@@ -96,18 +103,29 @@ class Fsnl(Method):
         report: Report | None = None,
     ) -> FsnlAdapted:
         refuse_teacher(Fsnl.name, teacher)
-        learner = NameLearner(task.clip, task.names, task.hint)
-        _train(learner, task, hyper, torch.Generator().manual_seed(seed), report)
+        generator = torch.Generator().manual_seed(seed)
+        shapes = _shapes(task.clip, task.names, hyper)
+        random = hyper.fixed_length or not hyper.clip_init
+        start = [RANDOM_DEVIATION * torch.randn(shape, generator=generator) for shape in shapes]
+        given = dict(zip(task.names, start, strict=True)) if random else {}
+        learner = NameLearner(task.clip, task.names, task.hint, given)
+        _train(learner, task, hyper, generator, report)
         selection = _selection(task, learner)
         embeddings = [embedding.detach().clone() for embedding in learner.embeddings()]
         return FsnlAdapted(Card.of(Fsnl.name, task, hyper, seed, selection), task.clip, embeddings)
 
     @staticmethod
     def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> FsnlAdapted:
-        learner = NameLearner(clip, card.names, card.hint)
-        shapes = {_key(i): tuple(e.shape) for i, e in enumerate(learner.embeddings())}
-        exactly(tensors, shapes, card.method)
+        shapes = _shapes(clip, card.names, FsnlHyper(**card.hyper))
+        exactly(tensors, {_key(i): shape for i, shape in enumerate(shapes)}, card.method)
         return FsnlAdapted(card, clip, [tensors[_key(i)] for i in range(len(card.names))])
+
+
+def _shapes(clip: Clip, names: Sequence[str], hyper: FsnlHyper) -> list[tuple[int, int]]:
+    """(L_c, W) of every name's embeddings."""
+    tokenizer, width = PromptTokenizer(clip), clip.text_width
+    lengths = [hyper.n_ctx if hyper.fixed_length else len(tokenizer.name(n)) for n in names]
+    return [(length, width) for length in lengths]
 
 
 def _train(
@@ -117,74 +135,40 @@ def _train(
     generator: torch.Generator,
     report: Report | None,
 ) -> None:
-    images, labels = class_tokens(task.train.tokens), task.train.labels
-    batch = len(task.names) * min(int(labels.bincount().max()), SHOTS_PER_BATCH)
-    per_epoch = -(-len(labels) // batch)
-    steps, lr = hyper.epochs * per_epoch, hyper.lr * batch / 128
-    batches = endless_batches(len(labels), batch, generator)
-    loss_of = ShotLoss(learner, task, generator)
+    scale = task.clip.logit_scale
+    batch = len(task.names) * min(int(task.train.labels.bincount().max()), SHOTS_PER_BATCH)
+    sources = [(task.train, 1.0)]
+    if task.imagined is not None and hyper.imagined_weight > 0:
+        sources = [(task.train, 1 - hyper.imagined_weight), (task.imagined, hyper.imagined_weight)]
+    parts = [
+        (
+            share,
+            ShotBatches(features, batch, generator),
+            ImageLoss(learner, features, task.names, scale, hyper.loss, generator),
+        )
+        for features, share in sources
+    ]
+    against_classes = any(loss.which in ("full", "base") for _, _, loss in parts)
+
+    def losses() -> Iterator[Tensor]:
+        classes = learner.class_features() if against_classes else None
+        total = torch.zeros(())
+        for share, batches, loss in parts:
+            images, rows = batches.next()
+            total = total + share * loss(normalize(images, dim=-1), rows, classes)
+        yield total
+
+    epoch, lr = parts[0][1].epoch, hyper.lr * batch / 128
     optimizer = torch.optim.SGD(
         learner.parameters(), lr, hyper.momentum, weight_decay=hyper.weight_decay
     )
-    for step in range(steps):
-        rows = next(batches)
-        views = torch.randint(len(images), (len(rows),), generator=generator)
-        optimizer.param_groups[0]["lr"] = (
-            WARM_UP_LR if step < per_epoch else cosine(lr, 0.0, step, steps)
-        )
-        optimizer.zero_grad()
-        loss = loss_of(images[views, rows], rows)
-        loss.backward()
-        optimizer.step()
-        if report is not None and (step + 1) % max(1, steps // EVALUATIONS) == 0:
-            report(
-                {"step": step + 1, "loss": loss.item(), **val_figures(_selection(task, learner))}
-            )
-
-
-class ShotLoss:
-    """The loss of one batch of shots: base double loss, and the caption loss where captions are."""
-
-    def __init__(self, learner: NameLearner, task: Task, generator: torch.Generator) -> None:
-        self.learner, self.labels, self.generator = learner, task.train.labels, generator
-        self.scale = task.clip.logit_scale
-        captions = task.train.captions
-        self.contexts: list[Context] | None = None
-        if captions is not None:
-            found = learner.tokenizer.captions(captions, self.labels.tolist(), task.names)
-            # no caption, or one without the name: the hand prompt says as much as is known
-            self.contexts = [context or learner.hand for context in found]
-
-    def __call__(self, images: Tensor, rows: Tensor) -> Tensor:
-        """images: (B, D) unit norm; rows: (B,) int64, which shots they are. Returns a scalar."""
-        labels = self.labels[rows]
-        base = base_double_loss(self.scale * images @ self.learner.class_features().T, labels)
-        if self.contexts is None:
-            return base
-        swapped = rows[other_class(labels, self.generator)]
-        texts = self.caption_features([self.contexts[row] for row in swapped.tolist()], labels)
-        return (base + caption_loss(self.scale * images @ texts.T, labels)) / 2
-
-    def caption_features(self, contexts: Sequence[Context], labels: Tensor) -> Tensor:
-        """(B, D) unit-norm features of contexts with the names of the labels (B,) in them."""
-        names = [self.learner.names[label] for label in labels.tolist()]
-        return self.learner.features(self.learner.tokenizer.fill(contexts, names), labels)
-
-
-def other_class(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """For each of B samples one of another class, drawn evenly; itself where there is none.
-
-    labels: (B,) int64. Returns positions (B,) int64. Source: FSNL's context swap.
-    """
-    others = (labels[:, None] != labels[None, :]).float()
-    alone = others.sum(dim=1) == 0
-    others[alone, alone.nonzero().flatten()] = 1
-    return torch.multinomial(others, 1, generator=generator).flatten()
+    steps = hyper.epochs * epoch
+    descend(optimizer, losses, steps, epoch, report, lambda: _selection(task, learner))
 
 
 @torch.no_grad()
 def _selection(task: Task, learner: NameLearner) -> Selection:
-    if task.val is None:
+    if not task.val:
         return Selection("text")
     cosines = class_tokens(task.val.clean) @ learner.class_features().T
     return only_head("text", task.clip.logit_scale * cosines, task.val.labels)

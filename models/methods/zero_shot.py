@@ -36,13 +36,14 @@ class ZeroShotAdapted(Adapted):
         self._text = {tuple(card.names): text}
 
     def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        text = self._classifier(tuple(self.card.names if names is None else names))
+        text = self.text(tuple(self.card.names if names is None else names))
         return {"text": self.clip.logit_scale * class_tokens(tokens) @ text.T}
 
     def tensors(self) -> dict[str, Tensor]:
         return {"text": self._text[tuple(self.card.names)]}
 
-    def _classifier(self, names: tuple[str, ...]) -> Tensor:
+    def text(self, names: tuple[str, ...]) -> Tensor:
+        """(C, D) unit-norm text features of these names."""
         if names not in self._text:
             which = templates(self.card.hyper["templates"], self.card.template)
             self._text[names] = text_classifier(self.clip, names, which)

@@ -1,12 +1,15 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from models.methods import METHODS
-from models.methods.fsnl import FsnlHyper, ShotLoss, other_class
+from models.methods import METHODS, load_adapted
+from models.methods.fsnl import FsnlHyper
+from models.methods.fsnl_loss import ImageLoss, NameLoss, other_class
 from models.name_learner import NameLearner
-from tests.models.methods.tasks import NAMES, features, task, tiny_clip
+from models.task import Features
+from tests.models.methods.tasks import NAMES, accuracy, features, task, tiny_clip
 from tests.parity_fsnl import check
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "fsnl"
@@ -52,26 +55,75 @@ def test_clip_is_left_as_it_was() -> None:
     assert all(torch.equal(before[name], t) for name, t in tiny_clip().state_dict().items())
 
 
-def test_one_class_alone_and_empty_captions_are_handled() -> None:
-    FSNL.fit(task(classes=1), HYPER, seed=0)
-    FSNL.fit(task(classes=1, captions=True), FsnlHyper(epochs=2), seed=0)
-    cell = task(captions=True)
-    train = cell.train
-    empty = type(train)(train.tokens, train.labels, ("",) * len(train))
-    object.__setattr__(cell, "train", empty)
-    FSNL.fit(cell, FsnlHyper(epochs=2), seed=0)
+@pytest.mark.parametrize("loss", ["full", "base", "caption", "clip"])
+def test_one_class_alone_and_missing_captions_are_handled(loss: NameLoss) -> None:
+    cell = task(classes=1, captions=True)
+    captions = ("", "no name in it", *(cell.train.captions or ())[2:])
+    told = Features(cell.train.tokens, cell.train.labels, captions)
+    adapted = FSNL.fit(replace(cell, train=told), FsnlHyper(epochs=2, loss=loss), seed=0)
+    assert all(tensor.isfinite().all() for tensor in adapted.tensors().values())
 
 
-def test_captions_take_part_in_the_loss() -> None:
-    plain, told = task(), task(captions=True)
-    learner = NameLearner(tiny_clip(), NAMES, "animal")
-    rows = torch.arange(len(plain.train))
-    images = torch.nn.functional.normalize(plain.train.clean[:, 0].float(), dim=-1)
-    losses = [
-        ShotLoss(learner, cell, torch.Generator().manual_seed(0))(images, rows).item()
-        for cell in (plain, told)
-    ]
-    assert losses[0] != pytest.approx(losses[1])
+def loss_of(which: NameLoss, captions: tuple[str, ...] | None, images: int = 6) -> float:
+    """Of the first shots, at the start."""
+    train, learner = task().train, NameLearner(tiny_clip(), NAMES, "animal")
+    told = Features(train.tokens, train.labels, captions)
+    generator = torch.Generator().manual_seed(0)
+    loss = ImageLoss(learner, told, NAMES, tiny_clip().logit_scale, which, generator)
+    shots = torch.nn.functional.normalize(train.clean[:images, 0].float(), dim=-1)
+    return loss(shots, torch.arange(images), learner.class_features()).item()
+
+
+def test_each_loss_is_learned_from_what_it_says() -> None:
+    captions = task(captions=True).train.captions
+    assert captions is not None
+    full, base, caption, plain = (
+        loss_of(which, captions) for which in ("full", "base", "caption", "clip")
+    )
+    assert full == pytest.approx((base + caption) / 2)
+    assert len({full, base, caption, plain}) == 4
+    assert loss_of("full", None) == loss_of("full", ("",) * len(captions)) == base
+    with pytest.raises(ValueError, match="loss: 'caption', but no image has one"):
+        loss_of("caption", None)
+
+
+def test_the_plain_clip_loss_has_one_positive_per_image() -> None:
+    images = 5  # one of each class, with the hand prompt: then it is the base loss
+    assert loss_of("clip", None, images) == pytest.approx(loss_of("base", None, images), rel=1e-5)
+    assert loss_of("clip", None, images + 1) != pytest.approx(loss_of("base", None, images + 1))
+
+
+def test_names_of_fixed_length_start_at_random_and_are_saved(tmp_path: Path) -> None:
+    still = FsnlHyper(fixed_length=True, n_ctx=3, epochs=1, lr=1e-12, weight_decay=0)
+    start = torch.stack(list(FSNL.fit(task(), still, seed=0).tensors().values()))
+    assert start.shape[:2] == (len(NAMES), 3)
+    assert 0.01 < start.std() < 0.03
+    cell, test = task(), features(20, 7)
+    adapted = FSNL.fit(cell, replace(HYPER, fixed_length=True, n_ctx=3, lr=0.1), seed=0)
+    assert accuracy(adapted.logits(test.clean), test.labels) > 0.5
+    adapted.save(tmp_path)
+    again = load_adapted(tmp_path, tiny_clip())
+    assert torch.equal(again.logits(test.clean, IP_NAMES), adapted.logits(test.clean, IP_NAMES))
+    assert torch.equal(again.logits(test.clean), adapted.logits(test.clean))
+
+
+def test_without_clip_init_names_keep_their_lengths() -> None:
+    clip_start = FSNL.fit(task(), FsnlHyper(epochs=1), seed=0).tensors()
+    drawn = FSNL.fit(task(), FsnlHyper(epochs=1, clip_init=False), seed=0).tensors()
+    for name, tensor in drawn.items():
+        assert tensor.shape == clip_start[name].shape
+        assert not torch.allclose(tensor, clip_start[name], atol=1e-3)
+
+
+def test_imagined_images_count_as_much_as_told() -> None:
+    cell = task(imagined=True)
+    plain, none = (FSNL.fit(task(imagined=which), HYPER, seed=0) for which in (True, False))
+    assert all(torch.equal(plain.tensors()[n], t) for n, t in none.tensors().items())
+    alone = FSNL.fit(cell, replace(HYPER, imagined_weight=1.0), seed=0)
+    mixed = FSNL.fit(cell, replace(HYPER, imagined_weight=0.5), seed=0)
+    name = "name_embedding.0"
+    assert len({m.tensors()[name].sum().item() for m in (plain, alone, mixed)}) == 3
+    assert accuracy(alone.logits(cell.train.clean), cell.train.labels) > 0.5
 
 
 def test_contexts_come_from_another_class() -> None:

@@ -1,6 +1,7 @@
 """What holds for every method alike."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.methods import METHODS, load_adapted
+from models.methods.clip_adapter import ClipAdapterHyper
+from models.methods.cocoop import CoCoOpHyper
+from models.methods.coop import CoOpHyper
 from models.methods.fsnl import FsnlHyper
 from models.methods.imaginefsl import ImagineFslHyper
 from models.methods.linear_probe import LinearProbeHyper
+from models.methods.taskres import TaskResHyper
+from models.methods.tip_adapter import TipAdapterFHyper, TipAdapterHyper
 from models.methods.zero_shot import ZeroShotHyper
 from models.moment_adapter import AdapterConfig
+from models.task import Features
 from tests.models.methods.tasks import NAMES, accuracy, features, task, tiny_clip
 
 QUICK: dict[str, Any] = {
@@ -23,14 +30,23 @@ QUICK: dict[str, Any] = {
         adapter=AdapterConfig(depth=1, inner=12, heads=2), head_steps=100, steps=20
     ),
     "fsnl": FsnlHyper(lr=0.01, epochs=40),
+    "tip_adapter": TipAdapterHyper(),
+    "tip_adapter_f": TipAdapterFHyper(),
+    "clip_adapter": ClipAdapterHyper(ratio=0.8, lr=0.1, epochs=40),
+    "taskres": TaskResHyper(lr=0.05),
+    "coop": CoOpHyper(epochs=40),
+    "cocoop": CoCoOpHyper(lr=1.0, epochs=60, batch=64),
 }
+OPEN = ["zero_shot", "clip_adapter", "coop", "cocoop", "fsnl"]
+CLOSED = [method for method in METHODS if method not in OPEN]
+NO_TEACHER = [method for method in METHODS if method != "imaginefsl"]
 
 
 def test_every_method_has_a_quick_setting_here() -> None:
     assert QUICK.keys() == METHODS.keys()
 
 
-@pytest.mark.parametrize("method", ["linear_probe", "imaginefsl", "fsnl"])
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "zero_shot"])
 def test_few_shots_beat_zero_shot(method: str) -> None:
     cell, test = task(), features(20, 7)
     zero = METHODS["zero_shot"].fit(cell, QUICK["zero_shot"], seed=0).logits(test.clean)
@@ -73,17 +89,37 @@ def test_val_accuracy_is_that_of_the_chosen_head(method: str) -> None:
     assert stated == pytest.approx(accuracy(adapted.logits(cell.val.clean), cell.val.labels))
 
 
-@pytest.mark.parametrize("method", ["zero_shot", "linear_probe", "fsnl"])
+@pytest.mark.parametrize("method", NO_TEACHER)
 def test_a_teacher_is_not_silently_ignored(method: str) -> None:
     with pytest.raises(ValueError, match=f"{method} learns without a teacher"):
         METHODS[method].fit(task(), QUICK[method], seed=0, teacher={})
 
 
-@pytest.mark.parametrize("method", ["linear_probe", "imaginefsl"])
+@pytest.mark.parametrize("method", CLOSED)
 def test_a_classifier_per_class_refuses_other_names(method: str) -> None:
     adapted = METHODS[method].fit(task(), QUICK[method], seed=0)
     with pytest.raises(ValueError, match="names: allowed are the 5 of animals"):
         adapted.logits(features(1, 7).clean, names=["saola"])
+
+
+@pytest.mark.parametrize("method", OPEN)
+def test_other_names_are_answered_beside_its_own(method: str) -> None:
+    tokens, new = features(3, 7).clean, ["saola", "mew two"]
+    adapted = METHODS[method].fit(task(), QUICK[method], seed=0)
+    joint = adapted.logits(tokens, [*NAMES, *new])
+    torch.testing.assert_close(joint[:, : len(NAMES)], adapted.logits(tokens))
+    torch.testing.assert_close(joint[:, len(NAMES) :], adapted.logits(tokens, new))
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "linear_probe"])
+def test_one_class_and_a_class_without_shots_are_handled(method: str) -> None:
+    alone = METHODS[method].fit(task(classes=1), QUICK[method], seed=0)
+    assert alone.logits(features(2, 7).clean).shape == (2 * len(NAMES), 1)
+    cell = task()
+    kept = cell.train.labels != 3
+    train = Features(cell.train.tokens[:, kept], cell.train.labels[kept])
+    logits = METHODS[method].fit(replace(cell, train=train), QUICK[method], seed=0).logits
+    assert logits(features(2, 7).clean).isfinite().all()
 
 
 @pytest.fixture

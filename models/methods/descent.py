@@ -1,0 +1,65 @@
+"""The training loop of methods on cached class tokens: batches of shots, each in a random view."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from models.methods.adapted import Report, val_figures
+from models.methods.batches import endless_batches
+from models.methods.selection import Selection
+from models.schedules import cosine
+from models.task import Features
+
+EVALUATIONS = 4
+WARM_UP_LR = 1e-5
+
+
+class ShotBatches:
+    """Endless batches of a split's class tokens; every image comes in one of its views, at random.
+
+    labels: (N,) int64 of all images. epoch: steps until every image came once.
+    Raises ValueError if there are no images.
+    """
+
+    def __init__(self, features: Features, batch: int, generator: torch.Generator) -> None:
+        self.labels = features.labels
+        self.epoch = -(-len(features) // batch)
+        self._images = features.tokens[:, :, 0].float()
+        self._rows = endless_batches(len(features), batch, generator)
+        self._generator = generator
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """CLIP's features (B, D) float32, not normalised, and which images (B,) int64 they are."""
+        rows = next(self._rows)
+        views = torch.randint(len(self._images), (len(rows),), generator=self._generator)
+        return self._images[views, rows], rows
+
+
+def descend(
+    optimizer: Optimizer,
+    losses: Callable[[], Iterable[Tensor]],
+    steps: int,
+    warm_up: int,
+    report: Report | None,
+    select: Callable[[], Selection],
+) -> None:
+    """`steps` steps of the optimizer; its step sizes go to 0 by a cosine.
+
+    losses: called once a step, the parts whose sum is the batch's loss; each part's graph is freed
+    before the next one is asked for. warm_up: first steps, at WARM_UP_LR. select: what val says,
+    asked at each of EVALUATIONS reports. Source of the warm-up: CoOp (Zhou et al., 2022).
+    """
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for step in range(steps):
+        for group, lr in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = WARM_UP_LR if step < warm_up else cosine(lr, 0.0, step, steps)
+        optimizer.zero_grad()
+        loss = torch.zeros(())
+        for part in losses():
+            part.backward()
+            loss = loss + part.detach()
+        optimizer.step()
+        if report is not None and (step + 1) % max(1, steps // EVALUATIONS) == 0:
+            report({"step": step + 1, "loss": loss.item(), **val_figures(select())})

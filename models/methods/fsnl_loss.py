@@ -1,0 +1,81 @@
+"""FSNL's losses of one batch of images: against the class texts, and against captions."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from kernels.contrastive import base_double_loss, caption_loss
+from models.name_learner import NameLearner
+from models.prompts import Context
+from models.task import Features
+
+NameLoss = Literal["full", "base", "caption", "clip"]
+"""full: the mean of base and caption loss; the base loss where no image has a caption.
+base: images against class texts alone (captions not used).
+caption: images against captions alone, contexts swapped between classes.
+clip: every image against its own caption, CLIP's diagonal cross-entropy, nothing swapped.
+"""
+
+
+class ImageLoss:
+    """The loss of batches from one set of images; see `NameLoss`.
+
+    A caption that is empty or does not hold its name counts as the hand prompt. Raises ValueError
+    for "caption" where no image has one.
+    """
+
+    def __init__(
+        self,
+        learner: NameLearner,
+        features: Features,
+        names: Sequence[str],
+        scale: float,
+        which: NameLoss,
+        generator: torch.Generator,
+    ) -> None:
+        """names: all class names; scale: CLIP's logit scale; generator: draws the swaps."""
+        captions = features.captions or ("",) * len(features)
+        if which == "caption" and not any(captions):
+            raise ValueError("loss: 'caption', but no image has one; allowed: full, base, clip")
+        self.learner, self.labels, self.scale = learner, features.labels, scale
+        self.generator = generator
+        self.which: NameLoss = "base" if which == "full" and not any(captions) else which
+        found = learner.tokenizer.captions(captions, self.labels.tolist(), names)
+        self.contexts: list[Context] = [context or learner.hand for context in found]
+
+    def __call__(self, images: Tensor, rows: Tensor, classes: Tensor | None) -> Tensor:
+        """images: (B, D) unit norm; rows: (B,) int64, which images they are; classes: (C, D), the
+        learner's class features, needed by "full" and "base". Returns a scalar."""
+        labels = self.labels[rows]
+        base = None if classes is None else base_double_loss(self._logits(images, classes), labels)
+        if self.which == "base" and base is not None:
+            return base
+        if self.which == "clip":
+            logits, own = self._logits(images, self._texts(rows, labels)), torch.arange(len(rows))
+            return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
+        swapped = rows[other_class(labels, self.generator)]
+        told = caption_loss(self._logits(images, self._texts(swapped, labels)), labels)
+        return (base + told) / 2 if self.which == "full" and base is not None else told
+
+    def _logits(self, images: Tensor, texts: Tensor) -> Tensor:
+        return self.scale * images @ texts.T
+
+    def _texts(self, contexts_of: Tensor, labels: Tensor) -> Tensor:
+        """(B, D) unit-norm features of these images' contexts with the names of labels (B,)."""
+        contexts = [self.contexts[row] for row in contexts_of.tolist()]
+        names = [self.learner.names[label] for label in labels.tolist()]
+        return self.learner.features(self.learner.tokenizer.fill(contexts, names), labels)
+
+
+def other_class(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """For each of B samples one of another class, drawn evenly; itself where there is none.
+
+    labels: (B,) int64. Returns positions (B,) int64. Source: FSNL's context swap.
+    """
+    others = (labels[:, None] != labels[None, :]).float()
+    alone = others.sum(dim=1) == 0
+    others[alone, alone.nonzero().flatten()] = 1
+    return torch.multinomial(others, 1, generator=generator).flatten()

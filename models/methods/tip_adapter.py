@@ -1,0 +1,179 @@
+"""Tip-Adapter: the shots' features as a cache beside zero-shot CLIP, as they are or trained."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from kernels.key_cache import cache_logits, cache_sweep
+from models.clip import Clip
+from models.methods.adapted import (
+    Adapted,
+    Card,
+    Method,
+    Report,
+    class_tokens,
+    exactly,
+    refuse_teacher,
+)
+from models.methods.descent import ShotBatches, descend
+from models.methods.selection import Selection, only_head
+from models.task import Features, Task
+
+ALPHAS = torch.cat([torch.zeros(1), torch.logspace(-1, 1.7, 24)])
+BETAS = torch.logspace(-0.3, 1.7, 24)
+"""What is searched: the original's ranges reach 50; α = 0 is zero-shot."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TipAdapterHyper:
+    alpha: NonNegativeFloat = 1.0
+    """Weight of the cache beside the text logits where no val is there to choose it."""
+    beta: PositiveFloat = 5.5
+    """Sharpness of the cache where no val is there to choose it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TipAdapterFHyper(TipAdapterHyper):
+    lr: PositiveFloat = 1e-3
+    """AdamW step size of the keys; cosine to 0 over the run."""
+    epochs: PositiveInt = 20
+    """Passes over the shots, with the declared alpha and beta."""
+    batch: PositiveInt = 256
+    """Images per step."""
+    weight_decay: NonNegativeFloat = 0.01
+    """Of AdamW."""
+
+
+@dataclass(frozen=True)
+class Cache:
+    """What is learned: text (C, D) unit norm; M keys (M, D) with labels (M,) int64; scalars."""
+
+    text: Tensor
+    keys: Tensor
+    labels: Tensor
+    alpha: Tensor
+    beta: Tensor
+
+    def logits(self, images: Tensor, scale: float) -> Tensor:
+        """(B, C) logits of unit-norm image features (B, D); scale: CLIP's."""
+        cache = cache_logits(images @ self.keys.T, self.labels, len(self.text), self.beta)
+        return scale * images @ self.text.T + self.alpha * cache
+
+
+class TipAdapterAdapted(Adapted):
+    """One head, `fused`: text logits plus α times the cache's."""
+
+    def __init__(self, card: Card, clip: Clip, cache: Cache) -> None:
+        super().__init__(card, clip)
+        self.cache = cache
+
+    def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+        self._only_own_names(names)
+        return {"fused": self.cache.logits(class_tokens(tokens), self.clip.logit_scale)}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(vars(self.cache))
+
+
+class TipAdapter(Method):
+    """No training: a key per shot, the normalised mean of its views' features.
+
+    α and β: least cross-entropy on val over a grid. Source: Tip-Adapter (Zhang et al., 2022).
+    Deviations: views are the encoder's, not ten random crops; CLIP's own logit scale; the original
+    chooses by accuracy, in which many values tie on few images.
+    """
+
+    name = "tip_adapter"
+    Hyper = TipAdapterHyper
+
+    @staticmethod
+    def fit(
+        task: Task,
+        hyper: TipAdapterHyper,
+        seed: int,
+        teacher: dict[str, Tensor] | None = None,
+        report: Report | None = None,
+    ) -> TipAdapterAdapted:
+        refuse_teacher(TipAdapter.name, teacher)
+        return _chosen(TipAdapter.name, task, hyper, seed, _cache(task, hyper))
+
+    @staticmethod
+    def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> TipAdapterAdapted:
+        keys = tensors.get("labels", torch.empty(0)).numel()
+        shapes: dict[str, tuple[int, ...]] = {"alpha": (), "beta": (), "labels": (keys,)}
+        shapes |= {"text": (len(card.names), clip.embed_dim), "keys": (keys, clip.embed_dim)}
+        exactly(tensors, shapes, card.method)
+        if ((tensors["labels"] < 0) | (tensors["labels"] >= len(card.names))).any():
+            raise ValueError(f"labels of a {card.method} model: allowed are 0 to {len(card.names)}")
+        return TipAdapterAdapted(card, clip, Cache(**tensors))
+
+
+class TipAdapterF(Method):
+    """Tip-Adapter whose keys are trained by cross-entropy, AdamW, before α and β are chosen."""
+
+    name = "tip_adapter_f"
+    Hyper = TipAdapterFHyper
+    restore = staticmethod(TipAdapter.restore)
+
+    @staticmethod
+    def fit(
+        task: Task,
+        hyper: TipAdapterFHyper,
+        seed: int,
+        teacher: dict[str, Tensor] | None = None,
+        report: Report | None = None,
+    ) -> TipAdapterAdapted:
+        refuse_teacher(TipAdapterF.name, teacher)
+        cache, scale = _cache(task, hyper), task.clip.logit_scale
+        cache.keys.requires_grad_()
+        batches = ShotBatches(task.train, hyper.batch, torch.Generator().manual_seed(seed))
+
+        def losses() -> Iterator[Tensor]:
+            images, rows = batches.next()
+            logits = cache.logits(normalize(images, dim=-1), scale)
+            yield cross_entropy(logits, batches.labels[rows])
+
+        optimizer = torch.optim.AdamW(
+            [cache.keys], hyper.lr, eps=1e-4, weight_decay=hyper.weight_decay
+        )
+        steps = hyper.epochs * batches.epoch
+        descend(optimizer, losses, steps, 0, report, lambda: _selection(task, cache))
+        cache.keys.requires_grad_(False)
+        return _chosen(TipAdapterF.name, task, hyper, seed, cache)
+
+
+def _cache(task: Task, hyper: TipAdapterHyper) -> Cache:
+    mean = task.train.tokens[:, :, 0].float().mean(dim=0)
+    alpha, beta = torch.tensor(hyper.alpha), torch.tensor(hyper.beta)
+    return Cache(task.text, normalize(mean, dim=-1), task.train.labels, alpha, beta)
+
+
+@torch.no_grad()
+def _selection(task: Task, cache: Cache) -> Selection:
+    if not task.val:
+        return Selection("fused")
+    logits = cache.logits(class_tokens(task.val.clean), task.clip.logit_scale)
+    return only_head("fused", logits, task.val.labels)
+
+
+def _chosen(
+    method: str, task: Task, hyper: TipAdapterHyper, seed: int, cache: Cache
+) -> TipAdapterAdapted:
+    """The model with the α and β that are best on val, or the declared ones."""
+    if task.val:
+        alpha, beta = _best(task.val, cache, task.clip.logit_scale)
+        cache = Cache(cache.text, cache.keys, cache.labels, alpha, beta)
+    card = Card.of(method, task, hyper, seed, _selection(task, cache))
+    return TipAdapterAdapted(card, task.clip, cache)
+
+
+def _best(val: Features, cache: Cache, scale: float) -> tuple[Tensor, Tensor]:
+    images = class_tokens(val.clean)
+    text, affinity = scale * images @ cache.text.T, images @ cache.keys.T
+    loss = cache_sweep(text, affinity, cache.labels, val.labels, ALPHAS, BETAS)
+    k, w = divmod(int(loss.argmin()), len(ALPHAS))
+    return ALPHAS[w], BETAS[k]
