@@ -90,9 +90,7 @@ class Encoder:
         )
         for start in range(0, len(views), self.config.batch_size):
             part = views[start : start + self.config.batch_size]
-            with autocast(part.device, self.config.precision):
-                encoded = self.clip.encode_tokens(self.clip.normalise(part))
-            tokens[start : start + len(part)] = encoded.half()
+            tokens[start : start + len(part)] = view_tokens(self.clip, part, self.config.precision)
         return tokens
 
     def _views(self, images: list[Image.Image], ids: np.ndarray, counts: list[int]) -> Tensor:
@@ -102,7 +100,7 @@ class Encoder:
         first = np.cumsum([0, *counts])[: len(counts)]
         by_size: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
         for number, image in enumerate(images):
-            views[first[number]] = _channels_first(resized_square(image, size)).float() / 255
+            views[first[number]] = clean_view(image, size)
             for view in range(1, counts[number]):
                 by_size[image.size].append((number, view, int(first[number]) + view))
         for drawn in by_size.values():
@@ -113,6 +111,18 @@ class Encoder:
                 places = [place for _, _, place in part]
                 views[places] = make_views(pixels, numbers, 0, size, self.config.augmentation)
         return views
+
+
+@torch.no_grad()
+def view_tokens(clip: Clip, views: Tensor, precision: Precision = "auto") -> Tensor:
+    """Views (B, 3, R, R) float in [0, 1] to tokens (B, 1 + N, D) float16, as they are stored."""
+    with autocast(views.device, precision):
+        return clip.encode_tokens(clip.normalise(views)).half()
+
+
+def clean_view(image: Image.Image, size: int) -> Tensor:
+    """View 0 of an RGB image: (3, size, size) float32 in [0, 1]."""
+    return _channels_first(resized_square(image, size)).float() / 255
 
 
 def view_numbers(views: Sequence[tuple[str, int]]) -> Tensor:

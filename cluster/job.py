@@ -30,22 +30,25 @@ def run_job(
     """
     defaults = [str(recipe)] if recipe else []
     cfg = auto_cli(
-        config_type, as_positional=False, parser_class=_OneLineParser, default_config_files=defaults
+        config_type, as_positional=False, parser_class=OneLineParser, default_config_files=defaults
     )
     try:
         with connect():
             artifact = function(cfg)
     except ConfigError as error:
-        _refuse(str(error))
+        refuse(str(error))
     if artifact is not None:
         print(json.dumps({"kind": artifact.manifest.kind, "artifact": artifact.uri}))
 
 
-class _OneLineParser(ArgumentParser):
+class OneLineParser(ArgumentParser):
+    """Says what is wrong in one line, without the usage."""
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        _refuse(message)
+        refuse(message)
 
 
-def _refuse(message: str) -> NoReturn:
+def refuse(message: str) -> NoReturn:
+    """Ends the process: one line on stderr, exit code 2."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)

@@ -1,0 +1,50 @@
+"""python -m jobs.predict MODEL IMAGE…
+
+What a saved model says of image files: one JSON line each on stdout. Needs no Ray.
+"""
+
+import json
+from pathlib import Path
+
+from jsonargparse.typing import PositiveInt
+
+from actors.predictor import Predictor, open_model
+from cluster.job import OneLineParser, refuse
+from cluster.storage import ConfigError
+
+IMAGES_AT_ONCE = 64
+MODEL = 'Local folder of a saved model: models/CELL/SEED of a search, or a "model" artifact.'
+NAMES = "Classes to choose from, for a method that answers in any label space; default: its own."
+
+
+def predict(model: str, images: list[str], names: list[str] | None, top: int) -> None:
+    """Prints the rows of `actors.predictor.Predictor`; ConfigError if the model cannot answer."""
+    opened = open_model(Path(model))
+    if names is not None:
+        if not opened.open_vocabulary:
+            method = opened.card.method
+            raise ConfigError(f"names: {names}; allowed: none, {method} knows its own classes only")
+        if empty_or_repeated := sorted({n for n in names if not n.strip() or names.count(n) > 1}):
+            raise ConfigError(f"names: {empty_or_repeated}; allowed: each class once, none empty")
+    predictor = Predictor(opened, names, top)
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        for row in predictor(images[start : start + IMAGES_AT_ONCE]):
+            print(json.dumps(row, ensure_ascii=False), flush=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Reads the command line, which has two positional arguments as no other job's."""
+    parser = OneLineParser(description=__doc__)
+    parser.add_argument("model", type=str, help=MODEL)
+    parser.add_argument("images", type=str, nargs="+", help="Local image files.")
+    parser.add_argument("--names", type=str, nargs="+", help=NAMES)
+    parser.add_argument("--top", type=PositiveInt, default=5, help="Names per image.")
+    given = parser.parse_args(arguments)
+    try:
+        predict(given.model, given.images, given.names, given.top)
+    except ValueError as error:  # ConfigError is one; so is that of a name without tokens
+        refuse(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Saved models say of image files what they say of the encoder's tokens."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from actors.encoder import Encoder, EncoderConfig
+from jobs.predict import main
+from models.clip import Clip, load_clip
+from models.methods import METHODS
+from models.methods.adapted import Adapted
+from models.task import Features, Task
+from models.text_classifier import text_classifier
+from tests.actors.small_world import picture, truncated
+from tests.models.methods.tasks import tiny_clip
+
+NAMES = ["okapi", "red panda", "ant"]
+TEMPLATE = "a photo of a {}."
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    """Three pictures, and one that is cut off."""
+    rows = {f"image {i}.png": picture(f"row {i}") for i in range(3)}
+    rows["broken.png"] = truncated(picture("row 3"))
+    for name, data in rows.items():
+        (tmp_path / name).write_bytes(data)
+    return [str(tmp_path / name) for name in rows]
+
+
+def tokens_of(clip: Clip, files: list[str]) -> torch.Tensor:
+    """(N, T, D) as `jobs.encode` stores them."""
+    encoder = Encoder(EncoderConfig())
+    encoder.clip = clip
+    folder, count = Path(files[0]).parent, len(files)
+    data = [Path(file).read_bytes() for file in files]
+    pq.write_table(pa.table({"image": data}), folder / "rows.parquet")
+    batch = {
+        "id": np.array(files),
+        "source": np.array([str(folder)] * count),
+        "file": np.array(["rows.parquet"] * count),
+        "place": np.arange(count),
+        "views": np.ones(count, dtype=int),
+    }
+    stored = b"".join(encoder(batch)["tokens"])
+    shape = (len(files), clip.num_tokens, clip.embed_dim)
+    return torch.from_numpy(np.frombuffer(stored, dtype=np.float16).copy()).view(shape)
+
+
+def saved(folder: Path, method: str, clip: Clip, files: list[str]) -> Adapted:
+    tokens = tokens_of(clip, files[:3])
+    task = Task(
+        dataset="animals",
+        names=NAMES,
+        hint="animal",
+        template=TEMPLATE,
+        train=Features(tokens[None], torch.arange(3)),
+        val=None,
+        imagined=None,
+        clip=clip,
+        text=text_classifier(clip, NAMES, [TEMPLATE]),
+    )
+    made = METHODS[method].fit(task, METHODS[method].Hyper(), seed=0)
+    made.save(folder)
+    return made
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict]:
+    main(list(arguments))
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_files_are_predicted_as_their_stored_tokens_are(
+    tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = saved(tmp_path / "m", "tip_adapter", load_clip("tiny"), files)
+    rows = said(capsys, str(tmp_path / "m"), *files, "--top", "2")
+    assert [row["image"] for row in rows] == files
+    expected = model.logits(tokens_of(model.clip, files[:3])).softmax(dim=1)
+    for row, probabilities in zip(rows[:3], expected, strict=True):
+        best = probabilities.topk(2)
+        assert row["names"] == [NAMES[i] for i in best.indices.tolist()]
+        assert row["probabilities"] == pytest.approx(best.values.tolist(), rel=1e-3)
+    assert set(rows[3]) == {"image", "reason"}
+    assert "not a readable image" in rows[3]["reason"]
+
+
+def test_other_names_are_chosen_from_where_the_method_can(
+    tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(tmp_path / "open", "zero_shot", load_clip("tiny"), files)
+    saved(tmp_path / "closed", "tip_adapter", load_clip("tiny"), files)
+    (row,) = said(capsys, str(tmp_path / "open"), files[0], "--names", "cat", "okapi")
+    assert set(row["names"]) == {"cat", "okapi"}
+    assert sum(row["probabilities"]) == pytest.approx(1)
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path / "closed"), files[0], "--names", "cat"])
+    assert "tip_adapter knows its own classes only" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([str(tmp_path), files[0]])
+    assert "no adapted.json" in capsys.readouterr().err
+
+
+def test_a_clip_beside_the_model_is_the_one_it_runs_on(
+    tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, folder = tiny_clip(), tmp_path / "m"
+    model = saved(folder, "zero_shot", clip, files)
+    save_file(clip.model.state_dict(), folder / "clip.safetensors")
+    (folder / "clip.json").write_text(json.dumps(clip.config))
+    model.card = replace(model.card, backbone="config:clip.safetensors")
+    model.save(folder)
+    (row,) = said(capsys, str(folder), files[0], "--top", "9")
+    expected = model.logits(tokens_of(clip, files[:1])).softmax(dim=1)
+    found = dict(zip(row["names"], row["probabilities"], strict=True))
+    assert [found[name] for name in NAMES] == pytest.approx(expected[0].tolist(), rel=1e-3)
