@@ -1,13 +1,13 @@
-"""The layouts in which datasets come: CoOp's, LAION-Beyond's, and a folder per split and class."""
+"""The layouts in which datasets come: CoOp's, LAION-Beyond's, a folder per split and class."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from cluster.catalog.benchmarks import BENCHMARKS, CoopSet, LaionSet
+from cluster.catalog.index_files import part_of, read_json, read_lines
+from cluster.catalog.laion_beyond import laion_listing, laion_splits
 from cluster.catalog.listing import SPLITS, Entry, Listing, listing
 from cluster.rows import digest
 from cluster.storage import ConfigError
@@ -16,8 +16,6 @@ NAMES_FILE = "classnames.txt"
 """Beside a dataset's folders: per line a class folder, a space or a tab, and its class name."""
 HELD_OUT = 20
 """Training images per class of ImageNet that become val, and at most a fifth of them."""
-CAPTION = "Refined_caption3"
-"""LAION-Beyond's caption of an image."""
 _SAME: Mapping[str, str] = {split: split for split in SPLITS}
 _NONE: Mapping[str, str] = {}
 
@@ -32,7 +30,7 @@ def benchmark_listing(
     """
     benchmark = BENCHMARKS[name]
     if isinstance(benchmark, LaionSet):
-        return _laion(name, benchmark, Path(root), splits)
+        return laion_listing(name, benchmark, Path(root), splits)
     return _coop(name, benchmark, Path(root) / benchmark.folder, kept)
 
 
@@ -40,7 +38,7 @@ def is_there(name: str, root: str) -> bool:
     """Whether the root has a folder of this benchmark set."""
     benchmark = BENCHMARKS[name]
     if isinstance(benchmark, LaionSet):
-        return any(_laion_splits(benchmark, Path(root), group) for group in ("OOP", "IP"))
+        return any(laion_splits(benchmark, Path(root), group) for group in ("OOP", "IP"))
     return (Path(root) / benchmark.folder).is_dir()
 
 
@@ -65,7 +63,7 @@ def _coop(name: str, benchmark: CoopSet, folder: Path, kept: frozenset[str]) -> 
     if benchmark.layout == "split" and index.is_file():
         return listing(name, images, _split_entries(index))
     if benchmark.layout == "lists" and index.is_file():
-        classes = _lines(index)
+        classes = read_lines(index)
         return listing(name, images, _list_entries(folder, classes), classes=classes)
     by_wnid = benchmark.layout == "wnids" and index.is_file()
     root = images if by_wnid and images.is_dir() else folder
@@ -84,9 +82,9 @@ def _coop(name: str, benchmark: CoopSet, folder: Path, kept: frozenset[str]) -> 
 
 def _split_entries(path: Path) -> Iterator[Entry]:
     """The entries of a `split_zhou_*.json`."""
-    found = _json(path)
+    found = read_json(path)
     for split in SPLITS:
-        for place, entry in enumerate(_part(found, split, list, path)):
+        for place, entry in enumerate(part_of(found, split, list, path)):
             match entry:
                 case [str(file), int(label), str(class_name)]:
                     yield Entry(
@@ -104,7 +102,7 @@ def _list_entries(folder: Path, classes: list[str]) -> Iterator[Entry]:
     label = {name: i for i, name in enumerate(classes)}
     for split in SPLITS:
         path = folder / f"images_variant_{split}.txt"
-        for place, line in enumerate(_lines(path)):
+        for place, line in enumerate(read_lines(path)):
             number, _, variant = line.partition(" ")
             if variant not in label:
                 raise ConfigError(
@@ -181,101 +179,11 @@ def _with_val(entries: Iterable[Entry], kept: frozenset[str]) -> Iterator[Entry]
             yield replace(entry, split="val") if entry.file in held_out else entry
 
 
-def _laion(
-    dataset: str, benchmark: LaionSet, root: Path, splits: Mapping[str, str | None]
-) -> Listing:
-    """Both groups of a domain; the joint label space is in order of names."""
-    entries = [
-        entry
-        for group in ("OOP", "IP")
-        for entry in _laion_entries(_chosen(benchmark, root, group, splits.get(group)), group)
-    ]
-    return listing(dataset, root, entries, by_name=True)
-
-
-def _laion_splits(benchmark: LaionSet, root: Path, group: str) -> list[str]:
-    """Split files of a group, relative to the root."""
-    found = root.glob(f"{benchmark.folder}*_{group}/split_Xin*.json")
-    return sorted(path.relative_to(root).as_posix() for path in found)
-
-
-def _chosen(benchmark: LaionSet, root: Path, group: str, wanted: str | None) -> Path:
-    """The split file of a group, unambiguous."""
-    field, found = f"{group.lower()}_split", _laion_splits(benchmark, root, group)
-    if not found:
-        raise ConfigError(
-            f"root: {str(root)!r} has no {benchmark.folder}N_{group}/split_Xin*.json; "
-            "allowed: the folder of LAION-Beyond's domains"
-        )
-    if wanted is None and len(found) > 1:
-        raise ConfigError(f"{field}: none, but there are several; allowed: {', '.join(found)}")
-    if wanted is not None and wanted not in found:
-        raise ConfigError(f"{field}: {wanted!r}; allowed: {', '.join(found)}")
-    return root / (wanted or found[0])
-
-
-def _laion_entries(path: Path, group: str) -> Iterator[Entry]:
-    """The entries of a `split_Xin_*.json`; an image without a caption keeps None."""
-    found = _json(path)
-    for split in SPLITS:
-        items = _part(found, split, dict, path).items()
-        for place, (index, item) in enumerate(items):
-            match item:
-                case {"classname": str(name), "image_name": str(file), "label": int(label)}:
-                    yield Entry(
-                        file=f"{path.parent.name}/images/{name}/{file}",
-                        split=split,
-                        label=label,
-                        class_name=name,
-                        group=group,
-                        place=place,
-                        caption=_caption(item.get("INFO")),
-                    )
-                case _:
-                    raise ConfigError(
-                        f"root: {str(path)!r} has a {split} entry {index!r} without classname, "
-                        "image_name or label; allowed: all three, the label a whole number"
-                    )
-
-
-def _caption(info: Any) -> str | None:
-    caption = info.get(CAPTION) if isinstance(info, dict) else None
-    return (" ".join(caption.split()) or None) if isinstance(caption, str) else None
-
-
-def _part(found: Any, split: str, kind: type, path: Path) -> Any:
-    part = found.get(split) if isinstance(found, dict) else None
-    if not isinstance(part, kind):
-        raise ConfigError(f"root: {str(path)!r} has no {split!r}; allowed: {', '.join(SPLITS)}")
-    return part
-
-
 def _names(path: Path) -> dict[str, str]:
     """Class folder to class name, of a names file."""
-    parts = [line.partition("\t" if "\t" in line else " ") for line in _lines(path)]
+    parts = [line.partition("\t" if "\t" in line else " ") for line in read_lines(path)]
     return {class_folder: name for class_folder, _, name in parts}
 
 
 def _files(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
-
-
-def _lines(path: Path) -> list[str]:
-    """Lines of a text file, trimmed, without empty ones."""
-    return [line.strip() for line in _text(path).splitlines() if line.strip()]
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(_text(path))
-    except ValueError as error:
-        raise ConfigError(f"root: {str(path)!r} is no JSON ({error}); allowed: JSON") from error
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"root: {str(path)!r} cannot be read ({error}); allowed: UTF-8"
-        ) from error

@@ -38,7 +38,7 @@ def read_shot_lists(folder: str) -> ShotLists:
         try:
             text = path.read_text(encoding="utf-8")
             said = _of_lines(text) if name[3] == "jsonl" else _of_lists(json.loads(text))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"shots: {path.name!r} is not understood ({type(error).__name__}: {error}); "
                 "allowed: lines with path and split, or lists train and val of paths"

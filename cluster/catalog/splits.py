@@ -125,7 +125,7 @@ def _by_coop(
     # The rejected ones, too: they were in the list from which the published shots were drawn.
     rejected = dataset.rejected.append_column("id", pa.nulls(len(dataset.rejected), pa.string()))
     every = pa.concat_tables([rows, rejected.select(rows.schema.names)])
-    drawn: dict[str, dict[int, list[str]]] = {"train": {}, "val": {}}
+    drawn: dict[str, dict[int, list[dict[str, Any]]]] = {"train": {}, "val": {}}
     for group in sorted({dataset.concepts[label].group for label in labels}):
         of_group = every.filter(pc.field("group") == group)
         generator = random.Random(seed)
@@ -141,18 +141,22 @@ def _by_coop(
                 listed.setdefault(row["label"], []).append(row)
             for label, items in listed.items():
                 taken = generator.sample(items, count) if len(items) >= count else items
-                drawn[split][label] = [_good(dataset, row) for row in taken]
-    val: dict[ValPolicy, Drawn] = {"none": {}, "min": drawn["val"], "full": _ids(rows, "val")}
-    return drawn["train"], val[val_policy]
+                drawn[split][label] = taken
+    train = _readable(dataset, drawn["train"])
+    if val_policy == "min":
+        return train, _readable(dataset, drawn["val"])
+    return train, _ids(rows, "val") if val_policy == "full" else {}
 
 
-def _good(dataset: Dataset, row: dict[str, Any]) -> str:
-    if row["id"] is None:
-        raise ConfigError(
-            f"shot_rule: 'coop' draws {row['path']!r} of dataset {dataset.name!r}, which was "
-            "rejected; allowed: a dataset in which that image is readable, or the rule hash"
-        )
-    return row["id"]
+def _readable(dataset: Dataset, drawn: Mapping[int, Sequence[dict[str, Any]]]) -> Drawn:
+    """The ids of drawn rows; ConfigError if one was rejected."""
+    for row in (row for of_label in drawn.values() for row in of_label):
+        if row["id"] is None:
+            raise ConfigError(
+                f"shot_rule: 'coop' draws {row['path']!r} of dataset {dataset.name!r}, which was "
+                "rejected; allowed: a dataset in which that image is readable, or the rule hash"
+            )
+    return {label: [row["id"] for row in of_label] for label, of_label in drawn.items()}
 
 
 def _as_published(
@@ -177,6 +181,12 @@ def _as_published(
                     f"readable {split} image of class {dataset.concepts[label].name!r}; allowed: "
                     "at least 1"
                 )
+    most = max(map(len, drawn["train"].values()))
+    if most > shots:
+        raise ConfigError(
+            f"shot_rule: the published list of {shots} shots with seed {seed} has {most} images of "
+            f"a class; allowed: at most {shots}"
+        )
     return drawn["train"], val[val_policy]
 
 

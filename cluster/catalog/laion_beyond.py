@@ -1,0 +1,78 @@
+"""The layout of LAION-Beyond: a folder per domain and group, each with a split file of its own."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cluster.catalog.benchmarks import LaionSet
+from cluster.catalog.index_files import part_of, read_json
+from cluster.catalog.listing import SPLITS, Entry, Listing, listing
+from cluster.storage import ConfigError
+
+CAPTION = "Refined_caption3"
+"""Its caption of an image, in what it says about it."""
+
+
+def laion_listing(
+    dataset: str, benchmark: LaionSet, root: Path, splits: Mapping[str, str | None]
+) -> Listing:
+    """Both groups of a domain; the joint label space is in order of names.
+
+    splits: group to its split file relative to root; None: there is but one.
+    """
+    entries = [
+        entry
+        for group in ("OOP", "IP")
+        for entry in _laion_entries(_chosen(benchmark, root, group, splits.get(group)), group)
+    ]
+    return listing(dataset, root, entries, by_name=True)
+
+
+def laion_splits(benchmark: LaionSet, root: Path, group: str) -> list[str]:
+    """Split files of a group, relative to the root."""
+    found = root.glob(f"{benchmark.folder}*_{group}/split_Xin*.json")
+    return sorted(path.relative_to(root).as_posix() for path in found)
+
+
+def _chosen(benchmark: LaionSet, root: Path, group: str, wanted: str | None) -> Path:
+    """The split file of a group, unambiguous."""
+    field, found = f"{group.lower()}_split", laion_splits(benchmark, root, group)
+    if not found:
+        raise ConfigError(
+            f"root: {str(root)!r} has no {benchmark.folder}N_{group}/split_Xin*.json; "
+            "allowed: the folder of LAION-Beyond's domains"
+        )
+    if wanted is None and len(found) > 1:
+        raise ConfigError(f"{field}: none, but there are several; allowed: {', '.join(found)}")
+    if wanted is not None and wanted not in found:
+        raise ConfigError(f"{field}: {wanted!r}; allowed: {', '.join(found)}")
+    return root / (wanted or found[0])
+
+
+def _laion_entries(path: Path, group: str) -> Iterator[Entry]:
+    """The entries of a `split_Xin_*.json`; an image without a caption keeps None."""
+    found = read_json(path)
+    for split in SPLITS:
+        items = part_of(found, split, dict, path).items()
+        for place, (index, item) in enumerate(items):
+            match item:
+                case {"classname": str(name), "image_name": str(file), "label": int(label)}:
+                    yield Entry(
+                        file=f"{path.parent.name}/images/{name}/{file}",
+                        split=split,
+                        label=label,
+                        class_name=name,
+                        group=group,
+                        place=place,
+                        caption=_caption(item.get("INFO")),
+                    )
+                case _:
+                    raise ConfigError(
+                        f"root: {str(path)!r} has a {split} entry {index!r} without classname, "
+                        "image_name or label; allowed: all three, the label a whole number"
+                    )
+
+
+def _caption(info: Any) -> str | None:
+    caption = info.get(CAPTION) if isinstance(info, dict) else None
+    return (" ".join(caption.split()) or None) if isinstance(caption, str) else None
