@@ -15,8 +15,9 @@ def read_lines(path: Path) -> list[str]:
 
 def read_json(path: Path) -> Any:
     """What a JSON file holds."""
+    text = _text(path)
     try:
-        return json.loads(_text(path))
+        return json.loads(text)
     except ValueError as error:
         raise ConfigError(f"root: {str(path)!r} is no JSON ({error}); allowed: JSON") from error
 
