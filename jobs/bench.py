@@ -1,4 +1,4 @@
-"""python -m jobs.bench synthesis | pretrain
+"""python -m jobs.bench synthesis | pretrain | adapt
 
 Measurements. Each prints a table and ends with one JSON line; what is to be compared between
 machines are the ratios, measured within one run.
@@ -11,17 +11,24 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
+from jobs.bench_adapt import AdaptBench, adapting
 from jobs.bench_pretrain import PretrainBench, pretraining
 from jobs.bench_synthesis import SynthesisBench, synthesis
 
 
 def main() -> None:
     """Measures what the command line names."""
-    cfg = auto_cli({"synthesis": SynthesisBench, "pretrain": PretrainBench}, as_positional=False)
-    if isinstance(cfg, PretrainBench):
-        name, figures = "pretrain", pretraining(cfg)
-    else:
-        name, figures = "synthesis", synthesis(cfg)
+    cfg = auto_cli(
+        {"synthesis": SynthesisBench, "pretrain": PretrainBench, "adapt": AdaptBench},
+        as_positional=False,
+    )
+    match cfg:
+        case SynthesisBench():
+            name, figures = "synthesis", synthesis(cfg)
+        case PretrainBench():
+            name, figures = "pretrain", pretraining(cfg)
+        case AdaptBench():
+            name, figures = "adapt", adapting(cfg)
     _show(figures, Console(stderr=True))
     print(json.dumps({"bench": name, "cores": os.cpu_count(), **figures}))
 

@@ -6,17 +6,28 @@ import sys
 import pytest
 from jsonargparse import auto_cli
 
+from actors.cells import declared_cells
+from cluster.catalog.dataset import DATASETS
 from jobs.demo import RECIPE, DemoConfig
 from jobs.pretrain import PretrainConfig
+from models.methods import METHODS
 
 
-@pytest.mark.parametrize("recipe", ["demo", "smoke"])
+@pytest.mark.parametrize("recipe", ["demo", "smoke", "embedded_table"])
 def test_every_recipe_of_the_demo_loads(recipe: str) -> None:
     path = RECIPE.parent / f"{recipe}.yaml"
     cfg = auto_cli(DemoConfig, args=["--config", str(path)], as_positional=False)
     assert {"zero-shot", "fsnl", "imaginefsl", "imaginefsl-scratch"} <= set(cfg.methods)
     assert cfg.methods["imaginefsl"].space == cfg.methods["imaginefsl-scratch"].space
     assert len(cfg.seeds) >= 2
+
+
+def test_the_whole_table_has_every_method_and_every_dataset() -> None:
+    path = RECIPE.parent / "embedded_table.yaml"
+    cfg = auto_cli(DemoConfig, args=["--config", str(path)], as_positional=False)
+    assert {config.method for config in cfg.methods.values()} == set(METHODS)
+    assert tuple(cfg.datasets) == DATASETS
+    list(declared_cells(list(cfg.datasets), cfg.methods, {}))  # raises on a bad hyper-parameter
 
 
 def test_the_demo_pretrains_as_its_recipe_for_pretraining_says() -> None:
