@@ -14,7 +14,7 @@ from actors.base_set import BaseSet
 from actors.pretrain_batches import Worker, draw_batch
 from actors.pretrain_config import PretrainerConfig
 from actors.pretrain_state import Figures, TrainState
-from models.clip import Clip
+from models.clip import Clip, residual_block
 from models.moment_dino import MomentDino, Step
 from models.precision import autocast
 from models.schedules import cosine, linear
@@ -127,8 +127,8 @@ def new_state(cfg: PretrainerConfig, backbone: Clip, worker: Worker) -> TrainSta
     model.to(worker.device)
     backbone.recompute = model.student.adapter.recompute = cfg.recompute
     if cfg.compile:
-        adapters = [*model.student.adapter.blocks, *model.teacher.adapter.blocks]
-        for block in [*backbone.model.visual.transformer.resblocks, *adapters]:
+        backbone.block = torch.compile(residual_block)
+        for block in [*model.student.adapter.blocks, *model.teacher.adapter.blocks]:
             block.compile()
     if dist.is_initialized():
         mesh = init_device_mesh(worker.device.type, (worker.count,))

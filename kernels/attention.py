@@ -1,10 +1,8 @@
 """Scaled dot-product attention through one door: one place says which implementation runs."""
 
-import contextlib
 import functools
 import importlib.util
 import logging
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -17,53 +15,48 @@ MANY_TOKENS = 128
 """From so many on, flash attention in float32 is worth it on the CPU where gradients are taken."""
 
 
-def attention_reference(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q kᵀ / sqrt(D)) v, not masked.
+def attention_reference(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+    """softmax(q kᵀ / sqrt(D)) v.
 
     q, k, v: (B, H, L, D) B sequences, H heads, L tokens, D channels per head, any float dtype.
+    causal: a token attends to itself and to what is before it, else to all.
     Returns (B, H, L, D) in q.dtype; the softmax is taken in float32 (float64 for float64 input).
     Source: Vaswani et al. 2017, equation 1.
     """
     work = torch.float64 if q.dtype == torch.float64 else torch.float32
     scores = q.to(work) @ k.to(work).transpose(-2, -1) * q.shape[-1] ** -0.5
+    if causal:
+        later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(later, -torch.inf)
     return (torch.softmax(scores, dim=-1) @ v.to(work)).to(q.dtype)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
     """What `attention_reference` computes, by the fastest implementation at hand (logged once).
 
     Shapes and dtypes as in the reference. On CUDA xformers' memory-efficient attention where it is
-    installed and the dtype is half or bfloat16; PyTorch's own everywhere else.
+    installed and the dtype is half or bfloat16, PyTorch's own choice elsewhere. On the CPU flash
+    attention, but plain matrix products where gradients are recorded in half precision or over few
+    tokens: there its backward pass is slow (twice as slow at 64 x 4 x 65 x 32 in bfloat16). Over
+    many tokens in float32 it is the faster one (0.6 times the products' time at 8 x 12 x 197 x 64,
+    forward and backward).
     """
     if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16) and _xformers_installed():
-        from xformers.ops import memory_efficient_attention
+        from xformers.ops import LowerTriangularMask, memory_efficient_attention
 
         _say("xformers memory-efficient attention")
+        bias = LowerTriangularMask() if causal else None
         # xformers wants (B, L, H, D)
-        return memory_efficient_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
-    with attention_backend(q):
-        return scaled_dot_product_attention(q, k, v)
-
-
-@contextlib.contextmanager
-def attention_backend(tokens: Tensor) -> Iterator[None]:
-    """Chooses PyTorch's implementation for modules that call it themselves (open_clip's towers).
-
-    tokens: (..., L, channels), what attends. On the CPU, plain matrix products where gradients are
-    recorded in half precision or over few tokens: there the backward pass of PyTorch's flash
-    attention for CPU is slow (twice as slow at 64 x 4 x 65 x 32 in bfloat16). Over many tokens in
-    float32 it is the faster one (0.6 times the products' time at 8 x 12 x 197 x 64, forward and
-    backward), as it is everywhere without gradients. On CUDA PyTorch chooses for itself.
-    """
-    half = torch.is_autocast_enabled("cpu") or tokens.dtype in (torch.float16, torch.bfloat16)
-    few = tokens.shape[-2] < MANY_TOKENS
-    if tokens.device.type == "cpu" and torch.is_grad_enabled() and (half or few):
+        heads_last = (x.transpose(1, 2) for x in (q, k, v))
+        return memory_efficient_attention(*heads_last, attn_bias=bias).transpose(1, 2)
+    half = q.dtype in (torch.float16, torch.bfloat16)
+    few = q.shape[-2] < MANY_TOKENS
+    if q.device.type == "cpu" and torch.is_grad_enabled() and (half or few):
         _say("matrix products on the CPU, with gradients")
         with sdpa_kernel(SDPBackend.MATH):
-            yield
-    else:
-        _say(f"PyTorch's own choice on {tokens.device.type}")
-        yield
+            return scaled_dot_product_attention(q, k, v, is_causal=causal)
+    _say(f"PyTorch's own choice on {q.device.type}")
+    return scaled_dot_product_attention(q, k, v, is_causal=causal)
 
 
 @functools.cache

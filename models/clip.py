@@ -12,10 +12,10 @@ import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, linear
 from torch.utils.checkpoint import checkpoint
 
-from kernels.attention import attention_backend
+from kernels.attention import attention
 
 ASSETS = Path(__file__).parent / "assets"
 TINY = "tiny"
@@ -63,7 +63,9 @@ class Clip(nn.Module):
         )
         """Texts to (B, 77) int64 ids; longer texts are cut, the end token stays."""
         self.recompute = False
-        """Whether the backward pass through the image tower computes its activations again."""
+        """Whether the backward pass through a tower computes its activations again."""
+        self.block: Callable[[nn.Module, Tensor, bool], Tensor] = residual_block
+        """How a block of either tower is computed; a compiled `residual_block` may stand here."""
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False)
@@ -99,22 +101,17 @@ class Clip(nn.Module):
             patches = torch.where(masks.unsqueeze(-1), mask_token.to(patches.dtype), patches)
         cls = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
         tokens = torch.cat([cls, patches], dim=1) + positions.to(patches.dtype)
-        return visual.ln_post(self._blocks(visual.ln_pre(tokens))) @ visual.proj
+        tokens = self._through(visual.transformer, visual.ln_pre(tokens), causal=False)
+        return visual.ln_post(tokens) @ visual.proj
 
-    def _blocks(self, tokens: Tensor) -> Tensor:
-        """The image tower's transformer."""
-        transformer = self.model.visual.transformer
-        if not (self.recompute and torch.is_grad_enabled()):
-            with attention_backend(tokens):
-                return transformer(tokens)
-
-        def of_block(block: nn.Module, x: Tensor) -> Tensor:
-            with attention_backend(x):  # in the second forward pass, too
-                return block(x)
-
+    def _through(self, transformer: nn.Module, x: Tensor, causal: bool) -> Tensor:
+        """The blocks of one tower; x: (B, L, W)."""
         for block in transformer.resblocks:
-            tokens = checkpoint(of_block, block, tokens, use_reentrant=False)
-        return tokens
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(self.block, block, x, causal, use_reentrant=False)
+            else:
+                x = self.block(block, x, causal)
+        return x
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         """(1 + N, W) positional embedding for a grid of N patches."""
@@ -145,12 +142,24 @@ class Clip(nn.Module):
         embeds: (B, L, W), L <= 77; eot: (B,) int64, position of each text's end token, below L.
         Returns (B, D), not normalised.
         """
-        length = embeds.shape[1]
-        x = embeds + self.model.positional_embedding[:length].to(embeds.dtype)
-        with attention_backend(x):
-            x = self.model.transformer(x, attn_mask=self.model.attn_mask[:length, :length])
+        x = embeds + self.model.positional_embedding[: embeds.shape[1]].to(embeds.dtype)
+        x = self._through(self.model.transformer, x, causal=True)
         x = self.model.ln_final(x)[torch.arange(len(x), device=x.device), eot]
         return x @ self.model.text_projection
+
+
+def residual_block(block: nn.Module, x: Tensor, causal: bool) -> Tensor:
+    """What open_clip's ResidualAttentionBlock computes, (B, L, W) to as much.
+
+    Its nn.MultiheadAttention turns the batch inside out before the first product, which under
+    autocast copies the weights once for every token.
+    """
+    attend = block.attn
+    y = linear(block.ln_1(x), attend.in_proj_weight, attend.in_proj_bias)
+    q, k, v = y.unflatten(-1, (3, attend.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    y = attend.out_proj(attention(q, k, v, causal).transpose(1, 2).flatten(2))
+    x = x + block.ls_1(y)
+    return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
 def load_clip(backbone: str) -> Clip:
@@ -270,6 +279,10 @@ def _check_supported(model: nn.Module, backbone: str) -> None:
         and model.text_pool_type == "argmax"
         and model.attn_mask is not None
         and isinstance(model.text_projection, nn.Parameter)
+        and all(
+            type(block) is open_clip.transformer.ResidualAttentionBlock
+            for block in [*visual.transformer.resblocks, *model.transformer.resblocks]
+        )
     )
     if not plain:
         raise ValueError(

@@ -14,14 +14,15 @@ def operands(shape: tuple[int, ...], dtype: torch.dtype) -> list[torch.Tensor]:
 @pytest.mark.parametrize("shape", [(2, 3, 65, 8), (1, 1, 1, 1), (2, 3, 7, 5)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("causal", [True, False])
 def test_attention_is_as_exact_as_the_reference(
-    shape: tuple[int, ...], dtype: torch.dtype, grad: bool
+    shape: tuple[int, ...], dtype: torch.dtype, grad: bool, causal: bool
 ) -> None:
     values = operands(shape, dtype)
     with torch.set_grad_enabled(grad):
-        exact = attention_reference(*(v.double() for v in values))
-        allowed = 2 * (attention_reference(*values).double() - exact).abs().max() + 1e-6
-        error = (attention(*values).double() - exact).abs().max()
+        exact = attention_reference(*(v.double() for v in values), causal)
+        allowed = 2 * (attention_reference(*values, causal).double() - exact).abs().max() + 1e-6
+        error = (attention(*values, causal).double() - exact).abs().max()
     # Library kernels round the probabilities to bfloat16 before the second product.
     rounding = 2**-8 if dtype == torch.bfloat16 else 0.0
     assert error <= allowed + rounding * values[2].abs().max()

@@ -49,9 +49,9 @@ def test_sharing_tokens_changes_nothing(parts: tuple) -> None:
     clean = clip.encode_tokens(crops)
     teacher = model.teacher(lambda _: clean, patches)
     step = model(clip, crops, masks, 0.05)
-    assert torch.allclose(step.teacher.moments, teacher.moments, atol=1e-6)
+    assert torch.allclose(step.teacher.moments, teacher.moments, atol=1e-5)
     unmasked = ~masks.any(dim=1)
-    assert torch.allclose(whole.moments[unmasked], teacher.moments[unmasked], atol=1e-6)
+    assert torch.allclose(whole.moments[unmasked], teacher.moments[unmasked], atol=1e-5)
     expected = torch.autograd.grad(
         model._losses(whole, teacher, masks, 0.05).loss, model.student.mask_token
     )
