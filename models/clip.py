@@ -64,7 +64,7 @@ class Clip(nn.Module):
         """Texts to (B, 77) int64 ids; longer texts are cut, the end token stays."""
         self.recompute = False
         """Whether the backward pass through a tower computes its activations again."""
-        self.block: Callable[[nn.Module, Tensor, bool], Tensor] = residual_block
+        self.block: Callable[[Any, Tensor, bool], Tensor] = residual_block
         """How a block of either tower is computed; a compiled `residual_block` may stand here."""
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -104,7 +104,7 @@ class Clip(nn.Module):
         tokens = self._through(visual.transformer, visual.ln_pre(tokens), causal=False)
         return visual.ln_post(tokens) @ visual.proj
 
-    def _through(self, transformer: nn.Module, x: Tensor, causal: bool) -> Tensor:
+    def _through(self, transformer: Any, x: Tensor, causal: bool) -> Tensor:
         """The blocks of one tower; x: (B, L, W)."""
         for block in transformer.resblocks:
             if self.recompute and torch.is_grad_enabled():
@@ -148,7 +148,7 @@ class Clip(nn.Module):
         return x @ self.model.text_projection
 
 
-def residual_block(block: nn.Module, x: Tensor, causal: bool) -> Tensor:
+def residual_block(block: Any, x: Tensor, causal: bool) -> Tensor:
     """What open_clip's ResidualAttentionBlock computes, (B, L, W) to as much.
 
     Its nn.MultiheadAttention turns the batch inside out before the first product, which under
