@@ -15,7 +15,7 @@ MANY_TOKENS = 128
 """From so many on, flash attention in float32 is worth it on the CPU where gradients are taken."""
 
 
-def attention_reference(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+def attention_reference(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
     """softmax(q kᵀ / sqrt(D)) v.
 
     q, k, v: (B, H, L, D) B sequences, H heads, L tokens, D channels per head, any float dtype.
@@ -31,7 +31,7 @@ def attention_reference(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -
     return (torch.softmax(scores, dim=-1) @ v.to(work)).to(q.dtype)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
     """What `attention_reference` computes, by the fastest implementation at hand (logged once).
 
     Shapes and dtypes as in the reference. On CUDA xformers' memory-efficient attention where it is

@@ -157,7 +157,7 @@ def residual_block(block: Any, x: Tensor, causal: bool) -> Tensor:
     attend = block.attn
     y = linear(block.ln_1(x), attend.in_proj_weight, attend.in_proj_bias)
     q, k, v = y.unflatten(-1, (3, attend.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    y = attend.out_proj(attention(q, k, v, causal).transpose(1, 2).flatten(2))
+    y = attend.out_proj(attention(q, k, v, causal=causal).transpose(1, 2).flatten(2))
     x = x + block.ls_1(y)
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
