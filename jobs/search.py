@@ -7,11 +7,13 @@ the best are fitted on several seeds.
 import dataclasses
 import os
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import ray
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 from ray import tune
+from ray.exceptions import RayActorError
 
 from actors.cells import Cell, MethodConfig, declared_cells
 from actors.studies import (
@@ -30,6 +32,9 @@ from cluster.job import run_job
 from cluster.progress import already_done, stage
 from cluster.storage import ConfigError, resolve
 from models.text_classifier import TemplateSet
+
+RUNS = 3
+"""Of Tune, at most: it gives a trial up whose worker died while two calls of it were under way."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,9 +85,14 @@ def search(cfg: SearchConfig) -> Artifact:
         already_done("search", out.artifact)
         return out.artifact
     models = out.file(MODELS)
-    found = {cell.key: [s for s in cfg.seeds if kept(models, cell.key, s)] for cell in cells}
-    studies = open_studies(cells, cfg.seeds, found, _studies_url(cfg, out), cfg.generation)
-    _run(cfg, source, studies, out.uri)
+    for again in reversed(range(RUNS)):
+        found = {cell.key: [s for s in cfg.seeds if kept(models, cell.key, s)] for cell in cells}
+        studies = open_studies(cells, cfg.seeds, found, _studies_url(cfg, out), cfg.generation)
+        errors = _run(cfg, source, studies, out.uri)
+        if not errors:
+            break
+        if not again or not all(isinstance(error, RayActorError) for error in errors):
+            raise RuntimeError(f"{len(errors)} trials broke down; the first: {errors[0]}")
     for study in studies:
         if study.cell.config.trials:
             adopt(out.uri, study.winner().user_attrs[NUMBER], study.cell.key, study.search_seed)
@@ -143,12 +153,14 @@ def _studies_url(cfg: SearchConfig, out: Draft) -> str:
     return url
 
 
-def _run(cfg: SearchConfig, source: TaskSource, studies: list[CellStudy], folder: str) -> None:
-    """All remaining trials and fits in one Tune run. Raises RuntimeError if a trial broke down."""
+def _run(
+    cfg: SearchConfig, source: TaskSource, studies: list[CellStudy], folder: str
+) -> Sequence[Exception]:
+    """All remaining trials and fits in one Tune run; returns why some broke down."""
     remaining = sum(study.remaining for study in studies)
     total = sum(study.total for study in studies)
     if not remaining:
-        return
+        return []
     # What Tune writes is not needed: the studies and the kept models are the state of a search.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     cells = {study.cell.key: study.cell for study in studies}
@@ -185,10 +197,7 @@ def _run(cfg: SearchConfig, source: TaskSource, studies: list[CellStudy], folder
                 failure_config=tune.FailureConfig(max_failures=2),
             ),
         ).fit()
-    if results.errors:
-        raise RuntimeError(
-            f"{len(results.errors)} trials broke down; the first: {results.errors[0]}"
-        )
+    return results.errors
 
 
 if __name__ == "__main__":

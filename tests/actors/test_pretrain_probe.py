@@ -9,7 +9,7 @@ from PIL import Image
 from actors.images import png_bytes
 from actors.pretrain_probe import Probe, ProbeConfig
 from cluster.artifacts import draft
-from cluster.catalog.dataset import Concept, publish_dataset
+from cluster.catalog.dataset import SCHEMA, Concept, publish_dataset
 from models.clip import load_clip
 from models.moment_dino import MomentDino
 from tests.actors.small_base_set import CONFIG, write_clip
@@ -36,13 +36,20 @@ def write_colours(storage: Path, guilty: str = "") -> str:
                         "label": label,
                         "group": "IP",
                         "split": split,
+                        "caption": None,
+                        "path": None,
+                        "order": None,
                         "image": png[:40] if cut else png,
                     }
                 )
     out = draft(str(storage), "dataset", "colours", content={}, config=None, inputs={})
     concepts = [Concept(name, "IP") for name in COLOURS]
     made = publish_dataset(
-        out, pa.Table.from_pylist(rows), concepts, hint="colour", template="a {} square."
+        out,
+        pa.Table.from_pylist(rows, schema=SCHEMA),
+        concepts,
+        hint="colour",
+        template="a {} square.",
     )
     return made.artifact.uri
 
