@@ -88,7 +88,7 @@ def fake_cluster(address: str) -> dict[str, Any]:
 def test_a_painter_pool_grows_under_load_and_its_nodes_go_when_it_ends(
     cluster: dict[str, str], table: Artifact, tmp_path: Path
 ) -> None:
-    writer = WriterConfig(per_class=120, attempts=1)
+    writer = WriterConfig(per_class=240, attempts=1)
     texts = captions(CaptionsConfig(storage=str(tmp_path), factors=table.uri, writer=writer))
     seen, pool = tmp_path / "nodes", {"max_workers": MOST_NODES, "cpus": 4, "gpus": 1}
     painting = [sys.executable, "-m", "jobs.images", "--storage", str(tmp_path)]
