@@ -53,7 +53,7 @@ class PretrainerConfig:
     epochs: PositiveInt = 100
     """Passes over the captions of the base set; all schedules follow from its size."""
     batch_size: PositiveInt = 200
-    """Captions per step over all workers, each in two views; a multiple of the workers."""
+    """Captions per step over all workers, each in two views; at least two for each worker."""
     lr: PositiveFloat = 1.953125e-5
     """AdamW's step size at the start (1e-4 for 1,024 captions, linear in the batch size)."""
     lr_end: PositiveFloat = 5e-6
