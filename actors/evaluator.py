@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from actors.tasks import EncodedDataset, Tasks, TaskSource
@@ -21,6 +22,7 @@ SCHEMAS = {
             ("method", pa.string()),
             ("shots", pa.int32()),
             ("seed", pa.int32()),
+            ("concepts", pa.string()),
             ("label_space", pa.string()),
             ("accuracy", pa.float64()),
             ("images", pa.int32()),
@@ -35,6 +37,18 @@ SCHEMAS = {
             ("wall_s", pa.float64()),
         ]
     ),
+    "confusion": pa.schema(
+        [
+            ("dataset", pa.string()),
+            ("method", pa.string()),
+            ("shots", pa.int32()),
+            ("seed", pa.int32()),
+            ("label_space", pa.string()),
+            ("class_name", pa.string()),
+            ("predicted", pa.string()),
+            ("images", pa.int32()),
+        ]
+    ),
     "curves": pa.schema(
         [
             ("dataset", pa.string()),
@@ -46,7 +60,8 @@ SCHEMAS = {
         ]
     ),
 }
-"""Tables of a results artifact: accuracy on test, in [0, 1]; val accuracy by fusion weight."""
+"""Tables of a results artifact: accuracy on test, in [0, 1]; test images by class and answer, in
+the widest label space of each model; val accuracy by fusion weight."""
 
 
 class Evaluator:
@@ -65,21 +80,27 @@ class Evaluator:
         encoded = self.tasks.encoded[fit.dataset]
         folder = self.adapted.local_dir() / "models" / fit.cell / str(fit.seed)
         model = load_adapted(folder, self.tasks.clip)
-        own: Concepts = fit.concepts  # type: ignore[assignment]
-        spaces: list[Concepts] = ["all", "OOP", "IP"] if model.open_vocabulary else [own]
-        rows = []
-        for space in spaces:
-            if not encoded.labels(space):
+        cell = {"dataset": fit.dataset, "method": fit.name, "shots": fit.shots, "seed": fit.seed}
+        rows: list[dict[str, Any]] = []
+        confusion: list[dict[str, Any]] = []
+        for space in label_spaces(fit.concepts, model.open_vocabulary):  # type: ignore[arg-type]
+            names = encoded.names(space)
+            if not names:
                 continue
-            accuracy, images = test_accuracy(model, encoded, space)
+            counts = test_confusion(model, encoded, space)
+            images = int(counts.sum())
+            if not rows:
+                confusion = [
+                    {**cell, "label_space": space, "class_name": names[true],
+                     "predicted": names[said], "images": int(counts[true, said])}
+                    for true, said in counts.nonzero().tolist()
+                ]  # fmt: skip
             rows.append(
                 {
-                    "dataset": fit.dataset,
-                    "method": fit.name,
-                    "shots": fit.shots,
-                    "seed": fit.seed,
+                    **cell,
+                    "concepts": fit.concepts,
                     "label_space": space,
-                    "accuracy": accuracy,
+                    "accuracy": int(counts.trace()) / images,
                     "images": images,
                     "split_hash": fit.split_hash,
                     "val_policy": self.tasks.source.val_policy,
@@ -92,24 +113,28 @@ class Evaluator:
                     "wall_s": fit.wall_s,
                 }
             )
-        cell = {"dataset": fit.dataset, "method": fit.name, "shots": fit.shots, "seed": fit.seed}
         curve = [
             {**cell, "fusion_weight": weight, "val_accuracy": accuracy}
             for weight, accuracy in model.card.selection.curve
         ]
-        return fit, {"rows": rows, "curves": curve}
+        return fit, {"rows": rows, "confusion": confusion, "curves": curve}
 
 
-def test_accuracy(model: Adapted, encoded: EncodedDataset, space: Concepts) -> tuple[float, int]:
-    """Accuracy in [0, 1] of the chosen head on the test images of these classes, and their number.
+def label_spaces(learned: Concepts, open_vocabulary: bool) -> list[Concepts]:
+    """In which classes' names a model is tested, the widest first; learned: its own classes."""
+    if not open_vocabulary:
+        return [learned]
+    return ["all", "base", "new"] if learned in ("base", "new") else ["all", "OOP", "IP"]
 
-    The label space is these classes alone.
-    """
+
+def test_confusion(model: Adapted, encoded: EncodedDataset, space: Concepts) -> Tensor:
+    """(C, C) int64 test images by class and answer of the chosen head, C these classes alone."""
     test = encoded.of_concepts(encoded.store.features("test"), space)
     names = encoded.names(space)
-    hits = 0
+    counts = torch.zeros(len(names), len(names), dtype=torch.int64)
+    one = torch.ones((), dtype=torch.int64)
     for start in range(0, len(test), IMAGES_AT_ONCE):
         part = slice(start, start + IMAGES_AT_ONCE)
         logits: Tensor = model.logits(test.clean[part], names)
-        hits += int((logits.argmax(dim=1) == test.labels[part]).sum())
-    return hits / len(test), len(test)
+        counts.index_put_((test.labels[part], logits.argmax(dim=1)), one, accumulate=True)
+    return counts

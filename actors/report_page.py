@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from actors.curation import REASONS
+from actors.report_classes import ClassScore, class_scores, hardest_lines
 from actors.report_curation import Curated, curated
 from actors.report_figures import (
     accuracy_figure,
@@ -28,19 +29,22 @@ from actors.report_sources import (
     versions,
 )
 from actors.report_tables import (
+    AVERAGE,
+    HALVES,
     Difference,
     Estimate,
     Row,
     against_zero_shot,
+    all_paired,
     few_shot_rows,
+    generalisation,
     measured,
-    oop_and_ip,
     paired,
     verdict,
     with_average,
     with_h_mean,
 )
-from actors.report_text import accuracy_lines, oop_and_ip_lines, shots_title
+from actors.report_text import accuracy_lines, as_markdown, generalisation_lines, shots_title
 from cluster.artifacts import Artifact, ConfigError
 
 Lines = list[list[str]]
@@ -53,6 +57,15 @@ class Comparison:
 
     compare: str
     against: str
+
+
+@dataclass(frozen=True)
+class Hardest:
+    """The classes that one method with these shots gets wrong most often."""
+
+    method: str
+    shots: int
+    lines: Lines
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,27 @@ class Report:
         if self.comparison is None:
             return []
         return paired(few_shot_rows(self.rows), self.comparison.compare, self.comparison.against)
+
+    @cached_property
+    def groups(self) -> dict[tuple[str, str], Lines]:
+        """Methods that learned one half of the classes, on both; none if there are none."""
+        found = {halves: generalisation(self.rows, halves) for halves in HALVES}
+        return {h: generalisation_lines(lines, h) for h, lines in found.items() if lines}
+
+    @cached_property
+    def classes(self) -> list[ClassScore]:
+        return class_scores(self.results)
+
+    @cached_property
+    def hardest(self) -> Hardest | None:
+        """Of the best method on average over datasets, or on the only one, with most shots."""
+        cells = [cell for cell in measured(few_shot_rows(self.rows)) if cell.shots]
+        averages = [cell for cell in cells if cell.dataset == AVERAGE] or cells
+        best = max(averages, key=lambda c: (c.shots, c.accuracy.mean), default=None)
+        if best is None:
+            return None
+        lines = hardest_lines(self.classes, best.method, best.shots)
+        return Hardest(best.method, best.shots, lines)
 
     @cached_property
     def fits(self) -> list[Fitted]:
@@ -130,7 +164,6 @@ class Report:
     def facts(self) -> dict[str, Any]:
         """What the page says and shows in lines, by the names that its template uses."""
         cells = measured(few_shot_rows(self.rows))
-        groups = oop_and_ip(measured(self.rows))
         compared = (asdict(self.comparison)) if self.comparison else {}
         return {
             "protocol": protocol(self.results),
@@ -139,11 +172,12 @@ class Report:
             "versions": versions(self.artifacts.values()),
             "splits": split_lines(self.rows),
             "accuracy": accuracy_lines(cells),
-            "above_zero_shot": against_zero_shot(cells),
+            "below_zero_shot": against_zero_shot(cells),
             "comparison": self.comparison,
             "verdict": verdict(self.differences, **compared) if self.differences else "",
             "differences": difference_lines(self.differences),
-            "groups": oop_and_ip_lines(groups) if groups else [],
+            "groups": self.groups,
+            "hardest": self.hardest,
             "chosen": chosen_lines(self.fits, searches(self.adapted)),
             "fused": self.fused[:1],
             "refused": self.refused,
@@ -154,17 +188,30 @@ class Report:
     def tables(self) -> dict[str, pa.Table]:
         """The numbers behind the page, unrounded."""
         accuracy = [_flat(asdict(cell), "accuracy", cell.accuracy) for cell in measured(self.rows)]
-        gains = [_flat(asdict(d), "gain", d.gain) for d in self.differences]
+        gains = [
+            {"compare": compare, "against": against} | _flat(asdict(d), "gain", d.gain)
+            for (compare, against), found in all_paired(few_shot_rows(self.rows)).items()
+            for d in found
+        ]
         splits = split_lines(self.rows)
         tables = {
             "accuracy": accuracy,
             "paired": gains,
+            "classes": [asdict(score) for score in self.classes],
             "splits": [dict(zip(splits[0], line, strict=True)) for line in splits[1:]],
             "refused": [asdict(refused) for refused in self.refused],
             "curation": self.curated.summary["classes"] if self.curated else [],
             "contamination": self.curated.contamination if self.curated else [],
         }
         return {name: pa.Table.from_pylist(rows) for name, rows in tables.items() if rows}
+
+    def markdown(self) -> dict[str, str]:
+        """The page's tables of results, by name."""
+        tables = {"accuracy": accuracy_lines(measured(few_shot_rows(self.rows)))}
+        tables |= {"_against_".join(h).lower(): lines for h, lines in self.groups.items()}
+        if self.differences:
+            tables["paired"] = difference_lines(self.differences)
+        return {name: as_markdown(lines) for name, lines in tables.items()}
 
 
 def artifact_lines(artifacts: dict[str, Artifact]) -> Lines:

@@ -1,9 +1,10 @@
 """What a report computes from result rows: means, intervals, paired differences, H-mean."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import NamedTuple
 
 from scipy.stats import t as student_t
@@ -12,7 +13,9 @@ CONFIDENCE = 0.95
 AVERAGE = "(average)"
 """Stands where a dataset's name does, for the mean over all datasets."""
 H_MEAN = "H"
-"""Stands where a label space does, for the H-mean of OOP and IP."""
+"""Stands where a label space does, for the H-mean of two of HALVES."""
+HALVES = (("OOP", "IP"), ("base", "new"))
+"""Label spaces that share a dataset's classes between them."""
 
 
 class Row(NamedTuple):
@@ -25,6 +28,8 @@ class Row(NamedTuple):
     label_space: str
     accuracy: float
     split_hash: str
+    concepts: str = "all"
+    """The classes that were learned."""
 
 
 @dataclass(frozen=True)
@@ -94,15 +99,16 @@ def measured(rows: Iterable[Row]) -> list[Measured]:
 
 
 def with_h_mean(rows: Sequence[Row]) -> list[Row]:
-    """The rows, and rows of label space "H": the H-mean of OOP and IP of one model, per seed."""
-    models: dict[tuple[str, str, int, int, str], dict[str, float]] = defaultdict(dict)
+    """The rows, and rows of label space "H": the H-mean of OOP and IP, or of base and new classes,
+    of one model, per seed."""
+    models: dict[Row, dict[str, float]] = defaultdict(dict)
     for row in rows:
-        model = row.dataset, row.method, row.shots, row.seed, row.split_hash
-        models[model][row.label_space] = row.accuracy
+        models[row._replace(label_space=H_MEAN, accuracy=0)][row.label_space] = row.accuracy
     means = [
-        Row(*model[:4], H_MEAN, h_mean(found["OOP"], found["IP"]), model[4])
+        model._replace(accuracy=h_mean(found[one], found[other]))
         for model, found in models.items()
-        if {"OOP", "IP"} <= found.keys()
+        for one, other in HALVES
+        if {one, other} <= found.keys()
     ]
     return [*rows, *means]
 
@@ -114,26 +120,21 @@ def with_average(rows: Sequence[Row]) -> list[Row]:
     they are more than one and each has been measured.
     """
     having: dict[str, set[str]] = defaultdict(set)
-    groups: dict[tuple[str, int, int, str], list[Row]] = defaultdict(list)
+    groups: dict[Row, list[Row]] = defaultdict(list)
     for row in rows:
         having[row.label_space].add(row.dataset)
-        groups[row.method, row.shots, row.seed, row.label_space].append(row)
+        groups[row._replace(dataset=AVERAGE, accuracy=0, split_hash="")].append(row)
     means = [
-        Row(AVERAGE, *key, math.fsum(row.accuracy for row in group) / len(group), "")
+        key._replace(accuracy=math.fsum(row.accuracy for row in group) / len(group))
         for key, group in groups.items()
-        if len(group) > 1 and {row.dataset for row in group} == having[key[-1]]
+        if len(group) > 1 and {row.dataset for row in group} == having[key.label_space]
     ]
     return [*rows, *means]
 
 
 def few_shot_rows(rows: Sequence[Row]) -> list[Row]:
-    """Rows for accuracy against shots: all classes; methods that learn from shots of all classes.
-
-    A method with shots that also has rows for OOP or IP alone learned from some classes only, and
-    belongs to `oop_and_ip`. Zero-shot belongs to both.
-    """
-    partial = {row.method for row in rows if row.shots and row.label_space != "all"}
-    return [row for row in rows if row.label_space == "all" and row.method not in partial]
+    """Rows for accuracy against shots: methods that learned all classes, tested on all."""
+    return [row for row in rows if row.label_space == row.concepts == "all"]
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,14 @@ class Difference:
     dataset: str
     shots: int
     gain: Estimate
+
+
+def all_paired(rows: Sequence[Row]) -> dict[tuple[str, str], list[Difference]]:
+    """`paired` for every two methods of the same shots, the later one first."""
+    methods = dict.fromkeys(row.method for row in rows if row.shots)
+    pairs = ((compare, against) for against, compare in combinations(methods, 2))
+    found = {pair: paired(rows, *pair) for pair in pairs}
+    return {pair: differences for pair, differences in found.items() if differences}
 
 
 def paired(rows: Sequence[Row], compare: str, against: str) -> list[Difference]:
@@ -176,18 +185,22 @@ def verdict(differences: Iterable[Difference], compare: str, against: str) -> st
     )
 
 
-def against_zero_shot(cells: Sequence[Measured]) -> list[str]:
-    """For each method, in how many cells its mean is above zero-shot's on the same dataset."""
+def below_zero_shot(cells: Sequence[Measured]) -> list[Measured]:
+    """Cells with shots whose mean is below zero-shot's on the same dataset."""
     zero_shot = {c.dataset: c.accuracy.mean for c in cells if not c.shots}
-    above: dict[str, list[bool]] = defaultdict(list)
-    for cell in cells:
-        if cell.shots and cell.dataset != AVERAGE and cell.dataset in zero_shot:
-            above[cell.method].append(cell.accuracy.mean > zero_shot[cell.dataset])
-    return [f"{method}: {sum(won)} of {len(won)}" for method, won in above.items()]
+    return [c for c in cells if c.shots and c.accuracy.mean < zero_shot.get(c.dataset, 0)]
+
+
+def against_zero_shot(cells: Sequence[Measured]) -> list[str]:
+    """For each method, in how many cells its mean is below zero-shot's on the same dataset."""
+    compared = {c.dataset for c in cells if not c.shots} - {AVERAGE}
+    of = Counter(cell.method for cell in cells if cell.shots and cell.dataset in compared)
+    below = Counter(c.method for c in below_zero_shot(cells) if c.dataset in compared)
+    return [f"{method}: {below[method]} of {count}" for method, count in of.items()]
 
 
 @dataclass(frozen=True)
-class OopAndIp:
+class Generalisation:
     """One method with one number of shots on a dataset, by label space; H is among them."""
 
     dataset: str
@@ -196,11 +209,13 @@ class OopAndIp:
     accuracy: dict[str, Estimate]
 
 
-def oop_and_ip(cells: Iterable[Measured]) -> list[OopAndIp]:
-    """One line per dataset, method and shots that was measured on OOP or on IP classes alone."""
+def generalisation(rows: Iterable[Row], halves: tuple[str, str]) -> list[Generalisation]:
+    """Methods that learned one half of the classes, or none, on either half; halves: of HALVES.
+
+    One line per dataset, method and shots. Methods that learned all classes are left out.
+    """
+    partial = [row for row in rows if not row.shots or row.concepts in halves]
     found: dict[tuple[str, str, int], dict[str, Estimate]] = defaultdict(dict)
-    for cell in cells:
+    for cell in measured(partial):
         found[cell.dataset, cell.method, cell.shots][cell.label_space] = cell.accuracy
-    return [
-        OopAndIp(*key, spaces) for key, spaces in found.items() if {"OOP", "IP"} & spaces.keys()
-    ]
+    return [Generalisation(*key, spaces) for key, spaces in found.items() if {*halves} & {*spaces}]

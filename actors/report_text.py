@@ -5,15 +5,20 @@ from collections.abc import Sequence
 from actors.report_sources import result_rows
 from actors.report_tables import (
     H_MEAN,
+    HALVES,
+    Generalisation,
     Measured,
-    OopAndIp,
+    below_zero_shot,
     few_shot_rows,
+    generalisation,
     measured,
-    oop_and_ip,
     with_average,
     with_h_mean,
 )
 from cluster.artifacts import Artifact
+
+BELOW = " ▼"
+"""Follows a mean that is below zero-shot's."""
 
 
 def closing_table(results: Artifact) -> str:
@@ -21,17 +26,28 @@ def closing_table(results: Artifact) -> str:
     rows = with_average(with_h_mean(result_rows(results)))
     seeds = len({row.seed for row in rows})
     title = f"Test accuracy in %: mean ± half of the 95 % interval over {seeds} seeds (Student's t)"
-    parts = [title, _columns(accuracy_lines(measured(few_shot_rows(rows))))]
-    if groups := oop_and_ip(measured(rows)):
-        parts += ["OOP against IP; H is the harmonic mean per seed, then averaged"]
-        parts += [_columns(oop_and_ip_lines(groups))]
+    lines = accuracy_lines(measured(few_shot_rows(rows)))
+    if any(cell.endswith(BELOW) for line in lines for cell in line):
+        title += f";{BELOW}: below zero-shot"
+    parts = [title, _columns(lines)]
+    for halves in HALVES:
+        if groups := generalisation(rows, halves):
+            parts += [f"{' against '.join(halves)}; H is the harmonic mean per seed, then averaged"]
+            parts += [_columns(generalisation_lines(groups, halves))]
     return "\n\n".join(parts)
 
 
 def accuracy_lines(cells: Sequence[Measured]) -> list[list[str]]:
-    """A header, then one line per dataset and method with a column for each number of shots."""
+    """A header, then one line per dataset and method with a column for each number of shots.
+
+    BELOW marks a mean that is below zero-shot's.
+    """
     shots = sorted({cell.shots for cell in cells})
-    found = {(c.dataset, c.method, c.shots): c.accuracy.percent() for c in cells}
+    below = below_zero_shot(cells)
+    found = {
+        (c.dataset, c.method, c.shots): c.accuracy.percent() + (BELOW if c in below else "")
+        for c in cells
+    }
     lines = {(c.dataset, c.method): [c.dataset, c.method] for c in cells}
     for (dataset, method), line in lines.items():
         line += [found.get((dataset, method, number), "") for number in shots]
@@ -40,16 +56,24 @@ def accuracy_lines(cells: Sequence[Measured]) -> list[list[str]]:
     return [["dataset", "method", *map(shots_title, shots)], *ordered]
 
 
-def oop_and_ip_lines(groups: Sequence[OopAndIp]) -> list[list[str]]:
+def generalisation_lines(
+    groups: Sequence[Generalisation], halves: tuple[str, str]
+) -> list[list[str]]:
     """A header, then one line per dataset, method and number of shots."""
     datasets = list(dict.fromkeys(group.dataset for group in groups))
-    spaces = ("OOP", "IP", "all", H_MEAN)
+    spaces = (*halves, "all", H_MEAN)
     lines = [
         [group.dataset, group.method, str(group.shots)]
         + [group.accuracy[s].percent() if s in group.accuracy else "" for s in spaces]
         for group in sorted(groups, key=lambda g: (datasets.index(g.dataset), g.shots))
     ]
     return [["dataset", "method", "shots", *spaces], *lines]
+
+
+def as_markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table that has a header as its first line."""
+    header, *rest = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (header, ["---"] * len(header), *rest))
 
 
 def shots_title(shots: int) -> str:

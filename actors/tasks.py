@@ -12,12 +12,12 @@ from actors.encoder import backbone
 from actors.feature_store import FeatureStore, taken
 from cluster.artifacts import open_artifact
 from cluster.catalog.dataset import Dataset, open_dataset
-from cluster.catalog.splits import Concepts, ShotRule, Split, ValPolicy, draw_shots
+from cluster.catalog.splits import Concepts, ShotRule, Split, ValPolicy, draw_shots, labels_of
 from cluster.storage import ConfigError
 from models.clip import Clip
 from models.moment_adapter import Teacher, load_teacher
 from models.task import Features, Task
-from models.text_classifier import TemplateSet, templates, text_classifier
+from models.text_classifier import TemplateSet, zero_shot_classifier
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,15 @@ class EncodedDataset:
 
     def labels(self, concepts: Concepts) -> list[int]:
         """Labels of these classes, in order."""
-        groups = [concept.group for concept in self.dataset.concepts]
-        return [i for i, group in enumerate(groups) if concepts in ("all", group)]
+        return labels_of(self.dataset, concepts)
 
     def names(self, concepts: Concepts) -> list[str]:
         return [self.dataset.concepts[label].name for label in self.labels(concepts)]
+
+    def prompts(self, concepts: Concepts) -> tuple[tuple[str, ...], ...]:
+        """Prompts of each of these classes; empty if the dataset came without any."""
+        of_all = self.dataset.prompts
+        return tuple(of_all[label] for label in self.labels(concepts)) if of_all else ()
 
     def of_concepts(self, features: Features, concepts: Concepts) -> Features:
         """Images of these classes, their labels counted among these classes alone."""
@@ -140,6 +144,7 @@ class Tasks:
             imagined=encoded.of_concepts(imagined, concepts) if len(imagined) else None,
             clip=self.clip,
             text=self._text(cell.dataset, concepts),
+            prompts=encoded.prompts(concepts),
         )
 
     def split(self, cell: Cell, seed: int) -> Split | None:
@@ -157,7 +162,12 @@ class Tasks:
 
     def _text(self, dataset: str, concepts: Concepts) -> Tensor:
         if (dataset, concepts) not in self._texts:
-            which = templates(self.source.templates, self.encoded[dataset].dataset.template)
-            names = self.encoded[dataset].names(concepts)
-            self._texts[dataset, concepts] = text_classifier(self.clip, names, which)
+            encoded = self.encoded[dataset]
+            self._texts[dataset, concepts] = zero_shot_classifier(
+                self.clip,
+                encoded.names(concepts),
+                self.source.templates,
+                encoded.dataset.template,
+                encoded.prompts(concepts),
+            )
         return self._texts[dataset, concepts]

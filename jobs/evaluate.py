@@ -1,4 +1,5 @@
-"""python -m jobs.evaluate --storage runs --adapted runs/adapted/… --datasets '[…]' --features '[…]'
+"""python -m jobs.evaluate --config jobs/recipes/embedded_table.yaml
+python -m jobs.evaluate --storage runs --adapted runs/adapted/… --datasets '[…]' --features '[…]'
 
 Test accuracy of every kept model: the only job that opens the test split, once per model.
 """
@@ -14,12 +15,14 @@ from pyarrow.fs import FileType
 from ray.util import ActorPool
 
 from actors.evaluator import SCHEMAS, Evaluator
+from actors.report_text import closing_table
 from actors.tasks import TaskSource, pair
 from actors.trial import Fit
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.job import run_job
 from cluster.progress import already_done, stage
 from cluster.storage import ConfigError, read, resolve
+from jobs.search import SearchConfig, search, with_world
 
 Found = dict[str, list[dict[str, Any]]]
 
@@ -30,19 +33,22 @@ class EvaluateConfig:
 
     storage: str
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    adapted: str
+    search: SearchConfig | None = None
+    """What to search and fit first, instead of the next three."""
+    adapted: str | None = None
     """Artifact of kind "adapted": a path or URI."""
-    datasets: list[str]
+    datasets: list[str] = dataclasses.field(default_factory=list)
     """The datasets of the search, as artifacts."""
-    features: list[str]
+    features: list[str] = dataclasses.field(default_factory=list)
     """The features of the search, as artifacts."""
     workers: PositiveInt = 2
     """Evaluators, one CPU each."""
 
 
 def evaluate(cfg: EvaluateConfig) -> Artifact:
-    """Writes a "results" artifact: tables `rows` and `curves` (see `actors.evaluator`)."""
-    adapted = open_artifact(cfg.adapted, "adapted")
+    """Writes a "results" artifact: the tables of `actors.evaluator.SCHEMAS`."""
+    cfg = _searched(cfg)
+    adapted = open_artifact(cfg.adapted or "", "adapted")
     encoded = pair(cfg.datasets, cfg.features)
     for name, of_dataset in encoded.items():
         expected = adapted.manifest.inputs.get(f"features {name}")
@@ -52,7 +58,12 @@ def evaluate(cfg: EvaluateConfig) -> Artifact:
                 "from; allowed: the features of that search"
             )
     out = draft(
-        cfg.storage, "results", "results", content={}, config=cfg, inputs={"adapted": adapted}
+        cfg.storage,
+        "results",
+        "results",
+        content={name: schema.names for name, schema in SCHEMAS.items()},
+        config=cfg,
+        inputs={"adapted": adapted},
     )
     if out.artifact:
         already_done("evaluate", out.artifact)
@@ -63,6 +74,23 @@ def evaluate(cfg: EvaluateConfig) -> Artifact:
         rows = [row for part in found for row in part[name]]
         out.write_table(name, pa.Table.from_pylist(rows, schema))
     return out.publish({name: sum(len(part[name]) for part in found) for name in SCHEMAS})
+
+
+def _searched(cfg: EvaluateConfig) -> EvaluateConfig:
+    """The configuration with the models of its search in it; ConfigError if it has none."""
+    if cfg.search is None:
+        if not (cfg.adapted and cfg.datasets and cfg.features):
+            raise ConfigError(
+                "adapted: none; allowed: an artifact with its datasets and features, or a search"
+            )
+        return cfg
+    if cfg.adapted or cfg.datasets or cfg.features:
+        raise ConfigError("search: given together with artifacts; allowed: one of them")
+    given = with_world(cfg.search)
+    adapted = search(given).uri
+    return dataclasses.replace(
+        cfg, search=None, adapted=adapted, datasets=given.datasets, features=given.features
+    )
 
 
 def _evaluated(cfg: EvaluateConfig, adapted: Artifact, out: Draft, fits: list[Fit]) -> list[Found]:
@@ -102,5 +130,12 @@ def _part(out: Draft, fit: Fit) -> Found | None:
     return json.loads(read(fs, path)) if fs.get_file_info(path).type == FileType.File else None
 
 
+def main(cfg: EvaluateConfig) -> Artifact:
+    """Ends with the table of results."""
+    results = evaluate(cfg)
+    print(f"\n{closing_table(results)}\n")
+    return results
+
+
 if __name__ == "__main__":
-    run_job(EvaluateConfig, evaluate)
+    run_job(EvaluateConfig, main)

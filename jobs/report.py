@@ -22,7 +22,7 @@ from cluster.job import run_job
 from cluster.progress import already_done, stage
 from cluster.storage import ConfigError
 
-RECIPE = "report-1"
+RECIPE = "report-2"
 """Names how a page is made."""
 PAGE = "report.html"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -60,7 +60,8 @@ class ReportConfig:
 
 
 def report(cfg: ReportConfig) -> Artifact:
-    """Writes report.html, figures/*.png, and every table as Parquet and as tables/*.csv."""
+    """Writes report.html, figures/*.png, every table as Parquet and as tables/*.csv, and those of
+    results as tables/*.md."""
     found = _opened(cfg)
     settings = ("compare", "against", "captions", "gallery_seed")
     content = {"recipe": RECIPE} | {name: getattr(cfg, name) for name in settings}
@@ -121,6 +122,8 @@ def _write_tables(out: Draft, found: Report) -> dict[str, int]:
         out.write_table(name, table)
         pyarrow.csv.write_csv(table, buffer := io.BytesIO())
         out.write_bytes(f"tables/{name}.csv", buffer.getvalue())
+    for name, text in found.markdown().items():
+        out.write_bytes(f"tables/{name}.md", text.encode())
     return {name: len(table) for name, table in tables.items()}
 
 

@@ -1,4 +1,5 @@
-"""python -m jobs.search --config search.yaml --storage runs --datasets '[…]' --features '[…]'
+"""python -m jobs.search --config jobs/recipes/embedded_search.yaml
+python -m jobs.search --config search.yaml --storage runs --datasets '[…]' --features '[…]'
 
 Every method on every dataset with every number of shots: hyper-parameters are searched on val, and
 the best are fitted on several seeds.
@@ -31,6 +32,7 @@ from cluster.catalog.splits import ShotRule, ValPolicy
 from cluster.job import run_job
 from cluster.progress import already_done, stage
 from cluster.storage import ConfigError, resolve
+from jobs.world import WorldConfig, world
 from models.text_classifier import TemplateSet
 
 RUNS = 3
@@ -43,9 +45,11 @@ class SearchConfig:
 
     storage: str
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    datasets: list[str]
+    world: WorldConfig | None = None
+    """Embedded datasets and a base set to make first, instead of the next three."""
+    datasets: list[str] = dataclasses.field(default_factory=list)
     """Artifacts of kind "dataset": paths or URIs."""
-    features: list[str]
+    features: list[str] = dataclasses.field(default_factory=list)
     """Artifacts of kind "features", one of each dataset, in any order."""
     teacher: str | None = None
     """Artifact of kind "teacher", for the methods that start from one."""
@@ -72,6 +76,7 @@ class SearchConfig:
 
 def search(cfg: SearchConfig) -> Artifact:
     """Writes an "adapted" artifact: models/{cell}/{seed}/, and the tables `fits` and `trials`."""
+    cfg = with_world(cfg)
     source = task_source(cfg)
     tasks = Tasks(source)
     cells = _checked_cells(cfg, tasks)
@@ -109,6 +114,28 @@ def search(cfg: SearchConfig) -> Artifact:
     return made
 
 
+def with_world(cfg: SearchConfig) -> SearchConfig:
+    """The configuration with the artifacts of its world in it, made if they are not there yet.
+
+    Raises ConfigError if artifacts are given beside a world, or neither.
+    """
+    given = [name for name in ("datasets", "features", "teacher") if getattr(cfg, name)]
+    if cfg.world is None:
+        if not (cfg.datasets and cfg.features):
+            raise ConfigError("datasets: none; allowed: artifacts with their features, or a world")
+        return cfg
+    if given:
+        raise ConfigError(f"{given[0]}: given together with world; allowed: one of them")
+    made = world(cfg.storage, cfg.world)
+    return dataclasses.replace(
+        cfg,
+        world=None,
+        datasets=[dataset.uri for dataset in made.datasets],
+        features=[features.uri for features in made.features],
+        teacher=made.teacher.uri,
+    )
+
+
 def task_source(cfg: SearchConfig) -> TaskSource:
     """The part of the configuration that tasks are built from."""
     return TaskSource(
@@ -137,6 +164,12 @@ def _checked_cells(cfg: SearchConfig, tasks: Tasks) -> list[Cell]:
             raise ConfigError(
                 f"{where}.trials: {cell.config.trials} with val_policy {cfg.val_policy!r} and "
                 f"{cell.shots} shots; allowed: 0, for there is no val to choose on"
+            )
+        wanted = getattr(cell.hyper, "templates", cfg.templates)
+        if "prompts" in (wanted, cfg.templates) and not tasks.encoded[cell.dataset].prompts("all"):
+            raise ConfigError(
+                f"templates: 'prompts', but dataset {cell.dataset!r} came without prompts; "
+                "allowed: hand, ensemble"
             )
         for seed in cell.seeds(cfg.seeds):
             tasks.split(cell, seed)

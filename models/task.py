@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from models.clip import Clip
+from models.text_classifier import TemplateSet, zero_shot_classifier
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,8 @@ class Task:
     names: the C class names, as a user reads them. hint: what they are ("animal"). template: the
     dataset's hand prompt with "{}" for the name. val None: no image may be used for choices.
     imagined: images of the same classes that no camera took, or None. text: (C, D) zero-shot
-    classifier, unit-norm rows. Raises ValueError if a label has no name or text lacks a row.
+    classifier, unit-norm rows. prompts: sentences of each class, or none. Raises ValueError if a
+    label has no name or text lacks a row.
     """
 
     dataset: str
@@ -59,6 +61,11 @@ class Task:
     imagined: Features | None
     clip: Clip
     text: Tensor
+    prompts: tuple[tuple[str, ...], ...] = ()
+
+    def classifier(self, which: TemplateSet) -> Tensor:
+        """(C, D) zero-shot classifier from these templates, unit-norm rows."""
+        return zero_shot_classifier(self.clip, self.names, which, self.template, self.prompts)
 
     def __post_init__(self) -> None:
         if len(self.text) != len(self.names):

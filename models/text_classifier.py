@@ -9,8 +9,9 @@ from torch.nn.functional import normalize
 
 from models.clip import Clip
 
-TemplateSet = Literal["hand", "ensemble"]
-"""hand: the dataset's own prompt. ensemble: the seven ImageNet templates and the hand prompt."""
+TemplateSet = Literal["hand", "ensemble", "prompts"]
+"""hand: the dataset's own prompt. ensemble: the seven ImageNet templates and the hand prompt.
+prompts: sentences of each class, which a dataset may bring."""
 
 IMAGENET_TEMPLATES = (
     "itap of a {}.",
@@ -27,10 +28,39 @@ TEXTS_PER_BATCH = 256
 
 
 def templates(which: TemplateSet, hand: str) -> tuple[str, ...]:
-    """The templates of a set; hand: the dataset's prompt. ValueError if it has no "{}"."""
+    """The templates of a set; hand: the dataset's prompt, which also stands for names without
+    prompts of their own. ValueError if it has no "{}"."""
     if "{}" not in hand:
         raise ValueError(f"template {hand!r} has no {{}}")
-    return (hand,) if which == "hand" else (*IMAGENET_TEMPLATES, hand)
+    return (*IMAGENET_TEMPLATES, hand) if which == "ensemble" else (hand,)
+
+
+def zero_shot_classifier(
+    clip: Clip,
+    names: Sequence[str],
+    which: TemplateSet,
+    hand: str,
+    prompts: Sequence[Sequence[str]],
+) -> Tensor:
+    """Classifier of C names from a template set: (C, D) float32, unit-norm rows.
+
+    hand: the dataset's prompt. prompts: each class's own, or none. Raises ValueError if the set is
+    "prompts" and there are none.
+    """
+    if which != "prompts":
+        return text_classifier(clip, names, templates(which, hand))
+    if not prompts:
+        raise ValueError("templates: 'prompts', but the dataset came without prompts of classes")
+    return prompt_classifier(clip, prompts)
+
+
+@torch.no_grad()
+def prompt_classifier(clip: Clip, prompts: Sequence[Sequence[str]]) -> Tensor:
+    """Classifier from C classes' own prompts, one or more of each, averaged as in
+    `text_classifier`: (C, D) float32, unit-norm rows."""
+    unit = _encoded(clip, [prompt for of_class in prompts for prompt in of_class])
+    parts = normalize(unit, dim=-1).split([len(of_class) for of_class in prompts])
+    return normalize(torch.stack([part.mean(dim=0) for part in parts]), dim=-1)
 
 
 @torch.no_grad()
@@ -50,5 +80,10 @@ def text_features(clip: Clip, names: Sequence[str], template: str) -> Tensor:
     """(C, D) float32 features of one template with C names in it, not normalised."""
     # replace, not format: a name or a template may hold braces
     texts = [template.replace("{}", name.replace("_", " ")) for name in names]
+    return _encoded(clip, texts)
+
+
+def _encoded(clip: Clip, texts: list[str]) -> Tensor:
+    """(B, D) float32 features, not normalised."""
     ids = clip.tokenizer(texts).to(clip.mean.device)
     return torch.cat([clip.encode_text(part) for part in ids.split(TEXTS_PER_BATCH)])

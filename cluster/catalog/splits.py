@@ -1,5 +1,6 @@
 """Few-shot splits: which rows of a dataset a method may learn from, and which it may look at."""
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from cluster.rows import digest
 
 ValPolicy = Literal["none", "min", "full"]
 """Validation rows per class: none; min(shots, 4); all of the val split."""
-Concepts = Literal["all", "IP", "OOP"]
+Concepts = Literal["all", "IP", "OOP", "base", "new"]
+"""Classes of a dataset: all; those in or out of CLIP's pre-training; its first or second half."""
 ShotRule = Literal["hash", "coop", "published"]
 """How shots are drawn: in order of a hash; as CoOp draws them from a split file; or as a list says
 that came with the dataset."""
@@ -49,6 +51,17 @@ class Split:
         draft.write_bytes(name, self.lines.encode())
 
 
+def labels_of(dataset: Dataset, concepts: Concepts) -> list[int]:
+    """Labels of these classes, in order. base and new: as CoCoOp halves a dataset's classes (Zhou
+    et al., 2022), in order of label, the middle one among the base classes."""
+    labels = range(len(dataset.concepts))
+    half = math.ceil(len(labels) / 2)
+    halves = {"base": labels[:half], "new": labels[half:]}
+    if concepts in halves:
+        return list(halves[concepts])
+    return [i for i, c in enumerate(dataset.concepts) if concepts in ("all", c.group)]
+
+
 def draw_shots(
     dataset: Dataset,
     shots: int,
@@ -71,10 +84,7 @@ def draw_shots(
     """
     if shots < 1:
         raise ConfigError(f"shots: {shots}; allowed: 1 or more")
-    rows = dataset.rows
-    if concepts != "all":
-        rows = rows.filter(pc.field("group") == concepts)
-    labels = [i for i, c in enumerate(dataset.concepts) if concepts in ("all", c.group)]
+    rows, labels = dataset.rows, labels_of(dataset, concepts)
     train, val = _RULES[rule](dataset, rows, labels, shots, seed, val_policy)
     train_ids = [row for label in labels for row in train.get(label, ())]
     val_ids = [row for label in labels for row in val.get(label, ())]

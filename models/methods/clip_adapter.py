@@ -14,13 +14,14 @@ from models.methods.descent import ShotBatches, descend
 from models.methods.selection import Selection, only_head
 from models.methods.zero_shot import ZeroShotAdapted
 from models.task import Task
-from models.text_classifier import TemplateSet, templates, text_classifier
+from models.text_classifier import TemplateSet
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipAdapterHyper:
     templates: TemplateSet = "hand"
-    """The dataset's hand prompt, or the ensemble of it with seven ImageNet templates."""
+    """The dataset's hand prompt, the ensemble of it with seven ImageNet templates, or prompts of
+    each class."""
     ratio: ClosedUnitInterval = 0.2
     """Share of the adapted feature; the rest is CLIP's own."""
     reduction: PositiveInt = 4
@@ -85,7 +86,7 @@ class ClipAdapter(Method):
         report: Report | None = None,
     ) -> ClipAdapterAdapted:
         refuse_teacher(ClipAdapter.name, teacher)
-        text = text_classifier(task.clip, task.names, templates(hyper.templates, task.template))
+        text = task.classifier(hyper.templates)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             adapter = FeatureAdapter(task.clip.embed_dim, hyper.reduction, hyper.ratio)

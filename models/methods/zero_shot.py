@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from models.clip import Clip
@@ -23,7 +24,8 @@ from models.text_classifier import TemplateSet, templates, text_classifier
 @dataclass(frozen=True, kw_only=True)
 class ZeroShotHyper:
     templates: TemplateSet = "hand"
-    """The dataset's hand prompt, or the ensemble of it with seven ImageNet templates."""
+    """The dataset's hand prompt, the ensemble of it with seven ImageNet templates, or prompts of
+    each class."""
 
 
 class ZeroShotAdapted(Adapted):
@@ -33,21 +35,23 @@ class ZeroShotAdapted(Adapted):
 
     def __init__(self, card: Card, clip: Clip, text: Tensor) -> None:
         super().__init__(card, clip)
-        self._text = {tuple(card.names): text}
+        self._saved = text
+        self._text = dict(zip(card.names, text, strict=True))
 
     def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         text = self.text(tuple(self.card.names if names is None else names))
         return {"text": self.clip.logit_scale * class_tokens(tokens) @ text.T}
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"text": self._text[tuple(self.card.names)]}
+        return {"text": self._saved}
 
     def text(self, names: tuple[str, ...]) -> Tensor:
-        """(C, D) unit-norm text features of these names."""
-        if names not in self._text:
+        """(C, D) unit-norm text features of these names, the task's own and any others."""
+        if others := [name for name in names if name not in self._text]:
             which = templates(self.card.hyper["templates"], self.card.template)
-            self._text[names] = text_classifier(self.clip, names, which)
-        return self._text[names]
+            found = text_classifier(self.clip, others, which)
+            self._text |= dict(zip(others, found, strict=True))
+        return torch.stack([self._text[name] for name in names])
 
 
 class ZeroShot(Method):
@@ -65,7 +69,7 @@ class ZeroShot(Method):
         report: Report | None = None,
     ) -> ZeroShotAdapted:
         refuse_teacher(ZeroShot.name, teacher)
-        text = text_classifier(task.clip, task.names, templates(hyper.templates, task.template))
+        text = task.classifier(hyper.templates)
         selection = Selection("text")
         if task.val:
             logits = task.clip.logit_scale * class_tokens(task.val.clean) @ text.T

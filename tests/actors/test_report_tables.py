@@ -5,13 +5,15 @@ import pytest
 from actors.report_tables import (
     AVERAGE,
     H_MEAN,
+    HALVES,
     Row,
     against_zero_shot,
+    all_paired,
     estimate,
     few_shot_rows,
+    generalisation,
     h_mean,
     measured,
-    oop_and_ip,
     paired,
     verdict,
     with_average,
@@ -28,8 +30,9 @@ def row(
     shots: int = 4,
     space: str = "all",
     split: str = "drawn",
+    concepts: str = "all",
 ) -> Row:
-    return Row(dataset, method, shots, seed, space, accuracy, f"{split} {seed}")
+    return Row(dataset, method, shots, seed, space, accuracy, f"{split} {seed}", concepts)
 
 
 def test_interval_of_three_values_is_that_of_students_t() -> None:
@@ -60,33 +63,30 @@ def test_h_mean_by_hand(oop: float, ip: float, expected: float) -> None:
     assert h_mean(oop, ip) == pytest.approx(expected)
 
 
-def test_h_mean_is_taken_per_seed_then_averaged() -> None:
-    rows = [
-        row("fsnl", 0, 0.2, space="OOP"),
-        row("fsnl", 0, 0.6, space="IP"),
-        row("fsnl", 1, 0.6, space="OOP"),
-        row("fsnl", 1, 0.6, space="IP"),
-        row("fsnl", 0, 0.5),
-    ]
-    (line,) = oop_and_ip(measured(with_h_mean(rows)))
+@pytest.mark.parametrize(("one", "other"), HALVES)
+def test_h_mean_is_taken_per_seed_then_averaged(one: str, other: str) -> None:
+    found = [(0, 0.2, one), (0, 0.6, other), (1, 0.6, one), (1, 0.6, other), (0, 0.5, "all")]
+    rows = [row("fsnl", seed, x, space=space, concepts=one) for seed, x, space in found]
+    rows.append(row("probe", 0, 0.9))  # learned all classes: another table's
+    (line,) = generalisation(with_h_mean(rows), (one, other))
     # (0.3 + 0.6) / 2; the H-mean of the averages 0.4 and 0.6 would be 0.48
     assert line.accuracy[H_MEAN].mean == pytest.approx(0.45)
-    assert line.accuracy["OOP"].n == 2
+    assert line.accuracy[one].n == 2
     assert line.accuracy["all"].n == 1
 
 
 def test_a_dataset_without_ip_classes_has_no_h_mean_and_does_not_stop_the_average() -> None:
     rows = [
-        row("fsnl", 0, 0.2, space="OOP", dataset="digits"),
+        row("fsnl", 0, 0.2, space="OOP", dataset="digits", concepts="OOP"),
         *(
-            row("fsnl", 0, 0.4, space=s, dataset=d)
+            row("fsnl", 0, 0.4, space=s, dataset=d, concepts="OOP")
             for d in ("food", "music")
             for s in ("OOP", "IP")
         ),
     ]
     lines = {
         line.dataset: line.accuracy
-        for line in oop_and_ip(measured(with_average(with_h_mean(rows))))
+        for line in generalisation(with_average(with_h_mean(rows)), ("OOP", "IP"))
     }
     assert lines["digits"].keys() == {"OOP"}
     assert lines[AVERAGE]["OOP"].mean == pytest.approx((0.2 + 0.4 + 0.4) / 3)
@@ -114,6 +114,13 @@ def test_differences_are_paired_by_seed() -> None:
     assert found.gain.percent(signed=True) == "+10.0 ± 0.0"
 
 
+def test_every_two_methods_of_the_same_shots_are_paired() -> None:
+    rows = [row("zero-shot", 0, 0.1, shots=0), row("a", 0, 0.4), row("b", 0, 0.5), row("c", 0, 0.7)]
+    found = {pair: d[0].gain.mean for pair, d in all_paired(rows).items()}
+    expected = {("b", "a"): 0.1, ("c", "a"): 0.3, ("c", "b"): 0.2}
+    assert found == {pair: pytest.approx(gain) for pair, gain in expected.items()}
+
+
 def test_rows_of_other_shots_or_splits_are_no_pair() -> None:
     rows = [row("a", 0, 0.5), row("b", 0, 0.4, split="other"), row("b", 0, 0.4, shots=1)]
     assert paired(rows, "a", "b") == []
@@ -137,13 +144,16 @@ def test_methods_that_learned_some_classes_only_are_not_set_beside_those_that_le
         row("zero-shot", 0, 0.1, shots=0, space="OOP"),
         row("probe", 0, 0.6),
         row("probe", 0, 0.2, shots=1),
-        row("fsnl", 0, 0.5, space="OOP"),
-        row("fsnl", 0, 0.9),
+        row("fsnl", 0, 0.5, space="OOP", concepts="OOP"),
+        row("fsnl", 0, 0.9, concepts="OOP"),
+        row("coop", 0, 0.5, space="OOP"),
+        row("coop", 0, 0.25),
     ]
     kept = few_shot_rows(rows)
     assert [(r.method, r.shots, r.label_space) for r in kept] == [
         ("zero-shot", 0, "all"),
         ("probe", 4, "all"),
         ("probe", 1, "all"),
+        ("coop", 4, "all"),
     ]
-    assert against_zero_shot(measured(kept)) == ["probe: 1 of 2"]
+    assert against_zero_shot(measured(kept)) == ["probe: 1 of 2", "coop: 1 of 1"]

@@ -120,7 +120,15 @@ def test_validation_policies(toys: Dataset, policy: str, count: int) -> None:
     assert len(split.val_ids) == count * 3
 
 
-@pytest.mark.parametrize(("concepts", "names"), [("OOP", {"okapi"}), ("IP", {"cat", "../../x"})])
+@pytest.mark.parametrize(
+    ("concepts", "names"),
+    [
+        ("OOP", {"okapi"}),
+        ("IP", {"cat", "../../x"}),
+        ("base", {concept.name for concept in CONCEPTS[:2]}),
+        ("new", {CONCEPTS[2].name}),
+    ],
+)
 def test_groups(toys: Dataset, concepts: str, names: set[str]) -> None:
     split = draw_shots(toys, 1, 0, "min", concepts)  # type: ignore[arg-type]
     drawn = toys.rows.filter(pa.compute.field("id").isin(split.train_ids))

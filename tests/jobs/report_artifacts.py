@@ -67,6 +67,7 @@ def _row(
         "method": method,
         "shots": shots,
         "seed": seed,
+        "concepts": "OOP" if method == "fsnl" else "all",
         "label_space": space,
         "accuracy": accuracy,
         "images": 200,
@@ -85,6 +86,13 @@ def _row(
 def _results(storage: Path, rows: list[dict[str, object]]) -> Artifact:
     out = draft(str(storage), "results", "results", content={"rows": rows}, config={}, inputs={})
     out.write_table("rows", pa.Table.from_pylist(rows, SCHEMAS["rows"]))
+    answers = [
+        {**row, "class_name": name, "predicted": said, "images": images}
+        for row in rows
+        if row["label_space"] == "all"
+        for name, said, images in (("fox", "fox", 90), ("fox", "wolf", 10), ("tomato", "fox", 100))
+    ]
+    out.write_table("confusion", pa.Table.from_pylist(answers, SCHEMAS["confusion"]))
     return out.publish({"rows": len(rows)})
 
 

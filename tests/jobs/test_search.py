@@ -4,6 +4,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import optuna
@@ -144,6 +145,19 @@ def test_evaluate_scores_every_model_in_its_label_spaces(whole: Artifact, world:
     )
     assert set(fsnl) == {0, 1}
     assert set(zero_shot) == {0}
+    counted: Counter[tuple[str, int]] = Counter()
+    hits: Counter[tuple[str, int]] = Counter()
+    for row in results.read_table("confusion").to_pylist():
+        model = row["method"], row["seed"] + 2 * row["shots"]
+        assert row["label_space"] == "all"
+        counted[model] += row["images"]
+        hits[model] += row["images"] * (row["class_name"] == row["predicted"])
+    assert set(counted.values()) == {images["all"]}
+    assert {m: hits[m] / images["all"] for m in hits} == {
+        (row["method"], row["seed"] + 2 * row["shots"]): row["accuracy"]
+        for row in rows
+        if row["label_space"] == "all"
+    }
     curves = results.read_table("curves").to_pylist()
     assert {curve["method"] for curve in curves} == {"imaginefsl-scratch"}
     assert evaluate(cfg) == results, "done before: the test split is not opened again"
@@ -152,7 +166,8 @@ def test_evaluate_scores_every_model_in_its_label_spaces(whole: Artifact, world:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"features": []}, r"features: none is left for dataset"),
+        ({"features": []}, r"datasets: none; allowed: artifacts with their features, or a world"),
+        ({"templates": "prompts"}, r"templates: 'prompts', but dataset .* came without prompts"),
         ({"datasets": ["nowhere"]}, r"dataset: '.*nowhere' does not exist"),
         ({"val_policy": "none"}, r"methods\.imaginefsl-scratch\.trials: 5 .* allowed: 0"),
         ({"storage": "/proc/none"}, r"storage: '/proc/none' cannot be written"),

@@ -2,7 +2,12 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from models.text_classifier import IMAGENET_TEMPLATES, templates, text_classifier
+from models.text_classifier import (
+    IMAGENET_TEMPLATES,
+    templates,
+    text_classifier,
+    zero_shot_classifier,
+)
 from tests.models.methods.tasks import TEMPLATE, tiny_clip
 
 
@@ -19,6 +24,17 @@ def test_templates_are_averaged_as_unit_vectors() -> None:
     one_by_one = torch.stack([text_classifier(clip, ["ant", "okapi"], [t]) for t in which])
     expected = normalize(one_by_one.mean(dim=0), dim=-1)
     torch.testing.assert_close(text_classifier(clip, ["ant", "okapi"], which), expected)
+
+
+def test_prompts_of_a_class_are_averaged_as_unit_vectors() -> None:
+    clip, names = tiny_clip(), ["ant", "okapi"]
+    said = [["an ant", "a small ant"], ["an okapi"]]
+    found = zero_shot_classifier(clip, names, "prompts", TEMPLATE, said)
+    one_by_one = [text_classifier(clip, [text], ["{}"]) for of_class in said for text in of_class]
+    ant = normalize((one_by_one[0] + one_by_one[1]) / 2, dim=-1)
+    torch.testing.assert_close(found, torch.cat([ant, one_by_one[2]]))
+    with pytest.raises(ValueError, match="came without prompts"):
+        zero_shot_classifier(clip, names, "prompts", TEMPLATE, [])
 
 
 def test_rows_are_unit_vectors_in_the_order_of_the_names(monkeypatch: pytest.MonkeyPatch) -> None:

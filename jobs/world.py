@@ -1,0 +1,115 @@
+"""python -m jobs.world --storage runs/mine --config jobs/recipes/world.yaml
+
+All that a search on embedded datasets starts from: datasets, the base set imagined for their
+classes, a teacher pretrained on it, and features. The jobs behind it, one after the other.
+"""
+
+import dataclasses
+import json
+from typing import NamedTuple
+
+from jsonargparse.typing import PositiveInt
+
+from actors.encoder import EncoderConfig
+from actors.painter import PainterConfig
+from actors.pretrain_config import PretrainerConfig
+from actors.pretrain_probe import ProbeConfig
+from actors.writer import WriterConfig
+from cluster.artifacts import Artifact
+from cluster.catalog.dataset import DatasetName
+from cluster.job import run_job
+from cluster.row_pipeline import Pool
+from jobs.captions import CaptionsConfig, captions
+from jobs.dataset import DatasetConfig, dataset
+from jobs.encode import EncodeConfig, encode
+from jobs.factors import FactorsConfig, factors
+from jobs.images import ImagesConfig, images
+from jobs.pretrain import PretrainConfig, pretrain
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WorldConfig:
+    """Which embedded datasets, and how large a base set; the parts' own settings are theirs."""
+
+    datasets: list[DatasetName]
+    """Embedded datasets to adapt to; their classes make up the base set."""
+    captions_per_class: PositiveInt
+    """Captions of each class in the base set, four images each."""
+    workers: PositiveInt = 2
+    """Processes of each stage."""
+    gpu: bool = False
+    """One GPU for each worker of the pretraining."""
+    pretrainer: PretrainerConfig
+    encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    save_every: PositiveInt = 100
+    """Steps between checkpoints of the pretraining."""
+
+
+class World(NamedTuple):
+    """What was made; datasets and features in the order of the configuration."""
+
+    datasets: list[Artifact]
+    base_set: Artifact
+    teacher: Artifact
+    features: list[Artifact]
+
+
+def world(storage: str, cfg: WorldConfig) -> World:
+    """Makes what is not there yet. storage: root of runs and artifacts, a local path or a URI."""
+    datasets = [dataset(DatasetConfig(storage=storage, name=name)) for name in cfg.datasets]
+    targets = [made.uri for made in datasets]
+    classes = factors(FactorsConfig(storage=storage, datasets=targets))
+    texts = captions(
+        CaptionsConfig(
+            storage=storage,
+            factors=classes.uri,
+            writer=WriterConfig(per_class=cfg.captions_per_class, pool=Pool(max_workers=1)),
+        )
+    )
+    base_set = images(
+        ImagesConfig(
+            storage=storage,
+            captions=texts.uri,
+            painter=PainterConfig(pool=Pool(max_workers=cfg.workers)),
+        )
+    )
+    teacher = pretrain(
+        PretrainConfig(
+            storage=storage,
+            base_set=base_set.uri,
+            backbone=cfg.encoder.backbone,
+            workers=cfg.workers,
+            gpu=cfg.gpu,
+            save_every=cfg.save_every,
+            probe=ProbeConfig(dataset=targets[0], every=cfg.save_every),
+            pretrainer=cfg.pretrainer,
+        )
+    )
+    features = encode(
+        EncodeConfig(
+            storage=storage,
+            datasets=targets,
+            base_set=base_set.uri,
+            encoder=cfg.encoder,
+            workers=cfg.workers,
+        )
+    )
+    return World(datasets, base_set, teacher, features)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WorldJob(WorldConfig):
+    """The same, and where it goes."""
+
+    storage: str
+    """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
+
+
+def main(cfg: WorldJob) -> None:
+    made = world(cfg.storage, cfg)
+    for artifact in (*made.datasets, made.base_set, made.teacher, *made.features):
+        print(json.dumps({"kind": artifact.manifest.kind, "artifact": artifact.uri}))
+
+
+if __name__ == "__main__":
+    run_job(WorldJob, main)
