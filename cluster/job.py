@@ -45,6 +45,8 @@ class OneLineParser(ArgumentParser):
     """Says what is wrong in one line, without the usage."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:  # asked whether a value fits one of several types
+            super().error(message, ex)
         refuse(message)
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from jsonargparse import auto_cli
 
 from actors.cells import declared_cells
@@ -29,6 +30,16 @@ def test_the_whole_table_has_every_method_and_every_dataset() -> None:
     assert {config.method for config in cfg.methods.values()} == set(METHODS)
     assert tuple(cfg.world.datasets) == DATASETS
     list(declared_cells(list(DATASETS), cfg.methods, {}))  # raises on a bad hyper-parameter
+
+
+def test_the_search_on_the_whole_world_is_declared() -> None:
+    """On the command line: a parser that ends the process at a value of another type once did not
+    let a choice through."""
+    path = RECIPE.parent / "embedded_search.yaml"
+    command = [sys.executable, "-m", "jobs.search", "--config", str(path), "--print_config"]
+    told = yaml.safe_load(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert told["world"]["datasets"] == list(DATASETS)
+    assert told["methods"]["imaginefsl"]["space"]["steps"] == {"choices": [5, 10, 20, 40]}
 
 
 def test_the_demo_pretrains_as_its_recipe_for_pretraining_says() -> None:
