@@ -22,6 +22,8 @@ SHOWN_PER_INCH = 104
 """CSS pixels: 10 inches fill the page, and letters are of one size in all figures."""
 MOST = 10
 """Deviations beyond it are drawn there."""
+MOST_DATASETS = 12
+"""Of which fusion curves are drawn."""
 DODGE = 0.07
 """Shift between the lines of a panel, so that intervals do not cover each other."""
 
@@ -29,8 +31,7 @@ DODGE = 0.07
 def accuracy_figure(cells: Sequence[Measured]) -> bytes:
     """Accuracy against shots, one panel per dataset: mean and 95 % interval; zero-shot dashed."""
     datasets = list(dict.fromkeys(cell.dataset for cell in cells))
-    columns = min(4, len(datasets))
-    figure, panels = _panels(math.ceil(len(datasets) / columns), columns, height=2.5)
+    figure, panels = grid(len(datasets), height=2.5)
     methods = list(dict.fromkeys(cell.method for cell in cells if cell.shots))
     shots = sorted({cell.shots for cell in cells if cell.shots})
     for panel, dataset in zip(panels, datasets, strict=False):
@@ -42,12 +43,10 @@ def accuracy_figure(cells: Sequence[Measured]) -> bytes:
         for number, method in enumerate(methods):
             own = {c.shots: c for c in cells if (c.dataset, c.method) == (dataset, method)}
             _accuracy_line(panel, method, number, [own.get(s) for s in shots], len(methods))
-    for panel in panels[len(datasets) :]:
-        panel.set_axis_off()
     figure.supxlabel("shots (labelled training images per class)", fontsize=9)
     figure.supylabel("test accuracy, %", fontsize=9)
     _legend(figure, panels)
-    return _png(figure)
+    return png(figure)
 
 
 def _accuracy_line(
@@ -78,7 +77,7 @@ def pretraining_figure(metrics: Sequence[Mapping[str, float]]) -> bytes:
     ]
     if any("knn" in row for row in metrics):
         drawn.append(("accuracy on labelled images", ("knn", "linear_probe")))
-    figure, panels = _panels(1, len(drawn), height=2.6)
+    figure, panels = panels_of(1, len(drawn), height=2.6)
     for panel, (title, names) in zip(panels, drawn, strict=True):
         for name, colour in zip(names, COLOURS, strict=False):
             known = [(row["step"], row[name]) for row in metrics if name in row]
@@ -89,23 +88,27 @@ def pretraining_figure(metrics: Sequence[Mapping[str, float]]) -> bytes:
         panel.yaxis.set_major_formatter("{x:g}")
         if len(names) > 1:
             panel.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def fusion_figure(fits: Sequence[Fitted]) -> bytes:
-    """Validation accuracy against fusion weight, one line per seed; the chosen weight is marked."""
-    figure, (panel,) = _panels(1, 1, height=3, width=6)
-    for fit, colour in zip(fits, COLOURS, strict=False):
-        weights, accuracies = zip(*fit.curve, strict=True)
-        panel.plot(
-            weights, [100 * a for a in accuracies], color=colour, lw=1.4, label=f"seed {fit.seed}"
-        )
-        chosen = min(fit.curve, key=lambda point: abs(point[0] - fit.fusion_weight))
-        panel.plot(chosen[0], 100 * chosen[1], "o", color=colour, markersize=8, mec="white")
-    panel.set_xlabel("fusion weight: 0 is the text head alone, 1 the visual head alone", fontsize=9)
-    panel.set_ylabel("validation accuracy, %", fontsize=9)
-    panel.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    """Validation accuracy against fusion weight, a panel per dataset and a line per seed; the
+    chosen weight is marked."""
+    datasets = list(dict.fromkeys(fit.dataset for fit in fits))[:MOST_DATASETS]
+    figure, panels = grid(len(datasets), height=2.5)
+    for panel, dataset in zip(panels, datasets, strict=False):
+        panel.set_title(dataset, fontsize=10)
+        own = [fit for fit in fits if fit.dataset == dataset]
+        for fit, colour in zip(own, COLOURS, strict=False):
+            weights, accuracies = zip(*fit.curve, strict=True)
+            percent = [100 * accuracy for accuracy in accuracies]
+            panel.plot(weights, percent, color=colour, lw=1.4, label=f"seed {fit.seed}")
+            chosen = min(fit.curve, key=lambda point: abs(point[0] - fit.fusion_weight))
+            panel.plot(chosen[0], 100 * chosen[1], "o", color=colour, markersize=7, mec="white")
+    figure.supxlabel("fusion weight: 0 is the text head alone, 1 the visual head alone", fontsize=9)
+    figure.supylabel("validation accuracy, %", fontsize=9)
+    _legend(figure, panels)
+    return png(figure)
 
 
 def curation_figure(decisions: pa.Table) -> bytes:
@@ -115,7 +118,7 @@ def curation_figure(decisions: pa.Table) -> bytes:
     groups = sorted(set(scored["group"].to_pylist()))
     drawn = [(f"{g} classes", "cosine of image and caption", "score", g) for g in groups]
     drawn.append(("all classes", "deviations from the class’s median", "deviation", ""))
-    figure, panels = _panels(1, len(drawn), height=2.6)
+    figure, panels = panels_of(1, len(drawn), height=2.6)
     for panel, (title, unit, name, group) in zip(panels, drawn, strict=True):
         rows = scored.filter(pc.equal(scored["group"], group)) if group else scored
         values, reason = (rows[column].to_numpy() for column in (name, "reason"))
@@ -132,7 +135,7 @@ def curation_figure(decisions: pa.Table) -> bytes:
         panel.set_xlabel(unit, fontsize=9)
     figure.supylabel("pictures", fontsize=9)
     _legend(figure, panels)
-    return _png(figure)
+    return png(figure)
 
 
 def shown_width(png: bytes) -> int:
@@ -140,12 +143,23 @@ def shown_width(png: bytes) -> int:
     return Image.open(io.BytesIO(png)).width * SHOWN_PER_INCH // DOTS_PER_INCH
 
 
-def _panels(lines: int, columns: int, height: float, width: float = 0) -> tuple[Figure, list[Axes]]:
-    """height: of one line, in inches."""
+def grid(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    """`count` panels, at most four in a line; what is left of the last line stays empty."""
+    columns = min(4, count)
+    figure, panels = panels_of(math.ceil(count / columns), columns, height)
+    for panel in panels[count:]:
+        panel.set_axis_off()
+    return figure, panels
+
+
+def panels_of(
+    lines: int, columns: int, height: float, ratios: Sequence[float] | None = None
+) -> tuple[Figure, list[Axes]]:
+    """height: of one line, in inches; ratios: of the columns' widths."""
     figure = Figure(
-        figsize=(width or min(10, 2 + 3.2 * columns), height * lines + 0.4), layout="constrained"
+        figsize=(min(10, 2 + 3.2 * columns), height * lines + 0.4), layout="constrained"
     )
-    panels = list(figure.subplots(lines, columns, squeeze=False).flat)
+    panels = list(figure.subplots(lines, columns, squeeze=False, width_ratios=ratios).flat)
     for panel in panels:
         panel.grid(color=FAINT, linewidth=0.8)
         panel.set_axisbelow(True)
@@ -166,6 +180,7 @@ def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     )  # fmt: skip
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure, drawn."""
     figure.savefig(buffer := io.BytesIO(), format="png", dpi=DOTS_PER_INCH)
     return buffer.getvalue()

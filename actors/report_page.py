@@ -16,16 +16,16 @@ from actors.report_figures import (
     fusion_figure,
     pretraining_figure,
 )
+from actors.report_search import CellSearch, cell_rows, cell_searches, importances
+from actors.report_search_figures import cost_figure, history_figure, importance_figure
 from actors.report_sources import (
     Fitted,
     Refused,
-    Searched,
     fitted,
     pretraining_metrics,
     protocol,
     refusals,
     result_rows,
-    searches,
     versions,
 )
 from actors.report_tables import (
@@ -141,12 +141,20 @@ class Report:
 
     @cached_property
     def fused(self) -> list[Fitted]:
-        """The fits of the cell whose fusion curve is shown: of the first dataset, with most shots;
-        of the compared method if it has one."""
+        """The fits whose fusion curves are shown: of one method, the compared one if it has any,
+        with most shots, on every dataset."""
         curved = [fit for fit in self.fits if fit.curve]
         named = [fit for fit in curved if self.comparison and fit.method == self.comparison.compare]
         shown = max(named or curved, key=lambda fit: fit.shots, default=None)
-        return [fit for fit in curved if shown and fit.cell == shown.cell]
+        return [f for f in curved if shown and (f.method, f.shots) == (shown.method, shown.shots)]
+
+    @cached_property
+    def searches(self) -> list[CellSearch]:
+        return cell_searches(self.adapted)
+
+    @cached_property
+    def importances(self) -> dict[str, dict[str, float]]:
+        return importances(self.searches, self.adapted.manifest.config.get("methods", {}))
 
     def figures(self) -> dict[str, bytes]:
         """PNG by name."""
@@ -159,6 +167,11 @@ class Report:
             made["curation"] = curation_figure(self.others["curation"].read_table("decisions"))
         if self.fused:
             made["fusion"] = fusion_figure(self.fused)
+        if searched := [cell for cell in self.searches if cell.best_so_far]:
+            made["history"] = history_figure(searched)
+        if self.importances:
+            made["importance"] = importance_figure(self.importances)
+        made["cost"] = cost_figure(self.searches)
         return made
 
     def facts(self) -> dict[str, Any]:
@@ -178,8 +191,9 @@ class Report:
             "differences": difference_lines(self.differences),
             "groups": self.groups,
             "hardest": self.hardest,
-            "chosen": chosen_lines(self.fits, searches(self.adapted)),
+            "chosen": chosen_lines(self.fits, self.searches),
             "fused": self.fused[:1],
+            "worker_hours": sum(cell.seconds for cell in self.searches) / 3600,
             "refused": self.refused,
             "curated": self.curated,
             "reasons": REASONS,
@@ -194,11 +208,18 @@ class Report:
             for d in found
         ]
         splits = split_lines(self.rows)
+        shares = [
+            {"method": method, "hyper_parameter": name, "share": share}
+            for method, found in self.importances.items()
+            for name, share in found.items()
+        ]
         tables = {
             "accuracy": accuracy,
             "paired": gains,
             "classes": [asdict(score) for score in self.classes],
             "splits": [dict(zip(splits[0], line, strict=True)) for line in splits[1:]],
+            "cells": cell_rows(self.searches),
+            "importance": shares,
             "refused": [asdict(refused) for refused in self.refused],
             "curation": self.curated.summary["classes"] if self.curated else [],
             "contamination": self.curated.contamination if self.curated else [],
@@ -246,21 +267,20 @@ def difference_lines(differences: Sequence[Difference]) -> Lines:
     return [header, *([d, *(found.get((d, s), "") for s in shots)] for d in datasets)]
 
 
-def chosen_lines(fits: Sequence[Fitted], searched: dict[str, Searched]) -> Lines:
+def chosen_lines(fits: Sequence[Fitted], searches: Sequence[CellSearch]) -> Lines:
     """One line per cell: what its search chose and, seed by seed, which head answers."""
     header = ["dataset", "method", "shots", "trials", "chosen by the search", "val %", "head"]
-    cells = dict.fromkeys(fit.cell for fit in fits)
     return [
         header,
-        *(_chosen([f for f in fits if f.cell == cell], searched.get(cell)) for cell in cells),
+        *(_chosen([fit for fit in fits if fit.cell == of.cell], of) for of in searches),
     ]
 
 
-def _chosen(fits: Sequence[Fitted], search: Searched | None) -> list[str]:
-    """fits: of one cell, one per seed. search: none if its values were declared."""
+def _chosen(fits: Sequence[Fitted], search: CellSearch) -> list[str]:
+    """fits: of one cell, one per seed."""
     first = fits[0]
-    trials = [f"{n} {state}" for state, n in search.states.items()] if search else []
-    values = [f"{name} {_short(first.hyper[name])}" for name in search.names] if search else []
+    trials = [f"{n} {state}" for state, n in search.states.items()]
+    values = [f"{name} {_short(first.hyper[name])}" for name in search.names]
     return [
         first.dataset,
         first.method,

@@ -116,25 +116,6 @@ def fitted(adapted: Artifact) -> list[Fitted]:
 
 
 @dataclass(frozen=True)
-class Searched:
-    """The search of one cell: trials by state, and what was tried for which hyper-parameter."""
-
-    states: Counter[str]
-    names: list[str]
-    """Hyper-parameters that were searched."""
-
-
-def searches(adapted: Artifact) -> dict[str, Searched]:
-    """The search of every cell that had one, by the cell's key."""
-    found: dict[str, Searched] = {}
-    for trial in adapted.read_table("trials", ["cell", "state", "values"]).to_pylist():
-        names = sorted(json.loads(trial["values"]))
-        search = found.setdefault(trial["cell"], Searched(Counter(), names))
-        search.states[trial["state"]] += 1
-    return found
-
-
-@dataclass(frozen=True)
 class Refused:
     """Rows that were left out for one reason."""
 

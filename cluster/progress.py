@@ -43,7 +43,7 @@ class Stage:
         """Rate, remaining time and figures in words."""
         parts = [f"{self.rate():.1f} {self.unit}/s"]
         if self.rate() and self.total > self.done:
-            parts.append(f"{_clock((self.total - self.done) / self.rate())} left")
+            parts.append(f"{clock((self.total - self.done) / self.rate())} left")
         parts += [
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in self.figures.items()
@@ -71,7 +71,7 @@ class _Lines(Stage):
     def show(self) -> None:
         if time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES and self.done < self.total:
             self.last_line = time.monotonic()
-            _say(f"{self.title}: {self.done}/{self.total} {self.unit}, {self.detail()}")
+            say(f"{self.title}: {self.done}/{self.total} {self.unit}, {self.detail()}")
 
 
 @contextmanager
@@ -90,18 +90,20 @@ def stage(title: str, total: int, unit: str, done: int = 0) -> Iterator[Stage]:
     else:
         shown = _Lines(title, total, unit, done)
         yield shown
-    _say(f"{title}: {shown.done} {unit} in {_clock(shown.seconds())} ({shown.detail()})")
+    say(f"{title}: {shown.done} {unit} in {clock(shown.seconds())} ({shown.detail()})")
 
 
 def already_done(title: str, artifact: Artifact) -> None:
     """Say that an earlier run made this artifact."""
-    _say(f"{title}: done before ({artifact.uri})")
+    say(f"{title}: done before ({artifact.uri})")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """One line for the user, on stderr."""
     print(line, file=sys.stderr, flush=True)
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Minutes and seconds, as people read them."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}" if minutes else f"{rest} s"

@@ -85,7 +85,7 @@ def make_rows(
     """
     draft.write_table(f"{table}.plan", plan)
     pool = Pool(max_workers=workers, gpus=gpus_per_worker)
-    done = committed_rows(draft, table)
+    done = min(committed_rows(draft, table), len(plan))  # an earlier plan may have had more
     with counted(title, len(plan), unit, done=done) as counter:
         write_committed(
             draft,

@@ -1,4 +1,4 @@
-"""python -m jobs.bench synthesis | pretrain | adapt
+"""python -m jobs.bench synthesis | pretrain | adapt | search
 
 Measurements. Each prints a table and ends with one JSON line; what is to be compared between
 machines are the ratios, measured within one run.
@@ -13,13 +13,19 @@ from rich.table import Table
 
 from jobs.bench_adapt import AdaptBench, adapting
 from jobs.bench_pretrain import PretrainBench, pretraining
+from jobs.bench_search import SearchBench, searching
 from jobs.bench_synthesis import SynthesisBench, synthesis
 
 
 def main() -> None:
     """Measures what the command line names."""
     cfg = auto_cli(
-        {"synthesis": SynthesisBench, "pretrain": PretrainBench, "adapt": AdaptBench},
+        {
+            "synthesis": SynthesisBench,
+            "pretrain": PretrainBench,
+            "adapt": AdaptBench,
+            "search": SearchBench,
+        },
         as_positional=False,
     )
     match cfg:
@@ -29,6 +35,8 @@ def main() -> None:
             name, figures = "pretrain", pretraining(cfg)
         case AdaptBench():
             name, figures = "adapt", adapting(cfg)
+        case SearchBench():
+            name, figures = "search", searching(cfg)
     _show(figures, Console(stderr=True))
     print(json.dumps({"bench": name, "cores": os.cpu_count(), **figures}))
 

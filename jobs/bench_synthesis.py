@@ -2,13 +2,10 @@
 
 import dataclasses
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
@@ -16,8 +13,7 @@ from actors.factors import factor_table
 from actors.painter import CaptionPainter, PainterConfig
 from cluster.artifacts import Artifact, draft, open_artifact
 from cluster.catalog.concepts import load_concepts
-
-SECONDS_BETWEEN_LOOKS = 0.5
+from jobs.bench_process import Taken, run_module
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,18 +41,19 @@ def synthesis(cfg: SynthesisBench) -> dict[str, float]:
         whole, part = _images(painted), _images(half)
         lost = _forget(whole.artifact, share=0.05)
         resumed = _images(painted)
-    rate = 4 * (cfg.captions - cfg.captions // 2) / (whole.seconds - part.seconds)
+    rate = 4 * (cfg.captions - cfg.captions // 2) / (whole.taken.seconds - part.taken.seconds)
     return {
         "images_per_second": rate,
-        "pipeline_over_bare_engine": (whole.seconds - part.seconds) / bare,
+        "pipeline_over_bare_engine": (whole.taken.seconds - part.taken.seconds) / bare,
         "share_lost": lost,
-        "resume_over_whole_run": resumed.seconds / whole.seconds,
-        "start_over_whole_run": (2 * part.seconds - whole.seconds) / whole.seconds,
-        "few_captions_mb": few.peak_bytes / 1e6,
-        "many_captions_mb": many.peak_bytes / 1e6,
-        "memory_many_over_few": many.peak_bytes / few.peak_bytes,
-        "driver_many_over_few": many.driver_bytes / few.driver_bytes,
-        "captions_per_second": cfg.many_captions / many.seconds,
+        "resume_over_whole_run": resumed.taken.seconds / whole.taken.seconds,
+        "start_over_whole_run": (2 * part.taken.seconds - whole.taken.seconds)
+        / whole.taken.seconds,
+        "few_captions_mb": few.taken.peak_bytes / 1e6,
+        "many_captions_mb": many.taken.peak_bytes / 1e6,
+        "memory_many_over_few": many.taken.peak_bytes / few.taken.peak_bytes,
+        "driver_many_over_few": many.taken.first_bytes / few.taken.first_bytes,
+        "captions_per_second": cfg.many_captions / many.taken.seconds,
         "price_per_million_images": 1e6 / rate / 3600 * cfg.price,
     }
 
@@ -66,9 +63,7 @@ class _Run:
     """What a job made, and what it took."""
 
     artifact: Artifact
-    seconds: float
-    peak_bytes: int
-    driver_bytes: int
+    taken: Taken
 
 
 def _captions(storage: Path, captions: int) -> _Run:
@@ -95,37 +90,10 @@ def _images(captions: Artifact) -> _Run:
 
 
 def _run(job: str, storage: Path, *arguments: str) -> _Run:
-    """One job as a process of its own, watched."""
-    command = [sys.executable, "-m", f"jobs.{job}", f"--storage={storage}", *arguments]
-    started = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    peak, driver = 0, 0
-    while process.poll() is None:
-        sizes = _proportional_bytes(process.pid)
-        peak, driver = max(peak, sum(sizes)), max(driver, sizes[0])
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    seconds = time.monotonic() - started
-    said = process.stdout.read() if process.stdout else b""
-    if process.returncode:
-        raise RuntimeError(f"jobs.{job} ended with exit code {process.returncode}")
-    made = json.loads(said.splitlines()[-1])
-    return _Run(open_artifact(made["artifact"], made["kind"]), seconds, peak, driver)
-
-
-def _proportional_bytes(pid: int) -> list[int]:
-    """Of a process and all that it has started; 0 for one that is gone meanwhile."""
-    sizes = [0]
-    try:
-        root = psutil.Process(pid)
-        for i, process in enumerate([root, *root.children(recursive=True)]):
-            try:
-                size = process.memory_full_info().pss
-            except psutil.Error:
-                size = 0
-            sizes[i:] = [size]
-    except psutil.Error:
-        pass
-    return sizes
+    taken = run_module(f"jobs.{job}", f"--storage={storage}", *arguments)
+    made = json.loads(taken.stdout.splitlines()[-1])
+    artifact = open_artifact(made["artifact"], made["kind"])
+    return _Run(artifact, taken)
 
 
 def _bare_seconds(captions: Artifact) -> float:

@@ -13,13 +13,14 @@ import pyarrow.compute as pc
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
 from actors.base_set import BaseSetRows, open_base_set_rows
+from actors.encode_cost import feature_bytes, require_room, warm_up_seconds
 from actors.encoder import Encoder, EncoderConfig, backbone
 from actors.feature_store import INDEX_COLUMNS, TOKENS, write_features
 from actors.image_places import PLACE, image_places
 from cluster.artifacts import Artifact, Draft, draft
 from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.job import run_job
-from cluster.progress import already_done
+from cluster.progress import already_done, clock, say
 from cluster.row_pipeline import make_rows
 from cluster.storage import ConfigError
 from models.clip import Clip
@@ -47,7 +48,9 @@ class EncodeConfig:
 def encode(cfg: EncodeConfig) -> list[Artifact]:
     """Writes a "features" artifact (`actors.feature_store`) of each dataset, in their order.
 
-    All that is missing goes through one pool of encoders. An unreadable image is a rejected row.
+    All that is missing goes through one pool of encoders; its size and time are said before, and
+    ConfigError is raised if a local storage has no room for it. A run that was broken off goes on.
+    An unreadable image is a rejected row.
     """
     datasets = [open_dataset(uri) for uri in cfg.datasets]
     if cfg.curation and not cfg.base_set:
@@ -59,7 +62,9 @@ def encode(cfg: EncodeConfig) -> list[Artifact]:
         if out.artifact:
             already_done(f"encode {dataset.name}", out.artifact)
     missing = [(out, d) for out, d in zip(outs, datasets, strict=True) if not out.artifact]
-    made = _encoded(cfg, clip, missing, base_set) if missing else {}
+    # Known by all datasets: a run that goes on finds it, whichever of them are done.
+    work = {"features": sorted(out.manifest.content_hash for out in outs)}
+    made = _encoded(cfg, clip, work, missing, base_set) if missing else {}
     return [out.artifact or made[out.uri] for out in outs]
 
 
@@ -73,16 +78,20 @@ def _draft(cfg: EncodeConfig, clip: Clip, dataset: Dataset, base_set: BaseSetRow
 def _encoded(
     cfg: EncodeConfig,
     clip: Clip,
+    content: dict[str, list[str]],
     missing: list[tuple[Draft, Dataset]],
     base_set: BaseSetRows | None,
 ) -> dict[str, Artifact]:
-    """Encodes every row once into a working folder, then puts each dataset's rows in order."""
+    """Encodes every row once into a working folder, then puts each dataset's rows in order.
+
+    content: what the working folder is known by.
+    """
     encoder = cfg.encoder
+    work = draft(cfg.storage, "tokens", "encode", content=content, config=cfg, inputs={})
     views = {"train": encoder.views, "val": 1, "test": 1, "imagined": encoder.imagined_views}
     plans = [(out, encoding_plan(dataset, base_set, views)) for out, dataset in missing]
-    content = {"features": sorted(out.manifest.content_hash for out, _ in missing)}
-    work = draft(cfg.storage, "tokens", "encode", content=content, config=cfg, inputs={})
     rows = pa.concat_tables([plan for _, plan in plans])
+    _announce(cfg, clip, work, rows)
     make_rows(
         work,
         TOKENS,
@@ -103,6 +112,20 @@ def _encoded(
     fs, folder = work.filesystem()
     fs.delete_dir(folder)  # all of it is in the arrays now
     return made
+
+
+def _announce(cfg: EncodeConfig, clip: Clip, work: Draft, rows: pa.Table) -> None:
+    """Says what will be written and how long it may take; ConfigError if there is no room."""
+    size, views = feature_bytes(rows, (clip.num_tokens, clip.embed_dim)), pc.sum(rows["views"])
+    say(f"encode: {len(rows)} images in {views} views, {size / 1e9:.3g} GB of features")
+    require_room(work, TOKENS, size, cfg.storage)
+    if cfg.gpus_per_worker:
+        return  # this process has none to try; the progress line shows the time after one block
+    seconds = warm_up_seconds(cfg.encoder, rows) * views.as_py() / cfg.workers
+    say(
+        f"encode: about {clock(seconds)} if {cfg.workers} workers have a free core each, by a few "
+        "images tried here; the workers' start and writing come on top"
+    )
 
 
 def encoding_plan(

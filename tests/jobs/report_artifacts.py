@@ -97,7 +97,12 @@ def _results(storage: Path, rows: list[dict[str, object]]) -> Artifact:
 
 
 def _adapted(storage: Path, rows: list[dict[str, object]]) -> Artifact:
-    out = draft(str(storage), "adapted", "search", content={"rows": rows}, config={}, inputs={})
+    space = {
+        "lr": {"low": 1e-4, "high": 1e-2, "log": True},
+        "steps": {"low": 40, "high": 200, "log": False},
+    }
+    config = {"methods": {"imaginefsl": {"space": space}}}
+    out = draft(str(storage), "adapted", "search", content={"rows": rows}, config=config, inputs={})
     fits, trials = [], []
     for row in rows:
         if row["label_space"] != "all":
@@ -127,7 +132,9 @@ def _trial(cell: str, number: int) -> dict[str, object]:
         "cell": cell,
         "number": number,
         "state": "fail" if failed else "complete",
-        "values": json.dumps({"lr": 0.001}),
+        "val_accuracy": None if failed else 0.5 + 0.1 * (number % 2),
+        "values": json.dumps({"lr": 0.001 * (1 + number % 2), "steps": 40 + 20 * number}),
+        "wall_s": None if failed else 2.0,
         "error": "ArithmeticError: the loss is not finite" if failed else "",
     }
 

@@ -1,5 +1,6 @@
 """Images to features on local Ray."""
 
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from actors.base_set import open_base_set_rows
 from actors.encoder import Encoder, EncoderConfig
 from actors.feature_store import FeatureStore
 from cluster.catalog.dataset import open_dataset
+from cluster.storage import ConfigError
+from jobs import encode as encode_job
 from jobs.encode import EncodeConfig, encode, encoding_plan
 from tests.actors.small_world import CONCEPTS, IMAGES, make_base_set, make_dataset
 
@@ -74,3 +77,58 @@ def test_what_is_done_is_not_done_twice(
     assert encode(cfg) == [store.artifact]
     assert "done before" in capsys.readouterr().err
     assert list(Path(cfg.storage).glob("tokens/*")) == [], "the working folder is gone"
+
+
+def test_a_run_broken_off_between_two_datasets_encodes_nothing_again(
+    tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = [make_dataset(tmp_path, images={"train": 2, "val": n, "test": 1}) for n in (1, 2)]
+    both = EncodeConfig(
+        storage=str(tmp_path),
+        datasets=[dataset.artifact.uri for dataset in sets],
+        encoder=ENCODER,
+        workers=1,
+    )
+    write, written = encode_job.write_features, []
+
+    def tables() -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in tmp_path.glob("tokens/*/tokens/*")}
+
+    def breaks_at_the_second(*arguments: object) -> dict[str, int]:
+        if written:
+            raise KeyboardInterrupt
+        written.append(tables())
+        return write(*arguments)
+
+    def notes(*arguments: object) -> dict[str, int]:
+        written.append(tables())
+        return write(*arguments)
+
+    monkeypatch.setattr(encode_job, "write_features", breaks_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        encode(both)
+    monkeypatch.setattr(encode_job, "write_features", notes)
+    made = encode(both)
+    assert [features.manifest.rows["val"] for features in made] == [
+        len(CONCEPTS),
+        2 * len(CONCEPTS),
+    ]
+    assert len(written) == 2, "the first dataset was published before"
+    assert written[0]
+    assert written[0].items() <= written[1].items()
+    assert FeatureStore(made[1].uri).features("test").tokens.shape[1] == len(CONCEPTS)
+
+
+def test_a_full_disk_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = EncodeConfig(
+        storage=str(tmp_path), datasets=[make_dataset(tmp_path).artifact.uri], encoder=ENCODER
+    )
+    rows = len(CONCEPTS) * sum(count * VIEWS[split] for split, count in IMAGES.items())
+    need = 2 * rows * 65 * 128 * 2
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(need, 1, need - 1))
+    with pytest.raises(ConfigError, match=r"storage: '.*' has 0\.0 GB free, and encoding needs"):
+        encode(cfg)
+    assert f"encode: 96 images in {rows} views, " in capsys.readouterr().err

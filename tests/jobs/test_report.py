@@ -67,7 +67,7 @@ def test_every_link_of_the_page_leads_somewhere(page: Elements) -> None:
 
 def test_pictures_of_the_page_can_be_decoded(page: Elements) -> None:
     pictures = [str(attributes["src"]) for tag, attributes in page.tags if tag == "img"]
-    assert len(pictures) == 3 + 6 * 4  # figures; captions in four views
+    assert len(pictures) == 6 + 6 * 4  # figures; captions in four views
     for picture in pictures:
         Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))).verify()
 
@@ -87,12 +87,28 @@ def test_the_page_says_what_was_measured(page: Elements) -> None:
 
 
 def test_tables_are_written_for_people_and_for_programs(made: Artifact) -> None:
-    assert set(made.manifest.rows) == {"accuracy", "paired", "classes", "splits", "refused"}
+    assert set(made.manifest.rows) == {
+        "accuracy", "paired", "classes", "splits", "refused", "cells", "importance"
+    }  # fmt: skip
     for name, count in made.manifest.rows.items():
         text = Path(made.file("tables", f"{name}.csv")).read_text()
         lines = list(csv.DictReader(text.splitlines()))
         assert len(lines) == made.read_table(name).num_rows == count
         assert list(lines[0]) == made.read_table(name).schema.names
+
+
+def test_the_search_is_told_cell_by_cell(made: Artifact) -> None:
+    cells = {
+        (row["dataset"], row["method"], row["shots"]): row
+        for row in made.read_table("cells").to_pylist()
+    }
+    searched, declared = cells["digits", "imaginefsl", 4], cells["digits", "zero-shot", 0]
+    assert (searched["complete"], searched["fail"], searched["best_val_accuracy"]) == (3, 1, 0.6)
+    assert searched["worker_s"] == 3 * 2.0 + 2 * 1.0, "the first seed's model is a trial's"
+    assert (declared["complete"], declared["worker_s"]) == (0, 1.0)
+    shares = {row["hyper_parameter"]: row for row in made.read_table("importance").to_pylist()}
+    assert {row["method"] for row in shares.values()} == {"imaginefsl"}
+    assert shares["lr"]["share"] > shares["steps"]["share"], "accuracy follows lr alone"
 
 
 def test_made_again_it_says_so(
