@@ -24,7 +24,7 @@ LEAST_TRIALS = 12
 
 @dataclass(frozen=True)
 class Tried:
-    """One trial. val_accuracy: in [0, 1], None if it failed; wall_s: None if it was stopped."""
+    """One trial. val_accuracy: in [0, 1], None if it failed; wall_s: None if it ended early."""
 
     state: str
     val_accuracy: float | None
@@ -57,7 +57,7 @@ class CellSearch:
 
     @property
     def seconds(self) -> float:
-        """Of one worker, over all trials and fits that ended; stopped trials report no time."""
+        """Of one worker, over all trials that have a time, and all fits."""
         return sum(trial.wall_s or 0.0 for trial in self.tried) + self.fit_seconds
 
     @property
@@ -158,7 +158,7 @@ def cell_rows(cells: Sequence[CellSearch]) -> list[dict[str, Any]]:
             "method": cell.method,
             "shots": cell.shots,
             **{state: cell.states[state] for state in ("complete", "pruned", "fail")},
-            "best_val_accuracy": (cell.best_so_far or [None])[-1],
+            "best_val_accuracy": max(cell.best_so_far, default=None),
             "worker_s": cell.seconds,
         }
         for cell in cells

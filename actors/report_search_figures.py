@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
+from matplotlib.ticker import MaxNLocator
 
 from actors.report_figures import COLOURS, INK, grid, panels_of, png
 from actors.report_search import CellSearch
@@ -31,7 +32,7 @@ def history_figure(cells: Sequence[CellSearch]) -> bytes:
         panel.step(
             range(first, first + len(best)), best, where="post", color=COLOURS[0], linewidth=1.4
         )
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     figure.supxlabel("trial", fontsize=9)
     figure.supylabel("validation accuracy, %", fontsize=9)
     return png(figure)

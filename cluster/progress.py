@@ -90,7 +90,12 @@ def stage(title: str, total: int, unit: str, done: int = 0) -> Iterator[Stage]:
     else:
         shown = _Lines(title, total, unit, done)
         yield shown
-    say(f"{title}: {shown.done} {unit} in {clock(shown.seconds())} ({shown.detail()})")
+    closing_line(shown)
+
+
+def closing_line(done: Stage) -> None:
+    """Say what a stage that has ended did, with its time and rate."""
+    say(f"{done.title}: {done.done} {done.unit} in {clock(done.seconds())} ({done.detail()})")
 
 
 def already_done(title: str, artifact: Artifact) -> None:

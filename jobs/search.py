@@ -17,6 +17,7 @@ from ray import tune
 from ray.exceptions import RayActorError
 
 from actors.cells import Cell, MethodConfig, declared_cells
+from actors.search_progress import progress_table, search_progress
 from actors.studies import (
     NUMBER,
     CellSearcher,
@@ -30,7 +31,7 @@ from actors.trial import MODELS, TRIED, Gathering, adopt, fits_table, kept, run_
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.catalog.splits import ShotRule, ValPolicy
 from cluster.job import run_job
-from cluster.progress import already_done, stage
+from cluster.progress import already_done
 from cluster.storage import ConfigError, resolve
 from jobs.world import WorldConfig, world
 from models.text_classifier import TemplateSet
@@ -75,7 +76,8 @@ class SearchConfig:
 
 
 def search(cfg: SearchConfig) -> Artifact:
-    """Writes an "adapted" artifact: models/{cell}/{seed}/, and the tables `fits` and `trials`."""
+    """Writes an "adapted" artifact: models/{cell}/{seed}/, and the tables `fits`, `trials` and
+    `progress`."""
     cfg = with_world(cfg)
     source = task_source(cfg)
     tasks = Tasks(source)
@@ -104,6 +106,7 @@ def search(cfg: SearchConfig) -> Artifact:
     tables = {
         "fits": fits_table(models, [(c.key, s) for c in cells for s in c.seeds(cfg.seeds)]),
         "trials": trials_table(studies),
+        "progress": progress_table(out.uri),
     }
     for name, table in tables.items():
         out.write_table(name, table)
@@ -191,7 +194,6 @@ def _run(
 ) -> Sequence[Exception]:
     """All remaining trials and fits in one Tune run; returns why some broke down."""
     remaining = sum(study.remaining for study in studies)
-    total = sum(study.total for study in studies)
     if not remaining:
         return []
     # What Tune writes is not needed: the studies and the kept models are the state of a search.
@@ -204,15 +206,7 @@ def _run(
     trial = tune.with_parameters(
         run_trial, source=source, cells=cells, folder=folder, gathering=gathering
     )
-    with (
-        tempfile.TemporaryDirectory() as logs,
-        stage("search", total, "trials", done=total - remaining) as progress,
-    ):
-
-        def on_done(study: CellStudy) -> None:
-            best = f"{study.best.value:.3f}" if study.best else "-"
-            progress.advance(1, cell=study.cell.key, best=best)
-
+    with tempfile.TemporaryDirectory() as logs, search_progress(studies, folder) as on_done:
         searcher = CellSearcher(studies, on_done)
         results = tune.Tuner(
             tune.with_resources(trial, {"cpu": cfg.cpus_per_trial}),

@@ -1,6 +1,7 @@
 """Images to features on local Ray."""
 
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,8 @@ def test_a_run_broken_off_between_two_datasets_encodes_nothing_again(
         encoder=ENCODER,
         workers=1,
     )
-    write, written = encode_job.write_features, []
+    write: Callable[..., dict[str, int]] = encode_job.write_features
+    written: list[dict[str, int]] = []
 
     def tables() -> dict[str, int]:
         return {str(path): path.stat().st_mtime_ns for path in tmp_path.glob("tokens/*/tokens/*")}
