@@ -1,5 +1,6 @@
 """The demo's recipes load; what it cannot run it refuses in one line."""
 
+import math
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from cluster.catalog.dataset import DATASETS
 from jobs.demo import RECIPE, DemoConfig
 from jobs.evaluate import EvaluateConfig
 from jobs.pretrain import PretrainConfig
+from jobs.search import SearchConfig
 from models.methods import METHODS
 
 
@@ -40,6 +42,17 @@ def test_the_search_on_the_whole_world_is_declared() -> None:
     told = yaml.safe_load(subprocess.run(command, capture_output=True, check=True).stdout)
     assert told["world"]["datasets"] == list(DATASETS)
     assert told["methods"]["imaginefsl"]["space"]["steps"] == {"choices": [5, 10, 20, 40]}
+
+
+def test_the_original_grid_is_a_space() -> None:
+    given = ["--storage=x", "--datasets=[]", "--features=[]"]
+    path = RECIPE.parent / "original_grid.yaml"
+    cfg = auto_cli(SearchConfig, args=["--config", str(path), *given], as_positional=False)
+    (method,) = cfg.methods.values()
+    cells = list(declared_cells(["animals"], cfg.methods, {}))
+    assert [cell.shots for cell in cells] == [1, 2, 4, 8, 16]
+    points = math.prod(len(space.choices) for space in method.space.values())
+    assert points == method.trials == 32
 
 
 def test_the_demo_pretrains_as_its_recipe_for_pretraining_says() -> None:
