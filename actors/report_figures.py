@@ -16,7 +16,7 @@ from actors.report_tables import Measured
 
 INK, FAINT = "#1f2933", "#e3e7eb"
 COLOURS = ("#0b6fa4", "#d1603d", "#3a8f5c", "#8257a8", "#b08a1e", "#5d6b78")
-MARKERS = "os^DvP"
+MARKERS = "os^DvPX"  # one more than colours, so that no two methods of 42 look alike
 DOTS_PER_INCH = 160
 SHOWN_PER_INCH = 104
 """CSS pixels: 10 inches fill the page, and letters are of one size in all figures."""

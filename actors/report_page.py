@@ -1,6 +1,5 @@
 """A report put together from its artifacts: what its page shows and its tables hold."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,6 +15,7 @@ from actors.report_figures import (
     fusion_figure,
     pretraining_figure,
 )
+from actors.report_lines import artifact_lines, chosen_lines, difference_lines, made_at, split_lines
 from actors.report_search import CellSearch, cell_rows, cell_searches, importances
 from actors.report_search_figures import cost_figure, history_figure, importance_figure
 from actors.report_sources import (
@@ -44,11 +44,8 @@ from actors.report_tables import (
     with_average,
     with_h_mean,
 )
-from actors.report_text import accuracy_lines, as_markdown, generalisation_lines, shots_title
+from actors.report_text import Lines, accuracy_lines, as_markdown, generalisation_lines
 from cluster.artifacts import Artifact, ConfigError
-
-Lines = list[list[str]]
-"""A table to be shown: a header, then its lines."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +177,7 @@ class Report:
         compared = (asdict(self.comparison)) if self.comparison else {}
         return {
             "protocol": protocol(self.results),
-            "made": _date(self.results),
+            "made": made_at(self.results),
             "artifacts": artifact_lines(self.artifacts),
             "versions": versions(self.artifacts.values()),
             "splits": split_lines(self.rows),
@@ -234,71 +231,6 @@ class Report:
         if self.differences:
             tables["paired"] = difference_lines(self.differences)
         return {name: as_markdown(lines) for name, lines in tables.items()}
-
-
-def artifact_lines(artifacts: dict[str, Artifact]) -> Lines:
-    lines = [["role", "artifact", "made", "rows", "seeds", "hash"]]
-    for role, artifact in artifacts.items():
-        manifest = artifact.manifest
-        counts, seeds = (
-            ", ".join(f"{name} {n:,}" for name, n in pairs.items())
-            for pairs in (manifest.rows, manifest.seeds)
-        )
-        name = f"{manifest.kind} / {manifest.name}"
-        lines.append([role, name, _date(artifact), counts, seeds, manifest.content_hash[:12]])
-    return lines
-
-
-def _date(artifact: Artifact) -> str:
-    """To the minute; manifests are in UTC."""
-    return artifact.manifest.created[:16].replace("T", " ") + " UTC"
-
-
-def split_lines(rows: Sequence[Row]) -> Lines:
-    """The drawn shots behind the results, by their hash."""
-    drawn = {(r.dataset, r.method, str(r.shots), str(r.seed), r.split_hash): None for r in rows}
-    return [["dataset", "method", "shots", "seed", "split"], *(list(k) for k in drawn if k[-1])]
-
-
-def difference_lines(differences: Sequence[Difference]) -> Lines:
-    shots = sorted({difference.shots for difference in differences})
-    found = {(d.dataset, d.shots): d.gain.percent(signed=True) for d in differences}
-    datasets = dict.fromkeys(difference.dataset for difference in differences)
-    header = ["dataset", *map(shots_title, shots)]
-    return [header, *([d, *(found.get((d, s), "") for s in shots)] for d in datasets)]
-
-
-def chosen_lines(fits: Sequence[Fitted], searches: Sequence[CellSearch]) -> Lines:
-    """One line per cell: what its search chose and, seed by seed, which head answers."""
-    header = ["dataset", "method", "shots", "trials", "chosen by the search", "val %", "head"]
-    return [
-        header,
-        *(_chosen([fit for fit in fits if fit.cell == of.cell], of) for of in searches),
-    ]
-
-
-def _chosen(fits: Sequence[Fitted], search: CellSearch) -> list[str]:
-    """fits: of one cell, one per seed."""
-    first = fits[0]
-    trials = [f"{n} {state}" for state, n in search.states.items()]
-    values = [f"{name} {_short(first.hyper[name])}" for name in search.names]
-    return [
-        first.dataset,
-        first.method,
-        str(first.shots),
-        ", ".join(trials),
-        ", ".join(values),
-        " · ".join(f"{100 * f.val_accuracy:.1f}" for f in fits if f.val_accuracy is not None),
-        " · ".join(map(_head, fits)),
-    ]
-
-
-def _head(fit: Fitted) -> str:
-    return f"{fit.head} {fit.fusion_weight:.2f}" if fit.head == "fused" else fit.head
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _flat(row: dict[str, Any], name: str, value: Estimate) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from actors.report_tables import (
 )
 from cluster.artifacts import Artifact
 
+Lines = list[list[str]]
+"""A table to be shown: a header, then its lines."""
 BELOW = " ▼"
 """Follows a mean that is below zero-shot's."""
 
@@ -37,7 +39,7 @@ def closing_table(results: Artifact) -> str:
     return "\n\n".join(parts)
 
 
-def accuracy_lines(cells: Sequence[Measured]) -> list[list[str]]:
+def accuracy_lines(cells: Sequence[Measured]) -> Lines:
     """A header, then one line per dataset and method with a column for each number of shots.
 
     BELOW marks a mean that is below zero-shot's.
@@ -56,9 +58,7 @@ def accuracy_lines(cells: Sequence[Measured]) -> list[list[str]]:
     return [["dataset", "method", *map(shots_title, shots)], *ordered]
 
 
-def generalisation_lines(
-    groups: Sequence[Generalisation], halves: tuple[str, str]
-) -> list[list[str]]:
+def generalisation_lines(groups: Sequence[Generalisation], halves: tuple[str, str]) -> Lines:
     """A header, then one line per dataset, method and number of shots."""
     datasets = list(dict.fromkeys(group.dataset for group in groups))
     spaces = (*halves, "all", H_MEAN)
