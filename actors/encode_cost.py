@@ -49,7 +49,7 @@ def warm_up_seconds(config: EncoderConfig, plan: pa.Table) -> float:
     encoder = Encoder(config)
     places = np.linspace(0, len(plan) - 1, min(WARM_UP_ROWS, len(plan)), dtype=int)
     rows = plan.take(places).sort_by("place").to_pylist()
-    batch = {name: np.array([row[name] for row in rows], dtype=object) for name in rows[0]}
+    batch = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     encoder(batch)
     started = time.perf_counter()
     encoder(batch)

@@ -21,7 +21,7 @@ TRIALS_OF_A_CELL = 4
 
 @dataclasses.dataclass(frozen=True)
 class _Searched:
-    """seconds: of the whole search. fitting: sum over all trials and fits."""
+    """seconds: of the whole search. fitting: sum over the trials; a pruned one states no time."""
 
     seconds: float
     fitting: float
@@ -37,26 +37,28 @@ class _Searched:
 def growing(
     target: Artifact, base_set: Artifact, trials: list[int], cells: list[int], workers: int
 ) -> dict[str, float]:
-    """Seconds per trial of a cheap method (20 steps on text features): `trials_N` of one cell with
-    N trials, `cells_N` of N cells with four trials each, `start` subtracted: a search with one
-    trial. Cells differ in shots and name alone, so that one dataset is enough."""
+    """Seconds per trial of a cheap method (20 steps on text features), all of a search over its
+    trials, and the share of the workers' time that no fit takes: `trials_N` of one cell with N
+    trials, `cells_N` of N cells with four trials each. `further_…`: from the last count but one to
+    the last, in which the start cancels out. Cells differ in shots and name alone, so that one
+    dataset is enough; Ray runs already."""
+    figures = {}
     with tempfile.TemporaryDirectory() as folder:
         features = _encoded(folder, target, base_set)
-
-        def run(methods: dict[str, MethodConfig]) -> _Searched:
-            return _searched(folder, target, features, methods, workers)
-
-        start = run({"start": dataclasses.replace(CHEAP, trials=1)})
-        figures = {"start_seconds": start.seconds, "trial_seconds": start.fitting}
-        for count in trials:
-            done = run({"trials": dataclasses.replace(CHEAP, trials=count)})
-            figures[f"trials_{count}_seconds"] = (done.seconds - start.seconds) / count
-            figures[f"trials_{count}_overhead"] = done.overhead
-        for count in cells:
-            done = run(_cells(count))
-            figures[f"cells_{count}_seconds"] = (done.seconds - start.seconds) / done.units
-            figures[f"cells_{count}_overhead"] = done.overhead
+        for kind, counts, methods in (("trials", trials, _one_cell), ("cells", cells, _cells)):
+            done = [_searched(folder, target, features, methods(n), workers) for n in counts]
+            for count, search_of in zip(counts, done, strict=True):
+                figures[f"{kind}_{count}_seconds"] = search_of.seconds / search_of.units
+                figures[f"{kind}_{count}_overhead"] = search_of.overhead
+            if len(done) > 1:
+                before, last = done[-2:]
+                units = last.units - before.units
+                figures[f"further_{kind}_seconds"] = (last.seconds - before.seconds) / units
     return figures
+
+
+def _one_cell(trials: int) -> dict[str, MethodConfig]:
+    return {"trials": dataclasses.replace(CHEAP, trials=trials)}
 
 
 def _cells(count: int) -> dict[str, MethodConfig]:
@@ -75,8 +77,7 @@ def overhead(
     `after_start`: without the time of a search with one trial of a cheap method."""
     with tempfile.TemporaryDirectory() as folder:
         features = _encoded(folder, target, base_set)
-        one = {"start": dataclasses.replace(CHEAP, trials=1)}
-        start = _searched(folder, target, features, one, workers)
+        start = _searched(folder, target, features, _one_cell(1), workers)
         all_shots = {"imaginefsl": dataclasses.replace(method, shots=SHOTS)}
         whole = _searched(folder, target, features, all_shots, workers)
     after = dataclasses.replace(
