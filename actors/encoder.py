@@ -100,7 +100,7 @@ class Encoder:
         first = np.cumsum([0, *counts])[: len(counts)]
         by_size: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
         for number, image in enumerate(images):
-            views[first[number]] = clean_view(image, size)
+            views[first[number]] = clean_view(image, size) / 255
             for view in range(1, counts[number]):
                 by_size[image.size].append((number, view, int(first[number]) + view))
         for drawn in by_size.values():
@@ -115,14 +115,14 @@ class Encoder:
 
 @torch.no_grad()
 def view_tokens(clip: Clip, views: Tensor, precision: Precision = "auto") -> Tensor:
-    """Views (B, 3, R, R) float in [0, 1] to tokens (B, 1 + N, D) float16, as they are stored."""
+    """Views (B, 3, R, R), uint8 or float in [0, 1], to tokens (B, 1 + N, D) float16, as stored."""
     with autocast(views.device, precision):
         return clip.encode_tokens(clip.normalise(views)).half()
 
 
 def clean_view(image: Image.Image, size: int) -> Tensor:
-    """View 0 of an RGB image: (3, size, size) float32 in [0, 1]."""
-    return _channels_first(resized_square(image, size)).float() / 255
+    """View 0 of an RGB image: (3, size, size) uint8."""
+    return _channels_first(resized_square(image, size))
 
 
 def view_numbers(views: Sequence[tuple[str, int]]) -> Tensor:

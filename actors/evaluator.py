@@ -1,12 +1,15 @@
 """Evaluators: kept models on the test split, which is opened here and nowhere else."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
+from actors.pictures import pictures
 from actors.tasks import EncodedDataset, Tasks, TaskSource
 from actors.trial import Fit
 from cluster.artifacts import Artifact, open_artifact
@@ -81,20 +84,11 @@ class Evaluator:
         folder = self.adapted.local_dir() / "models" / fit.cell / str(fit.seed)
         model = load_adapted(folder, self.tasks.clip)
         cell = {"dataset": fit.dataset, "method": fit.name, "shots": fit.shots, "seed": fit.seed}
-        rows: list[dict[str, Any]] = []
-        confusion: list[dict[str, Any]] = []
-        for space in label_spaces(fit.concepts, model.open_vocabulary):  # type: ignore[arg-type]
-            names = encoded.names(space)
-            if not names:
-                continue
-            counts = test_confusion(model, encoded, space)
+        spaces = label_spaces(fit.concepts, model.open_vocabulary)  # type: ignore[arg-type]
+        found = test_confusions(model, encoded, spaces)
+        rows = []
+        for space, counts in found.items():
             images = int(counts.sum())
-            if not rows:
-                confusion = [
-                    {**cell, "label_space": space, "class_name": names[true],
-                     "predicted": names[said], "images": int(counts[true, said])}
-                    for true, said in counts.nonzero().tolist()
-                ]  # fmt: skip
             rows.append(
                 {
                     **cell,
@@ -113,6 +107,13 @@ class Evaluator:
                     "wall_s": fit.wall_s,
                 }
             )
+        names = encoded.names(spaces[0])
+        counts = found[spaces[0]]
+        confusion = [
+            {**cell, "label_space": spaces[0], "class_name": names[true], "predicted": names[said],
+             "images": int(counts[true, said])}
+            for true, said in counts.nonzero().tolist()
+        ]  # fmt: skip
         curve = [
             {**cell, "fusion_weight": weight, "val_accuracy": accuracy}
             for weight, accuracy in model.card.selection.curve
@@ -127,14 +128,31 @@ def label_spaces(learned: Concepts, open_vocabulary: bool) -> list[Concepts]:
     return ["all", "base", "new"] if learned in ("base", "new") else ["all", "OOP", "IP"]
 
 
-def test_confusion(model: Adapted, encoded: EncodedDataset, space: Concepts) -> Tensor:
-    """(C, C) int64 test images by class and answer of the chosen head, C these classes alone."""
-    test = encoded.of_concepts(encoded.store.features("test"), space)
-    names = encoded.names(space)
-    counts = torch.zeros(len(names), len(names), dtype=torch.int64)
-    one = torch.ones((), dtype=torch.int64)
-    for start in range(0, len(test), IMAGES_AT_ONCE):
-        part = slice(start, start + IMAGES_AT_ONCE)
-        logits: Tensor = model.logits(test.clean[part], names)
-        counts.index_put_((test.labels[part], logits.argmax(dim=1)), one, accumulate=True)
-    return counts
+def test_confusions(
+    model: Adapted, encoded: EncodedDataset, spaces: Sequence[Concepts]
+) -> dict[Concepts, Tensor]:
+    """(C, C) int64 test images by class and answer of the chosen head, for each label space.
+
+    A label space is its C classes alone; one without classes is left out. The first one holds all
+    the others. Each image is answered once, in the first: where a model answers in several label
+    spaces, a name's logit is the same in all of them.
+    """
+    widest = spaces[0]
+    test = encoded.of_concepts(encoded.store.features("test"), widest)
+    if model.reads == "images":
+        rows, size = encoded.ids("test", widest), model.clip.image_size
+        test = replace(test, images=pictures(encoded.dataset.artifact, rows, size))
+    seen, names, labels = test.seen(model.reads), encoded.names(widest), encoded.labels(widest)
+    logits = torch.cat([model.logits(part, names) for part in seen.split(IMAGES_AT_ONCE)])
+    found = {}
+    for space in spaces:
+        own = set(encoded.labels(space))
+        columns = torch.tensor([i for i, label in enumerate(labels) if label in own])
+        if len(columns):
+            here = torch.isin(test.labels, columns)
+            true = torch.searchsorted(columns, test.labels[here])
+            said = logits[here][:, columns].argmax(dim=1)
+            pairs = true * len(columns) + said
+            counts = pairs.bincount(minlength=len(columns) ** 2)
+            found[space] = counts.view(len(columns), len(columns))
+    return found

@@ -46,8 +46,17 @@ class FeatureStore:
 
     def rows(self, split: str, ids: Sequence[str]) -> Features:
         """These images of a split, in this order, copied; rejected ones are left out."""
-        place = {row: i for i, row in enumerate(self.index[split]["id"].to_pylist())}
-        return taken(self.features(split), [place[row] for row in ids if row in place])
+        place = {row: i for i, row in enumerate(self.ids(split))}
+        return taken(self.features(split), [place[row] for row in self.kept(split, ids)])
+
+    def kept(self, split: str, ids: Sequence[str]) -> list[str]:
+        """Those of these images of a split that were not rejected, in this order."""
+        known = set(self.ids(split))
+        return [row for row in ids if row in known]
+
+    def ids(self, split: str) -> list[str]:
+        """Of all images of a split, in the order of `features`."""
+        return self.index[split]["id"].to_pylist()
 
     @property
     def rejected(self) -> int:

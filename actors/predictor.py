@@ -54,8 +54,9 @@ class Predictor:
         if good:
             clip, names = self.model.clip, self.names or self.model.card.names
             views = torch.stack([clean_view(image, clip.image_size) for image in images])
+            seen = views if self.model.reads == "images" else view_tokens(clip, views)
             with torch.no_grad():
-                scores = self.model.logits(view_tokens(clip, views), names).softmax(dim=1)
+                scores = self.model.logits(seen, names).softmax(dim=1)
             best = scores.topk(min(self.top, len(names)), dim=1)
             for row, found, probabilities in zip(good, best.indices, best.values, strict=True):
                 row["names"] = [names[i] for i in found.tolist()]

@@ -1,7 +1,7 @@
 """Tasks: what one cell learns from, put together from artifacts on the node where it runs."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -10,14 +10,19 @@ from torch import Tensor
 from actors.cells import Cell
 from actors.encoder import backbone
 from actors.feature_store import FeatureStore, taken
-from cluster.artifacts import open_artifact
+from actors.pictures import pictures
+from cluster.artifacts import Artifact, open_artifact
 from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.catalog.splits import Concepts, ShotRule, Split, ValPolicy, draw_shots, labels_of
 from cluster.storage import ConfigError
 from models.clip import Clip
+from models.methods import METHODS
 from models.moment_adapter import Teacher, load_teacher
 from models.task import Features, Task
 from models.text_classifier import TemplateSet, zero_shot_classifier
+
+MARGIN = 8 / 7
+"""Size of the pictures that are trained on over CLIP's input size: 256 pixels for 224."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,12 @@ class EncodedDataset:
         relabelled = number[features.labels]
         kept = taken(features, (relabelled >= 0).nonzero().squeeze(1).tolist())
         return Features(kept.tokens, relabelled[relabelled >= 0], kept.captions)
+
+    def ids(self, split: str, concepts: Concepts) -> list[str]:
+        """Of the images of these classes, in the order of `of_concepts` on the split's features."""
+        labels, own = self.store.index[split]["label"].to_pylist(), set(self.labels(concepts))
+        rows = zip(self.store.ids(split), labels, strict=True)
+        return [row for row, label in rows if label in own]
 
 
 def pair(datasets: Iterable[str], features: Iterable[str]) -> dict[str, EncodedDataset]:
@@ -90,6 +101,8 @@ class TaskSource:
     val_policy: ValPolicy
     templates: TemplateSet
     shot_rule: ShotRule = "hash"
+    base_set: str | None = None
+    """Where the imagined images lie, for methods that read pictures."""
 
 
 class Tasks:
@@ -134,7 +147,7 @@ class Tasks:
         val = store.rows("val", split.val_ids) if split and split.val_ids else None
         imagined = store.features("imagined")
         names = encoded.names(concepts)
-        return Task(
+        task = Task(
             dataset=cell.dataset,
             names=names,
             hint=dataset.hint,
@@ -146,6 +159,42 @@ class Tasks:
             text=self._text(cell.dataset, concepts),
             prompts=encoded.prompts(concepts),
         )
+        reads_tokens = METHODS[cell.config.method].reads == "tokens"
+        return task if reads_tokens else self._with_pictures(task, encoded, split, concepts)
+
+    def _with_pictures(
+        self, task: Task, encoded: EncodedDataset, split: Split | None, concepts: Concepts
+    ) -> Task:
+        """The same task with the pictures of its images; those to train on leave room for crops."""
+        store, here, size = encoded.store, encoded.dataset.artifact, self.clip.image_size
+        larger = round(MARGIN * size)
+        train, val, imagined = task.train, task.val, task.imagined
+        if split:
+            train = replace(
+                train, images=pictures(here, store.kept("train", split.train_ids), larger)
+            )
+        if split and val:
+            val = replace(val, images=pictures(here, store.kept("val", split.val_ids), size))
+        if imagined:
+            rows = encoded.ids("imagined", concepts)
+            imagined = replace(imagined, images=pictures(self._base_set(encoded), rows, larger))
+        return replace(task, train=train, val=val, imagined=imagined)
+
+    def check_pictures(self, cell: Cell) -> None:
+        """ConfigError if its method learns on pictures, and imagined ones are missing."""
+        encoded = self.encoded[cell.dataset]
+        if METHODS[cell.config.method].reads == "images" and encoded.ids("imagined", "all"):
+            self._base_set(encoded)
+
+    def _base_set(self, encoded: EncodedDataset) -> Artifact:
+        expected = encoded.store.artifact.manifest.inputs.get("base_set")
+        base_set = self.source.base_set and open_artifact(self.source.base_set, "images")
+        if not base_set or base_set.manifest.content_hash != expected:
+            raise ConfigError(
+                f"base_set: {self.source.base_set!r}; allowed, for a method that learns on "
+                f"pictures: the one whose images {encoded.store.artifact.uri!r} holds"
+            )
+        return base_set
 
     def split(self, cell: Cell, seed: int) -> Split | None:
         """The shots of a cell; None if it has none. ConfigError if there are too few images."""

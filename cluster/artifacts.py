@@ -36,8 +36,9 @@ MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 # Libraries whose release can change the bytes of an artifact.
 _LIBRARIES = (
-    "diffusers", "imagehash", "numpy", "onnxruntime", "open_clip_torch", "optuna", "pillow",
-    "pyarrow", "ray", "resvg_py", "scikit-learn", "torch", "torchvision", "transformers", "vllm",
+    "diffusers", "imagehash", "numpy", "onnxruntime", "open_clip_torch", "optuna", "peft",
+    "pillow", "pyarrow", "ray", "resvg_py", "scikit-learn", "torch", "torchvision", "transformers",
+    "vllm",
 )  # fmt: skip
 
 

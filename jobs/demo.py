@@ -44,6 +44,7 @@ def demo(cfg: DemoConfig) -> None:
             datasets=targets,
             features=encoded,
             teacher=made.teacher.uri,
+            base_set=made.base_set.uri,
             methods=cfg.methods,
             seeds=cfg.seeds,
             studies=cfg.studies,

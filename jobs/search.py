@@ -54,6 +54,9 @@ class SearchConfig:
     """Artifacts of kind "features", one of each dataset, in any order."""
     teacher: str | None = None
     """Artifact of kind "teacher", for the methods that start from one."""
+    base_set: str | None = None
+    """Artifact of kind "images" that the features hold imagined images of, for the methods that
+    learn on pictures."""
     methods: dict[str, MethodConfig]
     """The lines of the result table by their name."""
     seeds: list[NonNegativeInt] = dataclasses.field(default_factory=lambda: [0, 1, 2])
@@ -148,6 +151,7 @@ def task_source(cfg: SearchConfig) -> TaskSource:
         val_policy=cfg.val_policy,
         templates=cfg.templates,
         shot_rule=cfg.shot_rule,
+        base_set=cfg.base_set and resolve(cfg.base_set),
     )
 
 
@@ -174,6 +178,7 @@ def _checked_cells(cfg: SearchConfig, tasks: Tasks) -> list[Cell]:
                 f"templates: 'prompts', but dataset {cell.dataset!r} came without prompts; "
                 "allowed: hand, ensemble"
             )
+        tasks.check_pictures(cell)
         for seed in cell.seeds(cfg.seeds):
             tasks.split(cell, seed)
     return cells

@@ -152,10 +152,14 @@ def residual_block(block: Any, x: Tensor, causal: bool) -> Tensor:
     """What open_clip's ResidualAttentionBlock computes, (B, L, W) to as much.
 
     Its nn.MultiheadAttention turns the batch inside out before the first product, which under
-    autocast copies the weights once for every token.
+    autocast copies the weights once for every token. A `models.lora.SplitAttention` may stand in
+    that one's place.
     """
-    attend = block.attn
-    y = linear(block.ln_1(x), attend.in_proj_weight, attend.in_proj_bias)
+    attend, y = block.attn, block.ln_1(x)
+    if isinstance(attend, nn.MultiheadAttention):
+        y = linear(y, attend.in_proj_weight, attend.in_proj_bias)
+    else:
+        y = attend.in_proj(y)
     q, k, v = y.unflatten(-1, (3, attend.num_heads, -1)).permute(2, 0, 3, 1, 4)
     y = attend.out_proj(attention(q, k, v, causal=causal).transpose(1, 2).flatten(2))
     x = x + block.ls_1(y)

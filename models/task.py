@@ -1,11 +1,15 @@
 """What a method gets to learn from: one dataset's few shots as frozen features, and its names."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
 from models.clip import Clip
 from models.text_classifier import TemplateSet, zero_shot_classifier
+
+Reads = Literal["tokens", "images"]
+"""What a model answers from: frozen tokens, or pictures, because its image tower is not frozen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,12 +19,15 @@ class Features:
     tokens: (V, N, 1 + P, D) float16 or float32, not normalised; V views of each image, view 0 the
     clean one, the others augmented; token 0 the class token, then P patches. May be memory-mapped.
     labels: (N,) int64, index into the task's names. captions: one text per image ("" if it has
-    none), or None. Raises ValueError if the sizes disagree.
+    none), or None. images: (N, 3, S, S) uint8, the pictures themselves for a method that reads
+    them, else None; S is CLIP's input size where nothing is trained on, and at least that where it
+    is. May be memory-mapped. Raises ValueError if the sizes disagree.
     """
 
     tokens: Tensor
     labels: Tensor
     captions: tuple[str, ...] | None = None
+    images: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.tokens.ndim != 4:
@@ -31,6 +38,8 @@ class Features:
             raise ValueError(f"{images} images, but {len(self.labels)} labels")
         if self.captions is not None and len(self.captions) != images:
             raise ValueError(f"{images} images, but {len(self.captions)} captions")
+        if self.images is not None and len(self.images) != images:
+            raise ValueError(f"{images} images, but {len(self.images)} pictures")
 
     def __len__(self) -> int:
         return self.tokens.shape[1]
@@ -39,6 +48,17 @@ class Features:
     def clean(self) -> Tensor:
         """View 0, (N, 1 + P, D), as stored."""
         return self.tokens[0]
+
+    def seen(self, reads: Reads) -> Tensor:
+        """What a model that reads this answers from: `clean`, or the pictures.
+
+        Raises ValueError if they are not there.
+        """
+        if reads == "tokens":
+            return self.clean
+        if self.images is None:
+            raise ValueError("images: none; allowed: the pictures of all images, as uint8")
+        return self.images
 
 
 @dataclass(frozen=True, eq=False)

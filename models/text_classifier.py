@@ -58,7 +58,8 @@ def zero_shot_classifier(
 def prompt_classifier(clip: Clip, prompts: Sequence[Sequence[str]]) -> Tensor:
     """Classifier from C classes' own prompts, one or more of each, averaged as in
     `text_classifier`: (C, D) float32, unit-norm rows."""
-    unit = _encoded(clip, [prompt for of_class in prompts for prompt in of_class])
+    ids = clip.tokenizer([prompt for of_class in prompts for prompt in of_class])
+    unit = _encoded(clip, ids.to(clip.mean.device))
     parts = normalize(unit, dim=-1).split([len(of_class) for of_class in prompts])
     return normalize(torch.stack([part.mean(dim=0) for part in parts]), dim=-1)
 
@@ -78,12 +79,16 @@ def text_classifier(clip: Clip, names: Sequence[str], templates: Sequence[str]) 
 @torch.no_grad()
 def text_features(clip: Clip, names: Sequence[str], template: str) -> Tensor:
     """(C, D) float32 features of one template with C names in it, not normalised."""
+    return _encoded(clip, prompt_ids(clip, names, template))
+
+
+def prompt_ids(clip: Clip, names: Sequence[str], template: str) -> Tensor:
+    """(C, 77) int64 ids of a template with every name, "_" read as a space."""
     # replace, not format: a name or a template may hold braces
     texts = [template.replace("{}", name.replace("_", " ")) for name in names]
-    return _encoded(clip, texts)
+    return clip.tokenizer(texts).to(clip.mean.device)
 
 
-def _encoded(clip: Clip, texts: list[str]) -> Tensor:
-    """(B, D) float32 features, not normalised."""
-    ids = clip.tokenizer(texts).to(clip.mean.device)
+def _encoded(clip: Clip, ids: Tensor) -> Tensor:
+    """(B, D) float32 features of (B, 77) ids, not normalised."""
     return torch.cat([clip.encode_text(part) for part in ids.split(TEXTS_PER_BATCH)])

@@ -5,10 +5,12 @@ from pathlib import Path
 from models.clip import Clip
 from models.methods.adapted import Adapted, Method, read_saved
 from models.methods.clip_adapter import ClipAdapter
+from models.methods.clip_lora import ClipLora
 from models.methods.cocoop import CoCoOp
 from models.methods.coop import CoOp
 from models.methods.fsnl import Fsnl
 from models.methods.imaginefsl import ImagineFsl
+from models.methods.imaginefsl_lora import ImagineFslLora
 from models.methods.linear_probe import LinearProbe
 from models.methods.taskres import TaskRes
 from models.methods.tip_adapter import TipAdapter, TipAdapterF
@@ -25,8 +27,10 @@ METHODS: dict[str, type[Method]] = {
         TaskRes,
         CoOp,
         CoCoOp,
+        ClipLora,
         Fsnl,
         ImagineFsl,
+        ImagineFslLora,
     )
 }
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from models.clip import Clip
 from models.methods.selection import Selection
-from models.task import Task
+from models.task import Reads, Task
 
 TENSORS, CARD = "adapted.safetensors", "adapted.json"
 
@@ -52,20 +52,24 @@ class Card:
             template=task.template,
             backbone=clip.backbone,
             weights_hash=clip.weights_hash,
-            hyper=asdict(hyper),
+            hyper=json.loads(json.dumps(asdict(hyper))),  # as it is read back: lists, not tuples
             seed=seed,
             selection=selection,
         )
 
 
 class Adapted(ABC):
-    """A classifier for one dataset on frozen image tokens.
+    """A classifier for one dataset.
 
-    N images, T = 1 + P tokens (0 the class token), D channels, C names.
+    N images, T = 1 + P tokens (0 the class token), D channels, C names, R CLIP's input size.
     """
 
     open_vocabulary: ClassVar[bool] = False
-    """Whether it can answer in any label space, not only in its task's."""
+    """Whether it can answer in any label space, not only in its task's; the logit of a name does
+    not depend on the other names then."""
+    reads: ClassVar[Reads] = "tokens"
+    """What its `heads` take: CLIP's frozen tokens (N, T, D) of any float dtype, or pictures
+    (N, 3, R, R) uint8."""
 
     def __init__(self, card: Card, clip: Clip) -> None:
         self.card = card
@@ -73,7 +77,7 @@ class Adapted(ABC):
 
     @abstractmethod
     def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Logits (N, C) of every head. tokens: (N, T, D), any float dtype.
+        """Logits (N, C) of every head. tokens: (N, T, D), or pictures (see `reads`).
 
         names: the label space, by default the names of the task. Raises ValueError if the method
         has learned a classifier per class and the names are others.
@@ -109,6 +113,8 @@ class Method(ABC):
     name: ClassVar[str]
     Hyper: ClassVar[type[Any]]
     """Frozen dataclass of the hyper-parameters, with their defaults."""
+    reads: ClassVar[Reads] = "tokens"
+    """What its models read. Of a task it always gets the tokens; pictures only if it reads them."""
 
     @staticmethod
     @abstractmethod

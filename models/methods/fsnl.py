@@ -1,7 +1,7 @@
 """FSNL: few-shot name learning for concepts whose names CLIP never saw."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -21,10 +21,15 @@ from models.methods.adapted import (
 from models.methods.descent import ShotBatches, descend
 from models.methods.fsnl_loss import ImageLoss, NameLoss
 from models.methods.selection import Selection, only_head
+from models.methods.teacher import take_over
+from models.moment_adapter import AdapterConfig, MomentAdapter
 from models.name_learner import NameLearner
 from models.prompts import PromptTokenizer
-from models.task import Task
+from models.task import Features, Task
 
+ADAPTER = "adapter."
+"""In front of the names of the adapter's tensors in a saved model."""
+IMAGES_PER_PASS = 256
 SHOTS_PER_BATCH = 4
 RANDOM_DEVIATION = 0.02
 
@@ -49,28 +54,45 @@ class FsnlHyper:
     """What is learned from: "base" is USE_CAPTION off, "caption" and "clip" are ablations."""
     imagined_weight: ClosedUnitInterval = 0.0
     """Share of imagined images in the loss, the shots' is the rest; 0 where none are imagined."""
+    adapted_weight: ClosedUnitInterval = 0.0
+    """Share of the teacher's adapted class token in the image feature, CLIP's own is the rest; with
+    a teacher alone."""
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    """Sizes of the teacher's adapter."""
 
 
 class FsnlAdapted(Adapted):
     """Zero-shot CLIP with FSNL's prompt, where learned names stand for the names that were learned.
 
     Any name can be asked for: the task's own have their learned embeddings, all others CLIP's, so
-    the logits of a label space without learned names are those of zero-shot. One head, `text`.
+    the logits of a label space without learned names are those of zero-shot (on the same image
+    features). One head, `text`.
     """
 
     open_vocabulary = True
 
-    def __init__(self, card: Card, clip: Clip, embeddings: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        card: Card,
+        clip: Clip,
+        embeddings: Sequence[Tensor],
+        adapter: MomentAdapter | None = None,
+    ) -> None:
         super().__init__(card, clip)
+        self.adapter = adapter
         self._learned = dict(zip(card.names, embeddings, strict=True))
         self._text: dict[tuple[str, ...], Tensor] = {}
 
     def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         text = self._text_features(tuple(self.card.names if names is None else names))
+        if self.adapter is not None:
+            tokens = _blended(tokens, self.adapter, self.card.hyper["adapted_weight"])
         return {"text": self.clip.logit_scale * class_tokens(tokens) @ text.T}
 
     def tensors(self) -> dict[str, Tensor]:
-        return {_key(i): self._learned[name] for i, name in enumerate(self.card.names)}
+        names = {_key(i): self._learned[name] for i, name in enumerate(self.card.names)}
+        adapter = self.adapter.state_dict() if self.adapter is not None else {}
+        return names | {ADAPTER + name: tensor for name, tensor in adapter.items()}
 
     @torch.no_grad()
     def _text_features(self, names: tuple[str, ...]) -> Tensor:
@@ -88,7 +110,7 @@ class Fsnl(Method):
     (LAION-Beyond). Deviations: the schedule moves per step, not per epoch; absent classes are
     masked in the losses; a name is found by its label, not by substring. Ours: imagined images of
     the same classes beside the shots, batches of the same size drawn independently, in the same
-    loss.
+    loss; image features that are a mean of CLIP's class token and the teacher's adapted one.
     """
 
     name = "fsnl"
@@ -102,7 +124,9 @@ class Fsnl(Method):
         teacher: dict[str, Tensor] | None = None,
         report: Report | None = None,
     ) -> FsnlAdapted:
-        refuse_teacher(Fsnl.name, teacher)
+        adapter = _adapter(task.clip, hyper, teacher)
+        if adapter is not None:
+            task = _on_blended(task, adapter, hyper.adapted_weight)
         generator = torch.Generator().manual_seed(seed)
         shapes = _shapes(task.clip, task.names, hyper)
         random = hyper.fixed_length or not hyper.clip_init
@@ -112,13 +136,54 @@ class Fsnl(Method):
         _train(learner, task, hyper, generator, report)
         selection = _selection(task, learner)
         embeddings = [embedding.detach().clone() for embedding in learner.embeddings()]
-        return FsnlAdapted(Card.of(Fsnl.name, task, hyper, seed, selection), task.clip, embeddings)
+        card = Card.of(Fsnl.name, task, hyper, seed, selection)
+        return FsnlAdapted(card, task.clip, embeddings, adapter)
 
     @staticmethod
     def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> FsnlAdapted:
-        shapes = _shapes(clip, card.names, FsnlHyper(**card.hyper))
-        exactly(tensors, {_key(i): shape for i, shape in enumerate(shapes)}, card.method)
-        return FsnlAdapted(card, clip, [tensors[_key(i)] for i in range(len(card.names))])
+        hyper = FsnlHyper(**card.hyper | {"adapter": AdapterConfig(**card.hyper["adapter"])})
+        names = {n: t for n, t in tensors.items() if not n.startswith(ADAPTER)}
+        shapes = _shapes(clip, card.names, hyper)
+        exactly(names, {_key(i): shape for i, shape in enumerate(shapes)}, card.method)
+        adapter = _adapter(clip, hyper, tensors if hyper.adapted_weight else None)
+        return FsnlAdapted(card, clip, [names[_key(i)] for i in range(len(names))], adapter)
+
+
+def _adapter(
+    clip: Clip, hyper: FsnlHyper, teacher: dict[str, Tensor] | None
+) -> MomentAdapter | None:
+    """The teacher's adapter, frozen. ValueError if it is not there, not used, or does not fit."""
+    if not hyper.adapted_weight:
+        refuse_teacher(f"{Fsnl.name} without adapted_weight", teacher)
+        return None
+    if teacher is None:
+        raise ValueError(f"adapted_weight: {hyper.adapted_weight}; allowed without a teacher: 0")
+    adapter = MomentAdapter(clip.embed_dim, hyper.adapter).requires_grad_(False)
+    take_over(adapter, teacher, Fsnl.name)
+    return adapter
+
+
+def _on_blended(task: Task, adapter: MomentAdapter, weight: float) -> Task:
+    """The task with one blended token in place of all tokens of an image."""
+
+    def blended(features: Features) -> Features:
+        tokens = torch.stack([_blended(view, adapter, weight) for view in features.tokens])
+        return replace(features, tokens=tokens)
+
+    return replace(
+        task,
+        train=blended(task.train),
+        val=task.val and blended(task.val),
+        imagined=task.imagined and blended(task.imagined),
+    )
+
+
+@torch.no_grad()
+def _blended(tokens: Tensor, adapter: MomentAdapter, weight: float) -> Tensor:
+    """(N, T, D) tokens to (N, 1, D): the unit-norm class token and the adapted one's, averaged."""
+    parts = [adapter(part.float())[:, 0] for part in tokens.split(IMAGES_PER_PASS)]
+    own, adapted = class_tokens(tokens), normalize(torch.cat(parts), dim=-1)
+    return torch.lerp(own, adapted, weight).unsqueeze(1)
 
 
 def _shapes(clip: Clip, names: Sequence[str], hyper: FsnlHyper) -> list[tuple[int, int]]:

@@ -22,6 +22,7 @@ from models.methods.adapted import Adapted, Card, Method, Report, exactly, val_f
 from models.methods.batches import endless_batches
 from models.methods.imagine_model import ImagineModel, Pooled
 from models.methods.selection import Selection, choose_head
+from models.methods.teacher import take_over
 from models.moment_adapter import AdapterConfig
 from models.precision import Precision
 from models.schedules import cosine
@@ -133,11 +134,7 @@ def _initial_model(
         torch.manual_seed(seed)
         model = ImagineModel(task.clip.embed_dim, len(task.names), hyper.adapter, hyper.precision)
     if teacher is not None:
-        named = {name.removeprefix("adapter."): tensor for name, tensor in teacher.items()}
-        weights = {name: tensor for name, tensor in named.items() if name.startswith("blocks.")}
-        expected = {name: tuple(t.shape) for name, t in model.adapter.state_dict().items()}
-        exactly(weights, expected, "teacher's adapter in a " + ImagineFsl.name)
-        model.adapter.load_state_dict(weights)
+        take_over(model.adapter, teacher, ImagineFsl.name)
     with torch.no_grad():
         model.text_head.weight.copy_(task.text)
         model.log_temperature.fill_(hyper.temperature or task.clip.logit_scale).log_()

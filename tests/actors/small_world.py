@@ -110,8 +110,13 @@ def make_base_set(storage: Path, per_class: int = 2) -> Artifact:
     return made.publish({"rows": len(rows)})
 
 
-def make_features(storage: Path, dataset: Dataset, clip: Clip | None = None) -> Artifact:
-    """Features as `jobs.encode` writes them, of tokens drawn around one direction per class."""
+def make_features(
+    storage: Path, dataset: Dataset, clip: Clip | None = None, base_set: Artifact | None = None
+) -> Artifact:
+    """Features as `jobs.encode` writes them, of tokens drawn around one direction per class.
+
+    base_set: whose images are the imagined ones; without it they are nobody's.
+    """
     clip = clip or load_clip("tiny")
     made = draft(
         str(storage),
@@ -119,14 +124,14 @@ def make_features(storage: Path, dataset: Dataset, clip: Clip | None = None) -> 
         "toys",
         content={},
         config=None,
-        inputs={"dataset": dataset.artifact},
+        inputs={"dataset": dataset.artifact} | ({"base_set": base_set} if base_set else {}),
     )
     index, rows = [], dataset.rows.to_pylist()
-    rows += [
-        {**row, "id": f"imagined {row['id']}", "split": "imagined"}
-        for row in rows
-        if row["split"] == "val"
-    ]
+    imagined = [{**row, "id": f"imagined {row['id']}"} for row in rows if row["split"] == "val"]
+    if base_set:
+        all_of_it = base_set.read_table("rows").to_pylist()
+        imagined = [r for r in all_of_it if r["dataset"] == "toys" and not r["reason"]]
+    rows += [row | {"split": "imagined"} for row in imagined]
     for split, views in VIEWS.items():
         here = [row for row in rows if row["split"] == split]
         index += [row | {"row": place, "caption": ""} for place, row in enumerate(here)]

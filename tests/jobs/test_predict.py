@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from actors.encoder import Encoder, EncoderConfig
+from actors.encoder import Encoder, EncoderConfig, clean_view
+from actors.images import decode_rgb
 from jobs.predict import main
 from models.clip import Clip, load_clip
 from models.methods import METHODS
@@ -54,20 +56,28 @@ def tokens_of(clip: Clip, files: list[str]) -> torch.Tensor:
     return torch.from_numpy(np.frombuffer(stored, dtype=np.float16).copy()).view(shape)
 
 
-def saved(folder: Path, method: str, clip: Clip, files: list[str]) -> Adapted:
-    tokens = tokens_of(clip, files[:3])
+def pictures_of(clip: Clip, files: list[str]) -> torch.Tensor:
+    """(N, 3, R, R) as methods that read pictures get them."""
+    images = [decode_rgb(Path(file).read_bytes()) for file in files]
+    return torch.stack([clean_view(image, clip.image_size) for image in images])
+
+
+def saved(
+    folder: Path, method: str, clip: Clip, files: list[str], hyper: dict[str, Any] | None = None
+) -> Adapted:
+    tokens, pictures = tokens_of(clip, files[:3]), pictures_of(clip, files[:3])
     task = Task(
         dataset="animals",
         names=NAMES,
         hint="animal",
         template=TEMPLATE,
-        train=Features(tokens[None], torch.arange(3)),
+        train=Features(tokens[None], torch.arange(3), None, pictures),
         val=None,
         imagined=None,
         clip=clip,
         text=text_classifier(clip, NAMES, [TEMPLATE]),
     )
-    made = METHODS[method].fit(task, METHODS[method].Hyper(), seed=0)
+    made = METHODS[method].fit(task, METHODS[method].Hyper(**hyper or {}), seed=0)
     made.save(folder)
     return made
 
@@ -90,6 +100,18 @@ def test_files_are_predicted_as_their_stored_tokens_are(
         assert row["probabilities"] == pytest.approx(best.values.tolist(), rel=1e-3)
     assert set(rows[3]) == {"image", "reason"}
     assert "not a readable image" in rows[3]["reason"]
+
+
+def test_a_model_that_reads_pictures_gets_them(
+    tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hyper = {"steps": 3, "lr": 0.01, "alpha": 8.0}
+    model = saved(tmp_path / "m", "clip_lora", load_clip("tiny"), files, hyper)
+    rows = said(capsys, str(tmp_path / "m"), *files[:3], "--top", "1", "--names", "cat", "okapi")
+    expected = model.logits(pictures_of(model.clip, files[:3]), ["cat", "okapi"]).softmax(dim=1)
+    assert [row["probabilities"][0] for row in rows] == pytest.approx(
+        expected.amax(dim=1).tolist(), rel=1e-3
+    )
 
 
 def test_other_names_are_chosen_from_where_the_method_can(

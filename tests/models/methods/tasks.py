@@ -1,4 +1,5 @@
-"""Small tasks made by hand: a tiny random CLIP, and tokens whose classes can be told apart."""
+"""Small tasks made by hand: a tiny random CLIP, and tokens and pictures whose classes can be told
+apart (the tokens are not those of the pictures)."""
 
 import functools
 
@@ -52,7 +53,11 @@ def features(
     shape = (views, len(labels), clip.num_tokens, clip.embed_dim)
     tokens = centres[labels][None, :, None] + noise * torch.randn(shape, generator=rng)
     texts = tuple(f"a photo of {NAMES[label]} at night" for label in labels.tolist())
-    return Features(tokens.half(), labels, texts if captions else None)
+    blobs = torch.randint(256, (len(NAMES), 3, 4, 4), generator=torch.Generator().manual_seed(98))
+    images = blobs[labels].repeat_interleave(8, dim=2).repeat_interleave(8, dim=3).float()
+    images += 30 * torch.randn(images.shape, generator=rng)
+    images = images.clamp(0, 255).to(torch.uint8)
+    return Features(tokens.half(), labels, texts if captions else None, images)
 
 
 def task(

@@ -3,10 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from models.methods import METHODS, load_adapted
 from models.methods.fsnl import FsnlHyper
 from models.methods.fsnl_loss import ImageLoss, NameLoss, other_class
+from models.moment_adapter import AdapterConfig, MomentAdapter
 from models.name_learner import NameLearner
 from models.task import Features
 from tests.models.methods.tasks import NAMES, accuracy, features, task, tiny_clip
@@ -124,6 +126,44 @@ def test_imagined_images_count_as_much_as_told() -> None:
     name = "name_embedding.0"
     assert len({m.tensors()[name].sum().item() for m in (plain, alone, mixed)}) == 3
     assert accuracy(alone.logits(cell.train.clean), cell.train.labels) > 0.5
+
+
+def test_image_features_blend_in_the_teachers_adapted_class_token(tmp_path: Path) -> None:
+    sizes = AdapterConfig(depth=1, inner=12, heads=2)
+    torch.manual_seed(5)
+    teacher = MomentAdapter(tiny_clip().embed_dim, sizes)
+    weights, tokens = dict(teacher.state_dict()), features(3, 7).clean
+    hyper = replace(HYPER, adapted_weight=0.25, adapter=sizes)
+    adapted = FSNL.fit(task(imagined=True), hyper, seed=0, teacher=weights)
+    own, moved = (normalize(t[:, 0], dim=-1) for t in (tokens.float(), teacher(tokens.float())))
+    image = normalize(0.75 * own + 0.25 * moved, dim=-1)
+    logits = (
+        METHODS["fsnl"]
+        .restore(
+            replace(adapted.card, hyper={**adapted.card.hyper, "adapted_weight": 0.0}),
+            {name: t for name, t in adapted.tensors().items() if name.startswith("name_")},
+            tiny_clip(),
+        )
+        .logits(image[:, None])
+    )
+    torch.testing.assert_close(adapted.logits(tokens), logits)
+    adapted.save(tmp_path)
+    assert torch.equal(load_adapted(tmp_path, tiny_clip()).logits(tokens), adapted.logits(tokens))
+
+
+@pytest.mark.parametrize(
+    ("weight", "teacher", "message"),
+    [
+        (0.0, {}, "fsnl without adapted_weight learns without a teacher"),
+        (0.5, None, r"adapted_weight: 0\.5; allowed without a teacher: 0"),
+        (0.5, {}, r"blocks\.0\.attn\.proj\.bias: expected .*, found none"),
+    ],
+)
+def test_a_teacher_is_neither_ignored_nor_missed(
+    weight: float, teacher: dict[str, torch.Tensor] | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        FSNL.fit(task(), replace(HYPER, adapted_weight=weight), seed=0, teacher=teacher)
 
 
 def test_contexts_come_from_another_class() -> None:

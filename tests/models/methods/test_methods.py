@@ -8,21 +8,28 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from models.methods import METHODS, load_adapted
 from models.methods.clip_adapter import ClipAdapterHyper
+from models.methods.clip_lora import ClipLoraHyper
 from models.methods.cocoop import CoCoOpHyper
 from models.methods.coop import CoOpHyper
 from models.methods.fsnl import FsnlHyper
 from models.methods.imaginefsl import ImagineFslHyper
+from models.methods.imaginefsl_lora import ImagineFslLoraHyper
 from models.methods.linear_probe import LinearProbeHyper
 from models.methods.taskres import TaskResHyper
 from models.methods.tip_adapter import TipAdapterFHyper, TipAdapterHyper
 from models.methods.zero_shot import ZeroShotHyper
 from models.moment_adapter import AdapterConfig
 from models.task import Features
+from models.views import ViewConfig
 from tests.models.methods.tasks import NAMES, accuracy, features, task, tiny_clip
 
+PLAIN = ViewConfig(
+    smallest_crop=0.9, flip=0.0, jitter=0.0, grey=0.0, blur=(0.0, 0.0), solarise=(0.0, 0.0)
+)
 QUICK: dict[str, Any] = {
     "zero_shot": ZeroShotHyper(),
     "linear_probe": LinearProbeHyper(),
@@ -36,10 +43,27 @@ QUICK: dict[str, Any] = {
     "taskres": TaskResHyper(lr=0.05),
     "coop": CoOpHyper(epochs=40),
     "cocoop": CoCoOpHyper(lr=1.0, epochs=60, batch=64),
+    "clip_lora": ClipLoraHyper(lr=0.02, alpha=8.0, steps=40, augmentation=PLAIN),
+    "imaginefsl_lora": ImagineFslLoraHyper(
+        adapter=AdapterConfig(depth=1, inner=12, heads=2),
+        head_steps=20,
+        lora_steps=40,
+        lora_lr=3e-3,
+        adapter_lr=3e-3,
+        head_lr_factor=3.0,
+        rank=4,
+        alpha=4.0,
+        augmentation=PLAIN,
+    ),
 }
-OPEN = ["zero_shot", "clip_adapter", "coop", "cocoop", "fsnl"]
+OPEN = ["zero_shot", "clip_adapter", "coop", "cocoop", "fsnl", "clip_lora"]
 CLOSED = [method for method in METHODS if method not in OPEN]
-NO_TEACHER = [method for method in METHODS if method != "imaginefsl"]
+NO_TEACHER = [m for m in METHODS if m not in ("imaginefsl", "imaginefsl_lora", "fsnl")]
+
+
+def seen(method: str, features: Features) -> Tensor:
+    """What the method's models answer from."""
+    return features.seen(METHODS[method].reads)
 
 
 def test_every_method_has_a_quick_setting_here() -> None:
@@ -50,7 +74,7 @@ def test_every_method_has_a_quick_setting_here() -> None:
 def test_few_shots_beat_zero_shot(method: str) -> None:
     cell, test = task(), features(20, 7)
     zero = METHODS["zero_shot"].fit(cell, QUICK["zero_shot"], seed=0).logits(test.clean)
-    adapted = METHODS[method].fit(cell, QUICK[method], seed=0).logits(test.clean)
+    adapted = METHODS[method].fit(cell, QUICK[method], seed=0).logits(seen(method, test))
     assert accuracy(adapted, test.labels) > accuracy(zero, test.labels) + 0.2
 
 
@@ -59,7 +83,7 @@ def test_a_saved_model_predicts_the_same_digits(method: str, tmp_path: Path) -> 
     adapted = METHODS[method].fit(task(imagined=True), QUICK[method], seed=0)
     adapted.save(tmp_path)
     again = load_adapted(tmp_path, tiny_clip())
-    tokens = features(3, 7).clean
+    tokens = seen(method, features(3, 7))
     for head, logits in adapted.heads(tokens).items():
         assert torch.equal(again.heads(tokens)[head], logits), head
     assert again.card == adapted.card
@@ -77,7 +101,7 @@ def test_without_val_the_declared_default_answers(method: str) -> None:
     adapted = METHODS[method].fit(task(val=False), QUICK[method], seed=0)
     assert adapted.card.selection.val_accuracy is None
     assert adapted.card.selection.curve == ()
-    assert adapted.logits(features(1, 7).clean).shape == (len(NAMES), len(NAMES))
+    assert adapted.logits(seen(method, features(1, 7))).shape == (len(NAMES), len(NAMES))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -86,7 +110,9 @@ def test_val_accuracy_is_that_of_the_chosen_head(method: str) -> None:
     adapted = METHODS[method].fit(cell, QUICK[method], seed=0)
     assert cell.val is not None
     stated = adapted.card.selection.val_accuracy
-    assert stated == pytest.approx(accuracy(adapted.logits(cell.val.clean), cell.val.labels))
+    assert stated == pytest.approx(
+        accuracy(adapted.logits(seen(method, cell.val)), cell.val.labels)
+    )
 
 
 @pytest.mark.parametrize("method", NO_TEACHER)
@@ -99,12 +125,12 @@ def test_a_teacher_is_not_silently_ignored(method: str) -> None:
 def test_a_classifier_per_class_refuses_other_names(method: str) -> None:
     adapted = METHODS[method].fit(task(), QUICK[method], seed=0)
     with pytest.raises(ValueError, match="names: allowed are the 5 of animals"):
-        adapted.logits(features(1, 7).clean, names=["saola"])
+        adapted.logits(seen(method, features(1, 7)), names=["saola"])
 
 
 @pytest.mark.parametrize("method", OPEN)
 def test_other_names_are_answered_beside_its_own(method: str) -> None:
-    tokens, new = features(3, 7).clean, ["saola", "mew two"]
+    tokens, new = seen(method, features(3, 7)), ["saola", "mew two"]
     adapted = METHODS[method].fit(task(), QUICK[method], seed=0)
     joint = adapted.logits(tokens, [*NAMES, *new])
     torch.testing.assert_close(joint[:, : len(NAMES)], adapted.logits(tokens))
@@ -114,12 +140,14 @@ def test_other_names_are_answered_beside_its_own(method: str) -> None:
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "linear_probe"])
 def test_one_class_and_a_class_without_shots_are_handled(method: str) -> None:
     alone = METHODS[method].fit(task(classes=1), QUICK[method], seed=0)
-    assert alone.logits(features(2, 7).clean).shape == (2 * len(NAMES), 1)
+    assert alone.logits(seen(method, features(2, 7))).shape == (2 * len(NAMES), 1)
     cell = task()
     kept = cell.train.labels != 3
-    train = Features(cell.train.tokens[:, kept], cell.train.labels[kept])
+    of = cell.train
+    assert of.images is not None
+    train = Features(of.tokens[:, kept], of.labels[kept], None, of.images[kept])
     logits = METHODS[method].fit(replace(cell, train=train), QUICK[method], seed=0).logits
-    assert logits(features(2, 7).clean).isfinite().all()
+    assert logits(seen(method, features(2, 7))).isfinite().all()
 
 
 @pytest.fixture

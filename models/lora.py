@@ -1,0 +1,133 @@
+"""LoRA on CLIP's towers, through peft."""
+
+import copy
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jsonargparse.typing import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from models.clip import Clip
+from models.moment_adapter import DropRate
+from models.precision import Precision, autocast
+
+Tower = Literal["image", "text"]
+Part = Literal["q", "k", "v", "out", "fc", "proj"]
+"""Linear maps of a block: queries, keys, values, the attention's output, both of the MLP."""
+TOWERS: dict[Tower, str] = {"image": "visual.transformer", "text": "transformer"}
+PARTS: dict[Part, str] = {
+    "q": "attn.q",
+    "k": "attn.k",
+    "v": "attn.v",
+    "out": "attn.out_proj",
+    "fc": "mlp.c_fc",
+    "proj": "mlp.c_proj",
+}
+IMAGES_PER_PASS = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Where a low-rank update is learned, and its size."""
+
+    rank: PositiveInt
+    """r: A is (r, inputs) and B (outputs, r); queries, keys and values have one of each."""
+    alpha: PositiveFloat
+    """The update is alpha / rank · BA."""
+    dropout: DropRate
+    """Of the update's inputs, while it is learned."""
+    towers: tuple[Tower, ...]
+    """Which towers have one, in every block."""
+    parts: tuple[Part, ...]
+    """Which linear maps of a block."""
+
+
+class SplitAttention(nn.Module):
+    """An nn.MultiheadAttention's weights as one linear map each for q, k, v and the output.
+
+    peft's own wrapper of nn.MultiheadAttention has one A for q, k and v together, takes the output
+    in always, and drops nothing out; of a linear map it wraps what is asked for, with dropout.
+    """
+
+    def __init__(self, whole: nn.MultiheadAttention) -> None:
+        super().__init__()
+        self.num_heads = whole.num_heads
+        weights, biases = whole.in_proj_weight.chunk(3), whole.in_proj_bias.chunk(3)
+        self.q, self.k, self.v = map(_linear, weights, biases)
+        self.out_proj = _linear(whole.out_proj.weight, whole.out_proj.bias)
+
+    def in_proj(self, x: Tensor) -> Tensor:
+        """(B, L, W) to queries, keys and values side by side, (B, L, 3 W)."""
+        return torch.cat([self.q(x), self.k(x), self.v(x)], dim=-1)
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """Shares both."""
+    made = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    made.weight = nn.Parameter(weight, requires_grad=False)
+    made.bias = nn.Parameter(bias, requires_grad=False)
+    return made
+
+
+class Lora:
+    """A CLIP with LoRA: `clip` is used as any other, its frozen weights are those of the given one.
+
+    The update starts at 0 (B is 0; A is drawn from the seed). It is never merged into the weights,
+    so a saved model holds it once. Source: LoRA (Hu et al., 2022), section 4.1.
+    """
+
+    def __init__(self, clip: Clip, config: LoraConfig, seed: int) -> None:
+        import peft  # slow to import, and most methods never need it
+
+        shared = [*clip.parameters(), *clip.buffers(), clip.tokenizer]
+        self.clip = copy.deepcopy(clip, {id(part): part for part in shared})
+        for tower in config.towers:
+            for block in self.clip.model.get_submodule(TOWERS[tower]).resblocks:
+                block.attn = SplitAttention(block.attn)
+        towers = "|".join(re.escape(TOWERS[tower]) for tower in config.towers)
+        parts = "|".join(re.escape(PARTS[part]) for part in config.parts)
+        wrapped = peft.LoraConfig(
+            r=config.rank,
+            lora_alpha=config.alpha,
+            lora_dropout=config.dropout,
+            target_modules=rf"(?:{towers})\.resblocks\.\d+\.(?:{parts})",
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            peft.inject_adapter_in_model(wrapped, self.clip.model)
+        self.train(False)
+
+    def train(self, on: bool) -> None:
+        """Whether dropout is drawn (from torch's own generator); all else is as in evaluation."""
+        for module in self.clip.modules():
+            if isinstance(module, nn.Dropout):
+                module.train(on)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """A and B of all wrapped maps: "visual.transformer.resblocks.0.attn.q.lora_A" and so on."""
+        return {
+            name.replace(".default.weight", ""): parameter
+            for name, parameter in self.clip.model.named_parameters()
+            if ".lora_" in name
+        }
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Sets every A and B, all of which `tensors` holds in their shapes."""
+        for name, parameter in self.parameters().items():
+            parameter.copy_(tensors[name])
+
+    @torch.no_grad()
+    def tokens(self, images: Tensor, precision: Precision) -> Tensor:
+        """Tokens of any number of pictures, as features are stored, in bounded memory.
+
+        images: (N, 3, R, R) uint8. Returns (N, 1 + P, D) float16.
+        """
+        self.train(False)
+        return torch.cat([self._tokens(part, precision) for part in images.split(IMAGES_PER_PASS)])
+
+    def _tokens(self, images: Tensor, precision: Precision) -> Tensor:
+        with autocast(images.device, precision):
+            return self.clip.encode_tokens(self.clip.normalise(images)).half()

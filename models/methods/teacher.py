@@ -1,0 +1,18 @@
+"""The pretrained teacher's adapter, as methods take it over."""
+
+from torch import Tensor
+
+from models.methods.adapted import exactly
+from models.moment_adapter import MomentAdapter
+
+
+def take_over(adapter: MomentAdapter, teacher: dict[str, Tensor], method: str) -> None:
+    """Sets the adapter's weights to the teacher's, by their names or with `adapter.` in front.
+
+    Other tensors are left aside. Raises ValueError if those of the adapter do not fit.
+    """
+    named = {name.removeprefix("adapter."): tensor for name, tensor in teacher.items()}
+    weights = {name: tensor for name, tensor in named.items() if name.startswith("blocks.")}
+    expected = {name: tuple(t.shape) for name, t in adapter.state_dict().items()}
+    exactly(weights, expected, f"teacher's adapter in a {method}")
+    adapter.load_state_dict(weights)
