@@ -141,7 +141,8 @@ class Fsnl(Method):
 
     @staticmethod
     def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> FsnlAdapted:
-        hyper = FsnlHyper(**card.hyper | {"adapter": AdapterConfig(**card.hyper["adapter"])})
+        sizes = AdapterConfig(**card.hyper.get("adapter", {}))
+        hyper = FsnlHyper(**card.hyper | {"adapter": sizes})
         names = {n: t for n, t in tensors.items() if not n.startswith(ADAPTER)}
         shapes = _shapes(clip, card.names, hyper)
         exactly(names, {_key(i): shape for i, shape in enumerate(shapes)}, card.method)
