@@ -13,14 +13,14 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 LEAST_ROWS = 256
 """Smaller products gain nothing."""
-_packed = WeakTensorKeyDictionary()  # by weight, and gone with it
+_packed = WeakTensorKeyDictionary()  # by weight, and gone with it: its version, and packed
 
 
 def frozen_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x @ weightᵀ + bias; (..., K), (M, K), (M,) to (..., M).
 
     Packed where that pays: a weight that takes no gradient, float32, on the CPU, outside autocast
-    and torch.compile. It is packed once, so it must not be written to afterwards.
+    and torch.compile. One that is written to is packed again.
     """
     if not _pays(x, weight, bias):
         return linear(x, weight, bias)
@@ -43,10 +43,12 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.weight = weight
-        if weight not in _packed:
-            _packed[weight] = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
         # the operators that torch.compile itself puts in place of frozen linear layers
-        return torch.ops.mkldnn._linear_pointwise(x, _packed[weight], bias, "none", [], "")
+        version, packed = _packed.get(weight, (None, None))
+        if version != weight._version:
+            packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
+            _packed[weight] = weight._version, packed
+        return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:

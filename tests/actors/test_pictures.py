@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from actors.cells import Cell, MethodConfig, declared_cells
-from actors.evaluator import test_accuracies as accuracies
+from actors.evaluator import label_spaces
+from actors.evaluator import test_confusions as confusions
 from actors.images import decode_rgb, resized_square
 from actors.pictures import pictures
 from actors.tasks import Tasks, TaskSource
@@ -112,13 +113,13 @@ def test_a_kept_model_is_tested_on_pictures(tasks: Tasks, tmp_path: Path, name: 
     adapted, fit = fit_cell(tasks, here, 0, {})
     keep(adapted, fit, str(tmp_path))
     loaded = load_adapted(tmp_path / here.key / "0", load_clip("tiny"))
-    spaces = ["all", "OOP", "IP"] if loaded.open_vocabulary else ["all"]
-    found = accuracies(loaded, encoded, spaces)  # type: ignore[arg-type]
-    for space, (accuracy, images) in found.items():
+    spaces = label_spaces("all", loaded.open_vocabulary)
+    found = confusions(loaded, encoded, spaces)
+    for space, counts in found.items():
         rows = encoded.ids("test", space)
         seen = torch.from_numpy(np.stack([decoded(row, 64) for row in rows]))
         labels = encoded.of_concepts(encoded.store.features("test"), space).labels
         said = adapted.logits(seen, encoded.names(space)).argmax(dim=1)
-        assert images == len(rows)
-        assert accuracy == pytest.approx((said == labels).double().mean().item())
+        assert int(counts.sum()) == len(rows)
+        assert int(counts.trace()) == int((said == labels).sum())
     assert list(found) == spaces

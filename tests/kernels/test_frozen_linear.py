@@ -32,6 +32,13 @@ def test_product_and_gradient_are_those_of_linear(rows: int, biased: bool) -> No
         torch.testing.assert_close(found.grad, exact.grad, check_dtype=False, rtol=1e-4, atol=1e-4)
 
 
+def test_a_weight_that_is_written_to_is_packed_again() -> None:
+    x, weight, _ = drawn(2 * LEAST_ROWS)
+    before = frozen_linear(x, weight, None)
+    weight.mul_(2)
+    torch.testing.assert_close(frozen_linear(x, weight, None), 2 * before)
+
+
 def test_a_weight_that_takes_gradients_gets_them() -> None:
     x, weight, bias = drawn(2 * LEAST_ROWS)
     weight.requires_grad_()
