@@ -47,7 +47,7 @@ class SearchConfig:
     storage: str
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
     world: WorldConfig | None = None
-    """Embedded datasets and a base set to make first, instead of the next three."""
+    """Embedded datasets and a base set to make first, instead of the next four."""
     datasets: list[str] = dataclasses.field(default_factory=list)
     """Artifacts of kind "dataset": paths or URIs."""
     features: list[str] = dataclasses.field(default_factory=list)
@@ -125,7 +125,7 @@ def with_world(cfg: SearchConfig) -> SearchConfig:
 
     Raises ConfigError if artifacts are given beside a world, or neither.
     """
-    given = [name for name in ("datasets", "features", "teacher") if getattr(cfg, name)]
+    given = [name for name in ("datasets", "features", "teacher", "base_set") if getattr(cfg, name)]
     if cfg.world is None:
         if not (cfg.datasets and cfg.features):
             raise ConfigError("datasets: none; allowed: artifacts with their features, or a world")
@@ -139,6 +139,7 @@ def with_world(cfg: SearchConfig) -> SearchConfig:
         datasets=[dataset.uri for dataset in made.datasets],
         features=[features.uri for features in made.features],
         teacher=made.teacher.uri,
+        base_set=made.base_set.uri,
     )
 
 
