@@ -31,10 +31,9 @@ class ImagineFslLoraHyper(ImagineFslHyper):
     steps: NonNegativeInt = 0
     """Steps of adapter and heads together on frozen tokens, between those of the heads alone and
     those on pictures."""
-    adapter_lr: PositiveFloat = 1e-4
-    """AdamW step size of the adapter, in the steps on frozen tokens and on pictures alike."""
     lora_steps: PositiveInt = 200
-    """Steps of updates, adapter and heads together, each on real and imagined pictures."""
+    """Steps of updates, adapter and heads together, each on real and imagined pictures; the step
+    sizes of adapter and heads begin anew."""
     lora_lr: PositiveFloat = 1e-4
     """AdamW step size of the updates, cosine to 0."""
     rank: PositiveInt = 16
