@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from actors.cells import MethodConfig, Range
@@ -187,8 +186,8 @@ def _ours(cfg: SearchBench, target: Artifact, base_set: Artifact) -> dict[str, f
             "seeds": [0],
             "concurrent": cfg.workers,
         }
-        config = Path(folder, "search.yaml")
-        config.write_text(yaml.safe_dump(settings))
+        config = Path(folder, "search.json")
+        config.write_text(json.dumps(settings))
         searched = run_module("jobs.search", f"--config={config}")
         adapted = open_artifact(json.loads(searched.stdout)["artifact"], "adapted")
         trials = adapted.read_table("trials", ["val_accuracy", "state"]).to_pylist()
