@@ -63,13 +63,19 @@ class NameLearner(nn.Module):
 
     def features(self, prompts: Prompts, labels: Tensor) -> Tensor:
         """(B, D) unit-norm features of prompts; labels: (B,) int64, whose name each one holds."""
+        return self.stacked_features(self.table[None], prompts, labels)[0]
+
+    def stacked_features(self, tables: Tensor, prompts: Prompts, labels: Tensor) -> Tensor:
+        """`features` with k tables (k, ΣL_c, W) in place of its own, all at once: (k, B, D)."""
         (clip,) = self._clip
-        device = self.table.device
+        device, (k, _, W) = tables.device, tables.shape
         frozen = clip.token_embedding(prompts.ids.to(device))
         at = prompts.name_token.to(device)
-        learned = self.table[self._starts[labels.to(device), None] + at.clamp(min=0)]
+        learned = tables[:, self._starts[labels.to(device), None] + at.clamp(min=0)]
         embeds = torch.where((at >= 0).unsqueeze(-1), learned, frozen)
-        return normalize(clip.encode_embeddings(embeds, prompts.eot.to(device)), dim=-1)
+        eot = prompts.eot.to(device).repeat(k)
+        texts = clip.encode_embeddings(embeds.view(-1, at.shape[1], W), eot)
+        return normalize(texts, dim=-1).view(k, len(at), -1)
 
     def embeddings(self) -> list[Tensor]:
         """(L_c, W) per name, views of the table."""

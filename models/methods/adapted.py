@@ -24,6 +24,9 @@ TENSORS, CARD = "adapted.safetensors", "adapted.json"
 Report = Callable[[dict[str, float]], None]
 """Called at evaluation points with `step`, `loss`, and of val `val_accuracy` and `val_loss`."""
 
+Reports = Callable[[int, dict[str, float]], bool]
+"""The same for one of several members, by its place; whether that member goes on."""
+
 
 @dataclass(frozen=True)
 class Card:
@@ -131,10 +134,40 @@ class Method(ABC):
         from one; the others refuse it with ValueError.
         """
 
+    @classmethod
+    def fit_many(
+        cls,
+        task: Task,
+        hypers: Sequence[Any],
+        seed: int,
+        teacher: dict[str, Tensor] | None = None,
+        report: Reports | None = None,
+    ) -> list[Adapted | None]:
+        """`fit` for every member of a search, here one by one; None for one that was stopped.
+
+        A member's model is the one that `fit` gives, but for the rounding of sums.
+        """
+
+        def one(member: int, hyper: Any) -> Adapted | None:
+            def say(figures: dict[str, float]) -> None:
+                if report is not None and not report(member, figures):
+                    raise _StoppedError
+
+            try:
+                return cls.fit(task, hyper, seed, teacher, report and say)
+            except _StoppedError:
+                return None
+
+        return [one(member, hyper) for member, hyper in enumerate(hypers)]
+
     @staticmethod
     @abstractmethod
     def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> Adapted:
         """The model that `Adapted.save` wrote; ValueError if the tensors do not fit the card."""
+
+
+class _StoppedError(Exception):
+    """Leaves `fit` at a report."""
 
 
 def read_saved(folder: str | Path, clip: Clip) -> tuple[Card, dict[str, Tensor]]:

@@ -1,16 +1,23 @@
 """CLIP-Adapter: two small layers behind CLIP's image feature, mixed with the feature itself."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from models.clip import Clip
-from models.methods.adapted import Card, Method, Report, exactly, refuse_teacher
-from models.methods.descent import ShotBatches, descend
+from models.methods.adapted import Card, Reports, exactly, refuse_teacher
+from models.methods.descent import ShotBatches
+from models.methods.population import (
+    BatchedMethod,
+    Population,
+    descend_together,
+    member_cross_entropy,
+    sgd,
+)
 from models.methods.selection import Selection, only_head
 from models.methods.zero_shot import ZeroShotAdapted
 from models.task import Task
@@ -48,8 +55,13 @@ class FeatureAdapter(nn.Module):
         self.up = nn.Linear(self.down.out_features, dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        adapted = self.up(self.down(x).relu()).relu()
-        return normalize(self.ratio * adapted + (1 - self.ratio) * x, dim=-1)
+        return adapt(x, self.down.weight, self.up.weight, self.ratio)
+
+
+def adapt(x: Tensor, down: Tensor, up: Tensor, ratio: float | Tensor) -> Tensor:
+    """(B, D) to as much; of k adapters, (k, B, D): weights (k, ., .), ratios (k, 1, 1)."""
+    adapted = ((x @ down.mT).relu() @ up.mT).relu()
+    return normalize(ratio * adapted + (1 - ratio) * x, dim=-1)
 
 
 class ClipAdapterAdapted(ZeroShotAdapted):
@@ -67,7 +79,7 @@ class ClipAdapterAdapted(ZeroShotAdapted):
         return super().tensors() | self.adapter.state_dict()
 
 
-class ClipAdapter(Method):
+class ClipAdapter(BatchedMethod):
     """Cross-entropy against the frozen text classifier; SGD; the last step is kept.
 
     Source: CLIP-Adapter (Gao et al., 2021) as in LAION-Beyond. Deviations: the width is the
@@ -77,39 +89,59 @@ class ClipAdapter(Method):
     name = "clip_adapter"
     Hyper = ClipAdapterHyper
 
+    apart = frozenset({"lr", "epochs", "momentum", "weight_decay", "ratio"})
+
     @staticmethod
-    def fit(
+    def member_bytes(task: Task, hyper: ClipAdapterHyper) -> int:
+        return 4 * hyper.batch * (4 * task.clip.embed_dim + 3 * len(task.names))
+
+    @staticmethod
+    def fit_batch(
         task: Task,
-        hyper: ClipAdapterHyper,
+        hypers: Sequence[ClipAdapterHyper],
         seed: int,
-        teacher: dict[str, Tensor] | None = None,
-        report: Report | None = None,
-    ) -> ClipAdapterAdapted:
+        teacher: dict[str, Tensor] | None,
+        report: Reports | None,
+    ) -> list[ClipAdapterAdapted | None]:
         refuse_teacher(ClipAdapter.name, teacher)
-        text = task.classifier(hyper.templates)
+        first, scale = hypers[0], task.clip.logit_scale
+        text = task.classifier(first.templates)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            adapter = FeatureAdapter(task.clip.embed_dim, hyper.reduction, hyper.ratio)
-        batches = ShotBatches(task.train, hyper.batch, torch.Generator().manual_seed(seed))
-        scale = task.clip.logit_scale
+            start = FeatureAdapter(task.clip.embed_dim, first.reduction, first.ratio).state_dict()
+        batches = ShotBatches(task.train, first.batch, torch.Generator().manual_seed(seed))
+
+        def logits(images: Tensor, own: Mapping[str, Tensor], ratio: float | Tensor) -> Tensor:
+            return scale * adapt(images, own["down.weight"], own["up.weight"], ratio) @ text.T
 
         def losses() -> Iterator[Tensor]:
             images, rows = batches.next()
-            yield cross_entropy(scale * adapter(images) @ text.T, batches.labels[rows])
+            ratios = population.of([hyper.ratio for hyper in hypers])[:, None, None]
+            found = logits(images, population.stacked, ratios)
+            yield member_cross_entropy(found, batches.labels[rows])
 
         @torch.no_grad()
-        def select() -> Selection:
+        def select(m: int, own: Mapping[str, Tensor]) -> Selection:
             if not task.val:
                 return Selection("text")
-            logits = scale * adapter(task.val.clean[:, 0].float()) @ text.T
-            return only_head("text", logits, task.val.labels)
+            found = logits(task.val.clean[:, 0].float(), own, hypers[m].ratio)
+            return only_head("text", found, task.val.labels)
 
-        optimizer = torch.optim.SGD(
-            adapter.parameters(), hyper.lr, hyper.momentum, weight_decay=hyper.weight_decay
-        )
-        descend(optimizer, losses, hyper.epochs * batches.epoch, batches.epoch, report, select)
-        card = Card.of(ClipAdapter.name, task, hyper, seed, select())
-        return ClipAdapterAdapted(card, task.clip, text, adapter)
+        population = Population([start] * len(hypers), lambda m, own: sgd(own, hypers[m]))
+        budgets = [hyper.epochs * batches.epoch for hyper in hypers]
+        learned = descend_together(population, losses, budgets, batches.epoch, report, select)
+
+        def adapted(
+            hyper: ClipAdapterHyper, own: dict[str, Tensor], selection: Selection
+        ) -> ClipAdapterAdapted:
+            card = Card.of(ClipAdapter.name, task, hyper, seed, selection)
+            adapter = FeatureAdapter(task.clip.embed_dim, hyper.reduction, hyper.ratio)
+            adapter.load_state_dict(own)
+            return ClipAdapterAdapted(card, task.clip, text, adapter)
+
+        return [
+            found and adapted(hyper, *found) for hyper, found in zip(hypers, learned, strict=True)
+        ]
 
     @staticmethod
     def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> ClipAdapterAdapted:

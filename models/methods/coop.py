@@ -1,25 +1,32 @@
 """CoOp: context words learned once for all classes, in place of "a photo of a"."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from models.clip import Clip
 from models.context_learner import ContextLearner
 from models.methods.adapted import (
     Adapted,
     Card,
-    Method,
-    Report,
+    Reports,
     class_tokens,
     exactly,
     refuse_teacher,
 )
-from models.methods.descent import ShotBatches, descend
+from models.methods.descent import ShotBatches
+from models.methods.population import (
+    BatchedMethod,
+    Population,
+    descend_together,
+    member_cross_entropy,
+    sgd,
+    tower_bytes,
+)
 from models.methods.selection import Selection, only_head
 from models.task import Task
 
@@ -60,7 +67,7 @@ class CoOpAdapted(Adapted):
         return {"context": self.context}
 
 
-class CoOp(Method):
+class CoOp(BatchedMethod):
     """Cross-entropy; SGD; the last step is kept.
 
     Source: CoOp (Zhou et al., 2022), unified context of 4, as in LAION-Beyond. Deviations: prompts
@@ -70,37 +77,55 @@ class CoOp(Method):
     name = "coop"
     Hyper = CoOpHyper
 
+    apart = frozenset({"lr", "epochs", "momentum", "weight_decay"})
+
     @staticmethod
-    def fit(
+    def member_bytes(task: Task, hyper: CoOpHyper) -> int:
+        tower = len(task.clip.model.transformer.resblocks)
+        tokens = ContextLearner(task.clip, task.names).prompts.ids.shape[1]
+        return tower_bytes(len(task.names), tokens, task.clip.text_width, tower)
+
+    @staticmethod
+    def fit_batch(
         task: Task,
-        hyper: CoOpHyper,
+        hypers: Sequence[CoOpHyper],
         seed: int,
-        teacher: dict[str, Tensor] | None = None,
-        report: Report | None = None,
-    ) -> CoOpAdapted:
+        teacher: dict[str, Tensor] | None,
+        report: Reports | None,
+    ) -> list[CoOpAdapted | None]:
         refuse_teacher(CoOp.name, teacher)
         learner = ContextLearner(task.clip, task.names)
-        batches = ShotBatches(task.train, hyper.batch, torch.Generator().manual_seed(seed))
-        scale = task.clip.logit_scale
+        batch, scale = hypers[0].batch, task.clip.logit_scale
+        batches = ShotBatches(task.train, batch, torch.Generator().manual_seed(seed))
 
         def losses() -> Iterator[Tensor]:
             images, rows = batches.next()
-            logits = scale * normalize(images, dim=-1) @ learner.class_features().T
-            yield cross_entropy(logits, batches.labels[rows])
+            texts = learner.features(population.stacked["context"])
+            logits = scale * normalize(images, dim=-1) @ texts.mT
+            yield member_cross_entropy(logits, batches.labels[rows])
 
         @torch.no_grad()
-        def select() -> Selection:
+        def select(_: int, own: Mapping[str, Tensor]) -> Selection:
             if not task.val:
                 return Selection("text")
-            logits = scale * class_tokens(task.val.clean) @ learner.class_features().T
+            (texts,) = learner.features(own["context"][None])
+            logits = scale * class_tokens(task.val.clean) @ texts.T
             return only_head("text", logits, task.val.labels)
 
-        optimizer = torch.optim.SGD(
-            learner.parameters(), hyper.lr, hyper.momentum, weight_decay=hyper.weight_decay
+        population = Population(
+            [{"context": learner.context}] * len(hypers), lambda m, own: sgd(own, hypers[m])
         )
-        descend(optimizer, losses, hyper.epochs * batches.epoch, batches.epoch, report, select)
-        card = Card.of(CoOp.name, task, hyper, seed, select())
-        return CoOpAdapted(card, task.clip, learner.context.detach())
+        budgets = [hyper.epochs * batches.epoch for hyper in hypers]
+        learned = descend_together(population, losses, budgets, batches.epoch, report, select)
+
+        def adapted(hyper: CoOpHyper, context: Tensor, selection: Selection) -> CoOpAdapted:
+            card = Card.of(CoOp.name, task, hyper, seed, selection)
+            return CoOpAdapted(card, task.clip, context.detach())
+
+        return [
+            found and adapted(hyper, found[0]["context"], found[1])
+            for hyper, found in zip(hypers, learned, strict=True)
+        ]
 
     @staticmethod
     def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> CoOpAdapted:

@@ -54,12 +54,22 @@ def descend(
     rates = [group["lr"] for group in optimizer.param_groups]
     for step in range(steps):
         for group, lr in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = WARM_UP_LR if step < warm_up else cosine(lr, 0.0, step, steps)
+            group["lr"] = step_size(lr, step, steps, warm_up)
         optimizer.zero_grad()
         loss = torch.zeros(())
         for part in losses():
             part.backward()
             loss = loss + part.detach()
         optimizer.step()
-        if report is not None and (step + 1) % max(1, steps // EVALUATIONS) == 0:
+        if report is not None and is_evaluated(step, steps):
             report({"step": step + 1, "loss": loss.item(), **val_figures(select())})
+
+
+def step_size(lr: float, step: int, steps: int, warm_up: int) -> float:
+    """At a step of a run: WARM_UP_LR in the warm-up, else on a cosine from `lr` to 0."""
+    return WARM_UP_LR if step < warm_up else cosine(lr, 0.0, step, steps)
+
+
+def is_evaluated(step: int, steps: int, evaluations: int = EVALUATIONS) -> bool:
+    """Whether val is asked after this step of a run."""
+    return (step + 1) % max(1, steps // evaluations) == 0

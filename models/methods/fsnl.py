@@ -1,6 +1,6 @@
 """FSNL: few-shot name learning for concepts whose names CLIP never saw."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -12,14 +12,21 @@ from models.clip import Clip
 from models.methods.adapted import (
     Adapted,
     Card,
-    Method,
-    Report,
+    Reports,
     class_tokens,
     exactly,
     refuse_teacher,
 )
-from models.methods.descent import ShotBatches, descend
+from models.methods.descent import ShotBatches
 from models.methods.fsnl_loss import ImageLoss, NameLoss
+from models.methods.population import (
+    BatchedMethod,
+    Learned,
+    Population,
+    descend_together,
+    sgd,
+    tower_bytes,
+)
 from models.methods.selection import Selection, only_head
 from models.methods.teacher import take_over
 from models.moment_adapter import AdapterConfig, MomentAdapter
@@ -31,6 +38,8 @@ ADAPTER = "adapter."
 """In front of the names of the adapter's tensors in a saved model."""
 IMAGES_PER_PASS = 256
 SHOTS_PER_BATCH = 4
+CONTEXT_TOKENS = 12
+"""About what a prompt holds beside its name."""
 RANDOM_DEVIATION = 0.02
 
 
@@ -102,7 +111,7 @@ class FsnlAdapted(Adapted):
         return self._text[names]
 
 
-class Fsnl(Method):
+class Fsnl(BatchedMethod):
     """Learns the name embeddings alone, both towers frozen, by the base loss of the paper.
 
     With captions, (base + caption loss) / 2, contexts swapped between classes. SGD, lr scaled by
@@ -116,28 +125,48 @@ class Fsnl(Method):
     name = "fsnl"
     Hyper = FsnlHyper
 
+    apart = frozenset({"lr", "epochs", "momentum", "weight_decay", "imagined_weight"})
+
+    @classmethod
+    def shape(cls, hyper: FsnlHyper) -> Hashable:
+        return super().shape(hyper), hyper.imagined_weight > 0
+
     @staticmethod
-    def fit(
+    def member_bytes(task: Task, hyper: FsnlHyper) -> int:
+        lengths = [length for length, _ in _shapes(task.clip, task.names, hyper)]
+        tower = len(task.clip.model.transformer.resblocks)
+        prompts = len(task.names) * (1 if hyper.loss == "base" else 1 + SHOTS_PER_BATCH)
+        return tower_bytes(prompts, CONTEXT_TOKENS + max(lengths), task.clip.text_width, tower)
+
+    @staticmethod
+    def fit_batch(
         task: Task,
-        hyper: FsnlHyper,
+        hypers: Sequence[FsnlHyper],
         seed: int,
-        teacher: dict[str, Tensor] | None = None,
-        report: Report | None = None,
-    ) -> FsnlAdapted:
-        adapter = _adapter(task.clip, hyper, teacher)
+        teacher: dict[str, Tensor] | None,
+        report: Reports | None,
+    ) -> list[FsnlAdapted | None]:
+        adapter = _adapter(task.clip, hypers[0], teacher)
         if adapter is not None:
-            task = _on_blended(task, adapter, hyper.adapted_weight)
+            task = _on_blended(task, adapter, hypers[0].adapted_weight)
         generator = torch.Generator().manual_seed(seed)
-        shapes = _shapes(task.clip, task.names, hyper)
-        random = hyper.fixed_length or not hyper.clip_init
+        shapes = _shapes(task.clip, task.names, hypers[0])
+        random = hypers[0].fixed_length or not hypers[0].clip_init
         start = [RANDOM_DEVIATION * torch.randn(shape, generator=generator) for shape in shapes]
         given = dict(zip(task.names, start, strict=True)) if random else {}
         learner = NameLearner(task.clip, task.names, task.hint, given)
-        _train(learner, task, hyper, generator, report)
-        selection = _selection(task, learner)
-        embeddings = [embedding.detach().clone() for embedding in learner.embeddings()]
-        card = Card.of(Fsnl.name, task, hyper, seed, selection)
-        return FsnlAdapted(card, task.clip, embeddings, adapter)
+        adapted: list[FsnlAdapted | None] = []
+        for hyper, found in zip(
+            hypers, _train(learner, task, hypers, generator, report), strict=True
+        ):
+            if found is None:
+                adapted.append(None)
+                continue
+            parameters, selection = found
+            embeddings = parameters["table"].detach().split([length for length, _ in shapes])
+            card = Card.of(Fsnl.name, task, hyper, seed, selection)
+            adapted.append(FsnlAdapted(card, task.clip, [e.clone() for e in embeddings], adapter))
+        return adapted
 
     @staticmethod
     def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> FsnlAdapted:
@@ -197,47 +226,49 @@ def _shapes(clip: Clip, names: Sequence[str], hyper: FsnlHyper) -> list[tuple[in
 def _train(
     learner: NameLearner,
     task: Task,
-    hyper: FsnlHyper,
+    hypers: Sequence[FsnlHyper],
     generator: torch.Generator,
-    report: Report | None,
-) -> None:
-    scale = task.clip.logit_scale
+    report: Reports | None,
+) -> list[Learned | None]:
+    scale, which = task.clip.logit_scale, hypers[0].loss
     batch = len(task.names) * min(int(task.train.labels.bincount().max()), SHOTS_PER_BATCH)
-    sources = [(task.train, 1.0)]
-    if task.imagined is not None and hyper.imagined_weight > 0:
-        sources = [(task.train, 1 - hyper.imagined_weight), (task.imagined, hyper.imagined_weight)]
+    sources, imagined = [task.train], [hyper.imagined_weight for hyper in hypers]
+    if task.imagined is not None and any(imagined):
+        sources.append(task.imagined)
     parts = [
         (
-            share,
             ShotBatches(features, batch, generator),
-            ImageLoss(learner, features, task.names, scale, hyper.loss, generator),
+            ImageLoss(learner, features, task.names, scale, which, generator),
         )
-        for features, share in sources
+        for features in sources
     ]
-    against_classes = any(loss.which in ("full", "base") for _, _, loss in parts)
+    against_classes = any(loss.which in ("full", "base") for _, loss in parts)
+
+    def class_features(tables: Tensor) -> Tensor:
+        return learner.stacked_features(tables, learner.prompts, torch.arange(len(learner.names)))
 
     def losses() -> Iterator[Tensor]:
-        classes = learner.class_features() if against_classes else None
-        total = torch.zeros(())
-        for share, batches, loss in parts:
+        tables = population.stacked["table"]
+        classes = class_features(tables) if against_classes else None
+        each = []
+        for batches, loss in parts:
             images, rows = batches.next()
-            total = total + share * loss(normalize(images, dim=-1), rows, classes)
-        yield total
+            each.append(loss(tables, normalize(images, dim=-1), rows, classes))
+        share = population.of(imagined)
+        yield each[0] if len(each) == 1 else (1 - share) * each[0] + share * each[1]
 
-    epoch, lr = parts[0][1].epoch, hyper.lr * batch / 128
-    optimizer = torch.optim.SGD(
-        learner.parameters(), lr, hyper.momentum, weight_decay=hyper.weight_decay
-    )
-    steps = hyper.epochs * epoch
-    descend(optimizer, losses, steps, epoch, report, lambda: _selection(task, learner))
+    @torch.no_grad()
+    def select(_: int, own: Mapping[str, Tensor]) -> Selection:
+        if not task.val:
+            return Selection("text")
+        (texts,) = class_features(own["table"][None])
+        return only_head("text", scale * class_tokens(task.val.clean) @ texts.T, task.val.labels)
 
-
-@torch.no_grad()
-def _selection(task: Task, learner: NameLearner) -> Selection:
-    if not task.val:
-        return Selection("text")
-    cosines = class_tokens(task.val.clean) @ learner.class_features().T
-    return only_head("text", task.clip.logit_scale * cosines, task.val.labels)
+    starts = [{"table": learner.table}] * len(hypers)
+    population = Population(starts, lambda m, own: sgd(own, hypers[m], factor=batch / 128))
+    epoch = parts[0][0].epoch
+    budgets = [hyper.epochs * epoch for hyper in hypers]
+    return descend_together(population, losses, budgets, epoch, report, select)
 
 
 def _key(number: int) -> str:

@@ -1,10 +1,11 @@
 """FSNL's losses of one batch of images: against the class texts, and against captions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.func import vmap
 from torch.nn.functional import cross_entropy
 
 from kernels.contrastive import base_double_loss, caption_loss
@@ -46,28 +47,41 @@ class ImageLoss:
         found = learner.tokenizer.captions(captions, self.labels.tolist(), names)
         self.contexts: list[Context] = [context or learner.hand for context in found]
 
-    def __call__(self, images: Tensor, rows: Tensor, classes: Tensor | None) -> Tensor:
-        """images: (B, D) unit norm; rows: (B,) int64, which images they are; classes: (C, D), the
-        learner's class features, needed by "full" and "base". Returns a scalar."""
+    def __call__(
+        self, tables: Tensor, images: Tensor, rows: Tensor, classes: Tensor | None
+    ) -> Tensor:
+        """(k,) losses of k tables of names (k, ΣL, W).
+
+        images: (B, D) unit norm; rows: (B,) int64, which images they are; classes: (k, C, D), the
+        class features of these tables, needed by "full" and "base".
+        """
         labels = self.labels[rows]
-        base = None if classes is None else base_double_loss(self._logits(images, classes), labels)
+        base = None
+        if classes is not None:
+            base = self._each(images, classes, lambda s: base_double_loss(s, labels))
         if self.which == "base" and base is not None:
             return base
         if self.which == "clip":
-            logits, own = self._logits(images, self._texts(rows, labels)), torch.arange(len(rows))
-            return (cross_entropy(logits, own) + cross_entropy(logits.T, own)) / 2
+            own = torch.arange(len(rows))
+            texts = self._texts(tables, rows, labels)
+            return self._each(
+                images, texts, lambda s: (cross_entropy(s, own) + cross_entropy(s.T, own)) / 2
+            )
         swapped = rows[other_class(labels, self.generator)]
-        told = caption_loss(self._logits(images, self._texts(swapped, labels)), labels)
+        texts = self._texts(tables, swapped, labels)
+        told = self._each(images, texts, lambda s: caption_loss(s, labels))
         return (base + told) / 2 if self.which == "full" and base is not None else told
 
-    def _logits(self, images: Tensor, texts: Tensor) -> Tensor:
-        return self.scale * images @ texts.T
+    def _each(self, images: Tensor, texts: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+        """(k,) the loss of the logits against each member's texts (k, K, D)."""
+        return vmap(loss)(self.scale * images @ texts.mT)
 
-    def _texts(self, contexts_of: Tensor, labels: Tensor) -> Tensor:
-        """(B, D) unit-norm features of these images' contexts with the names of labels (B,)."""
+    def _texts(self, tables: Tensor, contexts_of: Tensor, labels: Tensor) -> Tensor:
+        """(k, B, D) features of these images' contexts with the names of labels (B,)."""
         contexts = [self.contexts[row] for row in contexts_of.tolist()]
         names = [self.learner.names[label] for label in labels.tolist()]
-        return self.learner.features(self.learner.tokenizer.fill(contexts, names), labels)
+        prompts = self.learner.tokenizer.fill(contexts, names)
+        return self.learner.stacked_features(tables, prompts, labels)
 
 
 def other_class(labels: Tensor, generator: torch.Generator) -> Tensor:

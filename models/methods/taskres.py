@@ -1,24 +1,29 @@
 """TaskRes: a learned residual on every class's text feature."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
-from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from models.clip import Clip
 from models.methods.adapted import (
     Adapted,
     Card,
-    Method,
-    Report,
+    Reports,
     class_tokens,
     exactly,
     refuse_teacher,
 )
-from models.methods.descent import ShotBatches, descend
+from models.methods.descent import ShotBatches
+from models.methods.population import (
+    BatchedMethod,
+    Population,
+    descend_together,
+    member_cross_entropy,
+)
 from models.methods.selection import Selection, only_head
 from models.task import Task
 from models.text_classifier import text_features
@@ -56,7 +61,7 @@ class TaskResAdapted(Adapted):
         return {"text": self._text}
 
 
-class TaskRes(Method):
+class TaskRes(BatchedMethod):
     """normalise(t + α·x) with x = 0 at the start; cross-entropy; Adam; the last step is kept.
 
     t: the task's text classifier if of unit norm, else CLIP's features of the hand prompt.
@@ -66,41 +71,61 @@ class TaskRes(Method):
     name = "taskres"
     Hyper = TaskResHyper
 
-    @staticmethod
-    def fit(
-        task: Task,
-        hyper: TaskResHyper,
-        seed: int,
-        teacher: dict[str, Tensor] | None = None,
-        report: Report | None = None,
-    ) -> TaskResAdapted:
-        refuse_teacher(TaskRes.name, teacher)
-        base = task.text if hyper.unit_norm else text_features(task.clip, task.names, task.template)
-        residual = torch.zeros_like(base).requires_grad_()
-        batches = ShotBatches(task.train, hyper.batch, torch.Generator().manual_seed(seed))
-        scale = task.clip.logit_scale
+    apart = frozenset({"lr", "epochs", "weight_decay", "alpha"})
 
-        def text() -> Tensor:
-            return normalize(base + hyper.alpha * residual, dim=-1)
+    @staticmethod
+    def member_bytes(task: Task, hyper: TaskResHyper) -> int:
+        return 4 * len(task.names) * (3 * task.clip.embed_dim + 3 * hyper.batch)
+
+    @staticmethod
+    def fit_batch(
+        task: Task,
+        hypers: Sequence[TaskResHyper],
+        seed: int,
+        teacher: dict[str, Tensor] | None,
+        report: Reports | None,
+    ) -> list[TaskResAdapted | None]:
+        refuse_teacher(TaskRes.name, teacher)
+        first, scale = hypers[0], task.clip.logit_scale
+        base = task.text if first.unit_norm else text_features(task.clip, task.names, task.template)
+        batches = ShotBatches(task.train, first.batch, torch.Generator().manual_seed(seed))
+
+        def text(residual: Tensor, alpha: float | Tensor) -> Tensor:
+            return normalize(base + alpha * residual, dim=-1)
 
         def losses() -> Iterator[Tensor]:
             images, rows = batches.next()
-            logits = scale * normalize(images, dim=-1) @ text().T
-            yield cross_entropy(logits, batches.labels[rows])
+            alphas = population.of([hyper.alpha for hyper in hypers])[:, None, None]
+            texts = text(population.stacked["residual"], alphas)
+            logits = scale * normalize(images, dim=-1) @ texts.mT
+            yield member_cross_entropy(logits, batches.labels[rows])
 
         @torch.no_grad()
-        def select() -> Selection:
+        def select(m: int, own: Mapping[str, Tensor]) -> Selection:
             if not task.val:
                 return Selection("text")
-            logits = scale * class_tokens(task.val.clean) @ text().T
+            texts = text(own["residual"], hypers[m].alpha)
+            logits = scale * class_tokens(task.val.clean) @ texts.T
             return only_head("text", logits, task.val.labels)
 
-        optimizer = torch.optim.Adam([residual], hyper.lr, weight_decay=hyper.weight_decay)
+        def optimizer(m: int, own: Mapping[str, nn.Parameter]) -> torch.optim.Adam:
+            decay = hypers[m].weight_decay
+            return torch.optim.Adam(own.values(), hypers[m].lr, weight_decay=decay, fused=True)
+
+        population = Population([{"residual": torch.zeros_like(base)}] * len(hypers), optimizer)
         few = int(batches.labels.bincount().max()) <= 4
-        epochs = hyper.epochs or (100 if few else 200)
-        descend(optimizer, losses, epochs * batches.epoch, batches.epoch, report, select)
-        card = Card.of(TaskRes.name, task, hyper, seed, select())
-        return TaskResAdapted(card, task.clip, text().detach())
+        epochs = [hyper.epochs or (100 if few else 200) for hyper in hypers]
+        budgets = [batches.epoch * passes for passes in epochs]
+        learned = descend_together(population, losses, budgets, batches.epoch, report, select)
+
+        def adapted(hyper: TaskResHyper, residual: Tensor, selection: Selection) -> TaskResAdapted:
+            card = Card.of(TaskRes.name, task, hyper, seed, selection)
+            return TaskResAdapted(card, task.clip, text(residual, hyper.alpha).detach())
+
+        return [
+            found and adapted(hyper, found[0]["residual"], found[1])
+            for hyper, found in zip(hypers, learned, strict=True)
+        ]
 
     @staticmethod
     def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> TaskResAdapted:

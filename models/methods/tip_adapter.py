@@ -1,12 +1,12 @@
 """Tip-Adapter: the shots' features as a cache beside zero-shot CLIP, as they are or trained."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
-from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from kernels.key_cache import cache_logits, cache_sweep
 from models.clip import Clip
@@ -15,11 +15,18 @@ from models.methods.adapted import (
     Card,
     Method,
     Report,
+    Reports,
     class_tokens,
     exactly,
     refuse_teacher,
 )
-from models.methods.descent import ShotBatches, descend
+from models.methods.descent import ShotBatches
+from models.methods.population import (
+    BatchedMethod,
+    Population,
+    descend_together,
+    member_cross_entropy,
+)
 from models.methods.selection import Selection, only_head
 from models.task import Features, Task
 
@@ -59,8 +66,11 @@ class Cache:
     beta: Tensor
 
     def logits(self, images: Tensor, scale: float) -> Tensor:
-        """(B, C) logits of unit-norm image features (B, D); scale: CLIP's."""
-        cache = cache_logits(images @ self.keys.T, self.labels, len(self.text), self.beta)
+        """(B, C) logits of unit-norm image features (B, D); scale: CLIP's.
+
+        Of k caches, (k, B, C): keys (k, M, D), alpha and beta (k, 1, 1).
+        """
+        cache = cache_logits(images @ self.keys.mT, self.labels, len(self.text), self.beta)
         return scale * images @ self.text.T + self.alpha * cache
 
 
@@ -112,38 +122,62 @@ class TipAdapter(Method):
         return TipAdapterAdapted(card, clip, Cache(**tensors))
 
 
-class TipAdapterF(Method):
+class TipAdapterF(BatchedMethod):
     """Tip-Adapter whose keys are trained by cross-entropy, AdamW, before α and β are chosen."""
 
     name = "tip_adapter_f"
     Hyper = TipAdapterFHyper
     restore = staticmethod(TipAdapter.restore)
 
+    apart = frozenset({"lr", "epochs", "weight_decay", "alpha", "beta"})
+
     @staticmethod
-    def fit(
+    def member_bytes(task: Task, hyper: TipAdapterFHyper) -> int:
+        keys = len(task.train)
+        return 4 * keys * (3 * min(hyper.batch, keys) + task.clip.embed_dim)
+
+    @staticmethod
+    def fit_batch(
         task: Task,
-        hyper: TipAdapterFHyper,
+        hypers: Sequence[TipAdapterFHyper],
         seed: int,
-        teacher: dict[str, Tensor] | None = None,
-        report: Report | None = None,
-    ) -> TipAdapterAdapted:
+        teacher: dict[str, Tensor] | None,
+        report: Reports | None,
+    ) -> list[TipAdapterAdapted | None]:
         refuse_teacher(TipAdapterF.name, teacher)
-        cache, scale = _cache(task, hyper), task.clip.logit_scale
-        cache.keys.requires_grad_()
-        batches = ShotBatches(task.train, hyper.batch, torch.Generator().manual_seed(seed))
+        caches = [_cache(task, hyper) for hyper in hypers]
+        batch, scale = hypers[0].batch, task.clip.logit_scale
+        batches = ShotBatches(task.train, batch, torch.Generator().manual_seed(seed))
 
         def losses() -> Iterator[Tensor]:
             images, rows = batches.next()
-            logits = cache.logits(normalize(images, dim=-1), scale)
-            yield cross_entropy(logits, batches.labels[rows])
+            alphas, betas = (
+                population.of(values)[:, None, None]
+                for values in ([h.alpha for h in hypers], [h.beta for h in hypers])
+            )
+            stack = replace(caches[0], keys=population.stacked["keys"], alpha=alphas, beta=betas)
+            logits = stack.logits(normalize(images, dim=-1), scale)
+            yield member_cross_entropy(logits, batches.labels[rows])
 
-        optimizer = torch.optim.AdamW(
-            [cache.keys], hyper.lr, eps=1e-4, weight_decay=hyper.weight_decay
-        )
-        steps = hyper.epochs * batches.epoch
-        descend(optimizer, losses, steps, 0, report, lambda: _selection(task, cache))
-        cache.keys.requires_grad_(False)
-        return _chosen(TipAdapterF.name, task, hyper, seed, cache)
+        def select(m: int, own: Mapping[str, Tensor]) -> Selection:
+            return _selection(task, replace(caches[m], keys=own["keys"]))
+
+        def optimizer(m: int, own: Mapping[str, nn.Parameter]) -> torch.optim.AdamW:
+            lr, decay = hypers[m].lr, hypers[m].weight_decay
+            return torch.optim.AdamW(own.values(), lr, eps=1e-4, weight_decay=decay, fused=True)
+
+        population = Population([{"keys": cache.keys} for cache in caches], optimizer)
+        budgets = [hyper.epochs * batches.epoch for hyper in hypers]
+        learned = descend_together(population, losses, budgets, 0, report, select)
+
+        def adapted(hyper: TipAdapterFHyper, cache: Cache, keys: Tensor) -> TipAdapterAdapted:
+            trained = replace(cache, keys=keys.detach())
+            return _chosen(TipAdapterF.name, task, hyper, seed, trained)
+
+        return [
+            found and adapted(hyper, cache, found[0]["keys"])
+            for hyper, cache, found in zip(hypers, caches, learned, strict=True)
+        ]
 
 
 def _cache(task: Task, hyper: TipAdapterHyper) -> Cache:
@@ -166,7 +200,7 @@ def _chosen(
     """The model with the α and β that are best on val, or the declared ones."""
     if task.val:
         alpha, beta = _best(task.val, cache, task.clip.logit_scale)
-        cache = Cache(cache.text, cache.keys, cache.labels, alpha, beta)
+        cache = replace(cache, alpha=alpha, beta=beta)
     card = Card.of(method, task, hyper, seed, _selection(task, cache))
     return TipAdapterAdapted(card, task.clip, cache)
 

@@ -1,0 +1,244 @@
+"""How ImagineFSL is trained: the heads on features pooled once, then adapter and heads."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from models.methods.adapted import Reports
+from models.methods.batches import endless_batches
+from models.methods.imagine_model import (
+    ADAPTER,
+    HEADS,
+    MAX_TEMPERATURE,
+    TEMPERATURE,
+    ImagineModel,
+    Pooled,
+)
+from models.methods.population import (
+    Learned,
+    Population,
+    descend_together,
+    members_at_once,
+    split,
+    tower_bytes,
+)
+from models.methods.selection import Selection, choose_head
+from models.moment_adapter import AdapterConfig
+from models.precision import Precision
+from models.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagineFslHyper:
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    """Sizes of the adapter; with a teacher, the teacher's."""
+    head_steps: NonNegativeInt = 300
+    """Steps on the heads alone before the adapter moves, on moments computed once (cheap)."""
+    head_lr: PositiveFloat = 2e-3
+    """AdamW step size of both heads and the temperature in these steps, cosine to 0."""
+    steps: NonNegativeInt = 60
+    """Steps of adapter and heads together, each on one real and one imagined batch."""
+    adapter_lr: PositiveFloat = 3e-4
+    """AdamW step size of adapter and temperature in these steps, cosine to 0."""
+    head_lr_factor: PositiveFloat = 0.1
+    """Step size of both heads, trained by then, over the adapter's in these steps."""
+    batch_real: PositiveInt = 64
+    """Real images per step, all of them (in every view) if there are fewer."""
+    batch_imagined: PositiveInt = 64
+    """Imagined images per step."""
+    real_weight: ClosedUnitInterval = 0.8
+    """Share of the real batch in the loss; 1 where nothing is imagined."""
+    text_weight: NonNegativeFloat = 1.0
+    """Weight of the text head's cross-entropy beside the visual head's."""
+    weight_decay: NonNegativeFloat = 1e-4
+    """Of AdamW, on all but the temperature."""
+    temperature: PositiveFloat | None = None
+    """Factor on the text head's cosines at the start; by default CLIP's own logit scale."""
+    precision: Precision = "auto"
+    """Of the adapter's matrix products, in training and in prediction alike."""
+
+
+def train(
+    model: ImagineModel,
+    task: Task,
+    hypers: Sequence[ImagineFslHyper],
+    seed: int,
+    report: Reports | None,
+) -> list[Learned | None]:
+    """First the heads on features pooled once, then adapter and heads together."""
+    start = {name: p.detach().clone() for name, p in model.named_parameters()}
+    learned = _train_heads(model, task, hypers, seed, report)
+    size = members_at_once(_adapter_bytes(task, hypers[0]), task.text.device)
+    for head_steps in sorted({hyper.head_steps for hyper in hypers}):
+        left = [m for m, h in enumerate(hypers) if h.head_steps == head_steps and learned[m]]
+        for batch in split(left, size):
+            starts = [start | found[0] for m in batch if (found := learned[m])]
+            say = report and _later(report, batch, head_steps)
+            moved = _train_all(model, task, [hypers[m] for m in batch], starts, seed, say)
+            for m, found in zip(batch, moved, strict=True):
+                learned[m] = found
+    return learned
+
+
+def _later(report: Reports, members: list[int], steps: int) -> Reports:
+    """Reports of some members in steps that come after others."""
+    return lambda i, figures: report(members[i], figures | {"step": steps + figures["step"]})
+
+
+def _train_heads(
+    model: ImagineModel,
+    task: Task,
+    hypers: Sequence[ImagineFslHyper],
+    seed: int,
+    report: Reports | None,
+) -> list[Learned | None]:
+    """Members share the adapter they start with, and so all that it makes of the images."""
+    batches = Batches(task, hypers[0], seed)
+    pooled = [model.pool_all(tokens) for tokens in batches.tokens]
+    model.standardise(pooled[0])
+    val = model.pool_all(task.val.clean) if task.val else None
+
+    def losses() -> Iterator[Tensor]:
+        rows, labels, means = batches.next()
+        features = Pooled.join([part.rows(r) for part, r in zip(pooled, rows, strict=True)])
+        yield _losses(model, population, hypers, features, labels, means)
+
+    @torch.no_grad()
+    def select(_: int, own: Mapping[str, Tensor]) -> Selection:
+        if val is None or task.val is None:
+            return Selection("fused")
+        return choose_head(*model.stacked_logits(own, val), task.val.labels)
+
+    started = [
+        {name: model.get_parameter(name) for name in HEADS}
+        | {TEMPERATURE: torch.tensor(hyper.temperature or task.clip.logit_scale).log()}
+        for hyper in hypers
+    ]
+    population = Population(started, lambda m, own: _optimizer(own, hypers[m], None))
+    budgets = [hyper.head_steps for hyper in hypers]
+    return descend_together(population, losses, budgets, 0, report, select, evaluations=1)
+
+
+def _train_all(
+    model: ImagineModel,
+    task: Task,
+    hypers: Sequence[ImagineFslHyper],
+    starts: Sequence[Mapping[str, Tensor]],
+    seed: int,
+    report: Reports | None,
+) -> list[Learned | None]:
+    """Adapter, heads and temperature of every member, from `starts`; all had as many head steps."""
+    batches = Batches(task, hypers[0], seed, skipped=hypers[0].head_steps)
+
+    def losses() -> Iterator[Tensor]:
+        rows, labels, means = batches.next()
+        tokens = torch.cat([t[r] for t, r in zip(batches.tokens, rows, strict=True)])
+        pooled = model.stacked_pool(population.stacked, tokens)
+        yield _losses(model, population, hypers, pooled, labels, means)
+
+    def select(_: int, own: Mapping[str, Tensor]) -> Selection:
+        if not task.val:
+            return Selection("fused")
+        model.load(own)
+        return choose_head(*model.predict(task.val.clean), task.val.labels)
+
+    population = Population(starts, lambda m, own: _optimizer(own, hypers[m], hypers[m].adapter_lr))
+    budgets = [hyper.steps for hyper in hypers]
+    return descend_together(population, losses, budgets, 0, report, select)
+
+
+def _losses(
+    model: ImagineModel,
+    population: Population,
+    hypers: Sequence[ImagineFslHyper],
+    pooled: Pooled,
+    labels: Tensor,
+    means: Tensor,
+) -> Tensor:
+    """(k,) losses of a batch; means: (S, B), see `Batches.next`."""
+    visual, text = model.stacked_logits(population.stacked, pooled)
+    k, B, _ = visual.shape
+    repeated = labels.repeat(k)
+    of_visual, of_text = (
+        cross_entropy(logits.flatten(0, 1), repeated, reduction="none").view(k, B)
+        for logits in (visual, text)
+    )
+    each = of_visual + population.of([h.text_weight for h in hypers])[:, None] * of_text
+    real = population.of([h.real_weight for h in hypers])
+    shares = torch.stack([real, 1 - real], dim=1) if len(means) > 1 else torch.ones(k, 1)
+    return (each * (shares @ means)).sum(dim=1)
+
+
+def _optimizer(
+    own: Mapping[str, nn.Parameter], hyper: ImagineFslHyper, adapter_lr: float | None
+) -> torch.optim.AdamW:
+    """adapter_lr: None in the steps on the heads alone."""
+    heads_lr = adapter_lr * hyper.head_lr_factor if adapter_lr else hyper.head_lr
+    temperature = own[TEMPERATURE]
+    groups: list[dict[str, Any]] = [
+        {"params": [own[name] for name in HEADS], "lr": heads_lr},
+        {"params": [temperature], "lr": adapter_lr or hyper.head_lr, "weight_decay": 0.0},
+    ]
+    if adapter_lr:
+        adapter = [p for name, p in own.items() if name.startswith(ADAPTER)]
+        groups.append({"params": adapter, "lr": adapter_lr})
+    optimizer = torch.optim.AdamW(groups, weight_decay=hyper.weight_decay, fused=True)
+    ceiling = math.log(MAX_TEMPERATURE)
+    temperature.data.clamp_(max=ceiling)
+
+    def clamp(*_: Any) -> None:
+        temperature.data.clamp_(max=ceiling)
+
+    clamp()
+    optimizer.register_step_post_hook(clamp)
+    return optimizer
+
+
+def _adapter_bytes(task: Task, hyper: ImagineFslHyper) -> int:
+    images = hyper.batch_real + (hyper.batch_imagined if task.imagined else 0)
+    return tower_bytes(images, task.clip.num_tokens, task.clip.embed_dim, hyper.adapter.depth)
+
+
+class Batches:
+    """Independent streams of real and imagined images; every view of an image is a row."""
+
+    def __init__(self, task: Task, hyper: ImagineFslHyper, seed: int, skipped: int = 0) -> None:
+        """skipped: first batches that are left out."""
+        sources = [(task.train, hyper.batch_real)]
+        if task.imagined:
+            sources.append((task.imagined, hyper.batch_imagined))
+        generator = torch.Generator().manual_seed(seed)
+        self.tokens = [features.tokens.flatten(0, 1) for features, _ in sources]
+        self._labels = [f.labels.repeat(len(f.tokens)) for f, _ in sources]
+        self._streams = [
+            endless_batches(len(tokens), batch, generator)
+            for tokens, (_, batch) in zip(self.tokens, sources, strict=True)
+        ]
+        for _ in range(skipped):
+            self._rows()
+
+    def next(self) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Rows of each source's tokens, all their labels (B,), and what makes means of them.
+
+        That is (S, B) for S sources, 1 / its images of the batch for a source's own images, else 0:
+        the loss is a weighted sum of a mean for each source.
+        """
+        rows = self._rows()
+        labels = [of[r] for of, r in zip(self._labels, rows, strict=True)]
+        means = [torch.full((1, len(r)), 1 / len(r)) for r in rows]
+        return rows, torch.cat(labels), torch.block_diag(*means)
+
+    def _rows(self) -> list[Tensor]:
+        return [next(stream) for stream in self._streams]
