@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser
-from jsonargparse.typing import NonNegativeInt
+from jsonargparse.typing import NonNegativeInt, PositiveFloat
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -56,6 +56,8 @@ class MethodConfig:
     """Hyper-parameters to search. The first trial takes the values declared without a search."""
     trials: NonNegativeInt = 0
     """Configurations to try in each cell; 0 takes the declared ones without a search."""
+    seconds: PositiveFloat | None = None
+    """Working time of a cell's trials, after which no new generation is begun; default: no end."""
 
 
 @dataclass(frozen=True)

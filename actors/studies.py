@@ -1,4 +1,4 @@
-"""Studies: one Optuna study per cell, handed to Ray Tune trial by trial."""
+"""Studies: one Optuna study per cell, handed to Ray Tune population by population."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,8 +10,6 @@ import pyarrow as pa
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from ray.tune.experiment import Trial
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from actors.cells import Cell
@@ -30,6 +28,8 @@ TRIALS_SCHEMA = pa.schema(
         ("values", pa.string()),
         ("reports", pa.string()),
         ("wall_s", pa.float64()),
+        ("cpu_s", pa.float64()),
+        ("population", pa.int32()),
         ("error", pa.string()),
     ]
 )
@@ -39,41 +39,90 @@ Progress = Callable[["CellStudy"], None]
 class CellStudy:
     """The trials of one cell and, once they are done, the fits of its best configuration.
 
-    Trials come in generations. What a trial tries, and whether it is pruned, follows from its
-    number and from the finished trials of earlier generations alone; so neither the order in which
-    trials end nor a kill changes the result. Only finished trials are stored, each in one piece.
+    Trials come in generations. What a trial tries, and where it is pruned, follows from its number
+    and from the trials of earlier generations alone; so neither the order in which trials end nor
+    a kill changes the result. A generation is handed out as one population, or as several of equal
+    size; each ends as a whole. Only finished trials are stored, each in one piece. A population of
+    which a kill between two of them has stored a part is trained again as a whole, for its sums
+    would be rounded in another way without those that are stored.
     """
 
     def __init__(
-        self, cell: Cell, seeds: Sequence[int], kept: Sequence[int], study: optuna.Study, size: int
+        self,
+        cell: Cell,
+        seeds: Sequence[int],
+        kept: Sequence[int],
+        study: optuna.Study,
+        size: int,
+        population: int,
     ) -> None:
-        """seeds: all to fit; kept: those whose model is there. size: trials per generation."""
+        """seeds: all to fit; kept: those whose model is there. size: trials per generation.
+
+        population: trials handed out together, at most; a generation is the limit.
+        """
         self.cell, self.study, self.size = cell, study, size
+        self.population = min(population, size)
         self.space = cell.distributions()
         self.search_seed = seeds[0]
         # the best trial's model becomes the fit of the seed that was searched on
-        to_fit = seeds[1:] if cell.config.trials else seeds
-        self.total = cell.config.trials + len(to_fit)
-        self.open_seeds = [seed for seed in to_fit if seed not in kept]
+        self.seeds = seeds[1:] if cell.config.trials else seeds
+        self.fitted = {seed for seed in self.seeds if seed in kept}
         self.trials = {trial.user_attrs[NUMBER]: trial for trial in study.get_trials()}
-        self.open_trials = [n for n in range(cell.config.trials) if n not in self.trials]
+        self._next_trial = 0
+        self._open_seeds = [seed for seed in self.seeds if seed not in kept]
+
+    @property
+    def planned(self) -> int:
+        """Trials of this cell: those declared, or whole generations until the seconds are spent.
+
+        From the times of stored trials, so that a search that goes on decides the same.
+        """
+        declared, seconds = self.cell.config.trials, self.cell.config.seconds
+        if seconds is None:
+            return declared
+        spent = 0.0
+        for start in range(0, declared, self.size):
+            if spent >= seconds:
+                return start
+            here = (self.trials.get(number) for number in range(start, start + self.size))
+            spent += sum(trial.user_attrs["wall_s"] for trial in here if trial)
+        return declared
+
+    @property
+    def total(self) -> int:
+        """Trials and fits of the whole cell."""
+        return self.planned + len(self.seeds)
 
     @property
     def remaining(self) -> int:
-        """Trials and fits not yet handed out."""
-        return len(self.open_trials) + len(self.open_seeds)
+        """Trials and fits that are not done."""
+        return self.total - len(self.trials) - len(self.fitted)
+
+    @property
+    def at_once(self) -> int:
+        """Populations and fits that a search which now begins can run side by side."""
+        missing = [number for number in range(self.planned) if number not in self.trials]
+        if not missing:
+            return len(self._open_seeds)
+        start = self._generation_start(missing[0])
+        places = [number - start for number in missing if number < start + self.size]
+        return len({place // self.population for place in places})
 
     def next_config(self) -> dict[str, Any] | None:
-        """The next trial or fit, as `run_trial` takes it; None while it waits for running ones."""
-        if self.open_trials:
-            number = self.open_trials[0]
-            if any(n not in self.trials for n in range(self._generation_start(number))):
+        """The next population or fit, as `run_trial` takes it; None while it waits for others."""
+        while self._next_trial < (planned := self.planned):
+            first = self._next_trial
+            start = self._generation_start(first)
+            if any(number not in self.trials for number in range(start)):
                 return None
-            self.open_trials.pop(0)
-            return self._config(self.search_seed, self.values(number), number)
-        if self.open_seeds and len(self.trials) == self.cell.config.trials:
+            stop = min(first + self.population, start + self.size, planned)
+            self._next_trial = stop
+            if any(number not in self.trials for number in range(first, stop)):
+                members = [{NUMBER: n, "values": self.values(n)} for n in range(first, stop)]
+                return self._config(self.search_seed, members, self.medians(first))
+        if self._open_seeds and len(self.trials) == self.planned:
             values = self.winner().params if self.trials else {}
-            return self._config(self.open_seeds.pop(0), values, None)
+            return self._config(self._open_seeds.pop(0), [{NUMBER: None, "values": values}], {})
         return None
 
     def values(self, number: int) -> dict[str, Any]:
@@ -88,39 +137,37 @@ class CellStudy:
             replica.enqueue_trial({n: v for n, v in declared.items() if _holds(self.space[n], v)})
         return replica.ask(self.space).params
 
-    def hopeless(self, number: int, step: int, value: float) -> bool:
-        """The median rule: worse than half of the earlier generations' trials at the same step.
+    def medians(self, number: int) -> dict[int, float]:
+        """The median rule: at each step, the val accuracy below which a trial is pruned.
 
-        Source: Vizier (Golovin et al., 2017), section 3.2.2; our choice: values at that step, not
-        running means, and earlier generations only.
+        Half of the earlier generations' trials were worse there. Source: Vizier (Golovin et al.,
+        2017), section 3.2.2; our choice: values at that step, not running means, and earlier
+        generations only.
         """
-        earlier = [trial.intermediate_values for trial in self._earlier(number)]
-        others = [values[step] for values in earlier if step in values]
-        return len(others) >= TRIALS_TO_PRUNE_BY and value < median(others)
+        found: dict[int, list[float]] = {}
+        for trial in self._earlier(number):
+            for step, value in trial.intermediate_values.items():
+                found.setdefault(step, []).append(value)
+        return {
+            step: median(values)
+            for step, values in sorted(found.items())
+            if len(values) >= TRIALS_TO_PRUNE_BY
+        }
 
-    def store(
-        self,
-        number: int,
-        values: dict[str, Any],
-        reports: dict[int, float],
-        last: dict[str, Any],
-    ) -> None:
-        """Keeps a finished trial. reports: val accuracy by step; last: its last report."""
-        known = ("val_loss", "wall_s", "error")
-        attributes: dict[str, Any] = {name: last[name] for name in known if name in last}
-        if "error" in last:
-            state, value = TrialState.FAIL, None
-        elif "final" in last:
-            state, value = TrialState.COMPLETE, last["val_accuracy"]
-        else:
-            state, value = TrialState.PRUNED, last["val_accuracy"]
+    def store(self, number: int, values: dict[str, Any], outcome: dict[str, Any]) -> None:
+        """Keeps a finished trial, unless it is already. outcome: `actors.trial.Outcome` as dict."""
+        if number in self.trials:
+            return
+        known = ("val_loss", "wall_s", "cpu_s", "population", "error")
+        attributes = {name: outcome[name] for name in known if outcome[name] is not None}
+        state = TrialState[outcome["state"].upper()]
         self.trials[number] = optuna.trial.create_trial(
             state=state,
-            value=value,
+            value=outcome["val_accuracy"],
             params=values,
             distributions=self.space,
             user_attrs=attributes | {NUMBER: number},
-            intermediate_values=reports,
+            intermediate_values=dict(outcome["reports"]),
         )
         self.study.add_trial(self.trials[number])
 
@@ -139,8 +186,12 @@ class CellStudy:
             raise RuntimeError(f"all trials of {self.cell.key} failed; the first with: {errors[0]}")
         return self.best
 
-    def _config(self, seed: int, values: dict[str, Any], number: int | None) -> dict[str, Any]:
-        return {"cell": self.cell.key, "seed": seed, "values": values, NUMBER: number}
+    def _config(
+        self, seed: int, members: list[dict[str, Any]], medians: dict[int, float]
+    ) -> dict[str, Any]:
+        # pairs, for Tune makes names of a dict's keys
+        below = [list(pair) for pair in medians.items()]
+        return {"cell": self.cell.key, "seed": seed, "members": members, "medians": below}
 
     def _generation_start(self, number: int) -> int:
         return number // self.size * self.size
@@ -159,7 +210,12 @@ def _holds(space: BaseDistribution, value: Any) -> bool:
 
 
 def open_studies(
-    cells: Sequence[Cell], seeds: list[int], kept: dict[str, list[int]], url: str, size: int
+    cells: Sequence[Cell],
+    seeds: list[int],
+    kept: dict[str, list[int]],
+    url: str,
+    size: int,
+    population: int,
 ) -> list[CellStudy]:
     """Opens or creates the study of each cell. url: a journal file, or an RDB URL of Optuna's."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -177,6 +233,7 @@ def open_studies(
                 storage=storage, study_name=cell.key, direction="maximize", load_if_exists=True
             ),
             size,
+            population,
         )
         for cell in cells
     ]
@@ -194,6 +251,8 @@ def trials_table(studies: Sequence[CellStudy]) -> pa.Table:
             "values": json.dumps(trial.params),
             "reports": json.dumps(trial.intermediate_values),
             "wall_s": trial.user_attrs.get("wall_s"),
+            "cpu_s": trial.user_attrs.get("cpu_s"),
+            "population": trial.user_attrs.get("population"),
             "error": trial.user_attrs.get("error", ""),
         }
         for study in studies
@@ -206,11 +265,11 @@ class CellSearcher(Searcher):
     """Hands the work of all cells to Tune, cell after cell in turn, and keeps what comes back."""
 
     def __init__(self, studies: Sequence[CellStudy], on_done: Progress) -> None:
-        super().__init__(metric="val_accuracy", mode="max")
+        """on_done: called after each trial and fit that has ended."""
+        super().__init__()
         self.studies = list(studies)
         self.on_done = on_done
         self.running: dict[str, tuple[CellStudy, dict[str, Any]]] = {}
-        self.reports: dict[str, dict[int, float]] = {}
         self.turn = 0
 
     def suggest(self, trial_id: str) -> Any:
@@ -220,7 +279,6 @@ class CellSearcher(Searcher):
             self.turn = (self.turn + 1) % len(self.studies)
             if config := study.next_config():
                 self.running[trial_id] = study, config
-                self.reports[trial_id] = {}
                 return config
         return None if self.running else Searcher.FINISHED
 
@@ -228,30 +286,11 @@ class CellSearcher(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         study, config = self.running.pop(trial_id)
-        reports = self.reports.pop(trial_id)
         if error or result is None:
             return  # a fault of the machine; not stored, so that another run tries again
-        if config[NUMBER] is not None:
-            study.store(config[NUMBER], config["values"], reports, result)
-        self.on_done(study)
-
-    def hopeless(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Notes a report of a running trial; whether the trial should be stopped at it."""
-        study, config = self.running[trial_id]
-        if config[NUMBER] is None or "final" in result:
-            return False
-        step, value = result["step"], result["val_accuracy"]
-        self.reports[trial_id][step] = value
-        return study.hopeless(config[NUMBER], step, value)
-
-
-class EarlyStopping(FIFOScheduler):
-    """Asks the searcher at every report whether the trial goes on."""
-
-    def __init__(self, searcher: CellSearcher) -> None:
-        super().__init__()
-        self.searcher = searcher
-
-    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        hopeless = self.searcher.hopeless(trial.trial_id, result)
-        return TrialScheduler.STOP if hopeless else TrialScheduler.CONTINUE
+        for member, outcome in zip(config["members"], result["outcomes"], strict=True):
+            if member[NUMBER] is None:
+                study.fitted.add(config["seed"])
+            else:
+                study.store(member[NUMBER], member["values"], outcome)
+            self.on_done(study)

@@ -1,12 +1,13 @@
-"""Trials: one configuration of one cell fitted, for the search or to be kept."""
+"""Trials: configurations of one cell fitted together, for the search or to be kept."""
 
 import asyncio
 import contextlib
 import dataclasses
 import json
+import math
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from actors.tasks import Tasks, TaskSource
 from cluster.artifacts import plain
 from cluster.storage import filesystem, join, read, write
 from models.methods import METHODS
-from models.methods.adapted import CARD, TENSORS, Adapted, Report
+from models.methods.adapted import CARD, TENSORS, Adapted, val_figures
 
 FIT = "fit.json"
 MODELS, TRIED = "models", "tried"
@@ -49,6 +50,28 @@ class Fit:
     val_accuracy: float | None
     val_loss: float | None
     wall_s: float
+    """Of the population, over its members."""
+    cpu_s: float
+    """Of the process in that time, over the members."""
+    population: int
+    """Members fitted together, this one among them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a member: "complete", "pruned", or "fail" with the error that says why.
+
+    val_accuracy, val_loss: at its end, or of its last report. reports: val accuracy by step.
+    """
+
+    state: str
+    val_accuracy: float | None
+    val_loss: float | None
+    reports: dict[int, float]
+    wall_s: float
+    cpu_s: float
+    population: int
+    error: str | None = None
 
 
 class Gathering:
@@ -78,40 +101,90 @@ def run_trial(
     folder: str,
     gathering: ActorHandle | None,
 ) -> None:
-    """One Tune trial. config: cell, seed, searched values, and its number (None: a final fit).
+    """One Tune trial: a population of a cell. config: see `CellStudy.next_config`.
 
-    Reports at every evaluation point, and at the end with `final` set. folder: URI; a final fit is
-    kept in its `models`, a trial in its `tried/{number}`, until the best is known. gathering: of
-    the search's workers.
+    Reports once, the `outcomes` of all members. folder: URI; a final fit is kept in its `models`, a
+    trial in its `tried/{number}`, until the best is known. gathering: of the search's workers.
     """
     _gather(gathering)
     torch.set_num_threads(
         1
     )  # one CPU per trial; set here, for Tune runs this in a thread of its own
-    cell = cells[config["cell"]]
-    try:
-        adapted, fit = fit_cell(_tasks(source), cell, config["seed"], config["values"], tune.report)
-    except (ArithmeticError, ValueError) as error:
-        if config["number"] is None:
-            raise
-        tune.report({"final": True, "error": f"{type(error).__name__}: {error}"})
-        return  # a configuration that cannot be fitted is a result of the search, not a fault
-    number = config["number"]
-    keep(adapted, fit, join(folder, MODELS if number is None else tried(number)))
-    figures = {"val_accuracy": fit.val_accuracy, "val_loss": fit.val_loss, "wall_s": fit.wall_s}
-    tune.report({"final": True, **figures})
+    cell, members = cells[config["cell"]], config["members"]
+    values = [member["values"] for member in members]
+    fitted = fit_cell(_tasks(source), cell, config["seed"], values, dict(config["medians"]))
+    outcomes = []
+    for member, (adapted, outcome) in zip(members, fitted, strict=True):
+        number = member["number"]
+        if number is None and outcome.error:
+            raise RuntimeError(f"{cell.key}, seed {config['seed']}: {outcome.error}")
+        if adapted is not None:
+            fit = fit_of(_tasks(source), cell, config["seed"], adapted, outcome)
+            keep(adapted, fit, join(folder, MODELS if number is None else tried(number)))
+        outcomes.append(dataclasses.asdict(outcome))
+    tune.report({"outcomes": outcomes})
 
 
 def fit_cell(
-    tasks: Tasks, cell: Cell, seed: int, values: Mapping[str, Any], report: Report | None = None
-) -> tuple[Adapted, Fit]:
-    """Fits the cell's method on the shots of this seed; values: searched hyper-parameters."""
-    started = time.monotonic()
-    split, hyper = tasks.split(cell, seed), cell.with_values(values)
+    tasks: Tasks,
+    cell: Cell,
+    seed: int,
+    members: Sequence[Mapping[str, Any]],
+    medians: Mapping[int, float],
+) -> list[tuple[Adapted | None, Outcome]]:
+    """Fits the cell's method on the shots of this seed, for every member's searched values.
+
+    medians: a member whose val accuracy is below this at such a step is pruned. Where one of the
+    members cannot be fitted, all are fitted one by one: an error says nothing of the others.
+    """
+    wall, cpu = time.monotonic(), time.process_time()
+    reports: list[dict[int, float]] = [{} for _ in members]
+    last: list[dict[str, float]] = [{} for _ in members]
+
+    def goes_on(member: int, figures: dict[str, float]) -> bool:
+        last[member] = figures
+        if "val_accuracy" not in figures:
+            return True
+        step, value = int(figures["step"]), figures["val_accuracy"]
+        reports[member][step] = value
+        return value >= medians.get(step, -math.inf)
+
     teacher = tasks.teacher.adapter_state if cell.config.teacher and tasks.teacher else None
-    method = METHODS[cell.config.method]
-    adapted = method.fit(tasks.task(cell, split), hyper, seed, teacher, report)
-    fit = Fit(
+    error = None
+    try:
+        task = tasks.task(cell, tasks.split(cell, seed))
+        hypers = [cell.with_values(values) for values in members]
+        method = METHODS[cell.config.method]
+        adapted = method.fit_many(task, hypers, seed, teacher, goes_on)
+    except (ArithmeticError, ValueError) as found:
+        if len(members) > 1:
+            alone = [fit_cell(tasks, cell, seed, [values], medians) for values in members]
+            return [one for (one,) in alone]
+        # a configuration that cannot be fitted is a result of the search, not a fault
+        adapted, error = [None], f"{type(found).__name__}: {found}"
+    wall_s = (time.monotonic() - wall) / len(members)
+    cpu_s = (time.process_time() - cpu) / len(members)
+    outcomes = []
+    for member, one in enumerate(adapted):
+        at_end = val_figures(one.card.selection) if one else last[member]
+        outcome = Outcome(
+            state="fail" if error else "complete" if one else "pruned",
+            val_accuracy=None if error else at_end.get("val_accuracy"),
+            val_loss=None if error else at_end.get("val_loss"),
+            reports={} if error else reports[member],
+            wall_s=wall_s,
+            cpu_s=cpu_s,
+            population=len(members),
+            error=error,
+        )
+        outcomes.append((one, outcome))
+    return outcomes
+
+
+def fit_of(tasks: Tasks, cell: Cell, seed: int, adapted: Adapted, outcome: Outcome) -> Fit:
+    """How a member was fitted that has come to its end."""
+    split = tasks.split(cell, seed)
+    return Fit(
         cell=cell.key,
         dataset=cell.dataset,
         name=cell.name,
@@ -120,12 +193,13 @@ def fit_cell(
         shots=cell.shots,
         seed=seed,
         split_hash=split.hash if split else tasks.encoded[cell.dataset].dataset.split_hash,
-        hyper=plain(hyper),
-        val_accuracy=adapted.card.selection.val_accuracy,
-        val_loss=adapted.card.selection.val_loss,
-        wall_s=time.monotonic() - started,
+        hyper=plain(adapted.card.hyper),
+        val_accuracy=outcome.val_accuracy,
+        val_loss=outcome.val_loss,
+        wall_s=outcome.wall_s,
+        cpu_s=outcome.cpu_s,
+        population=outcome.population,
     )
-    return adapted, fit
 
 
 def keep(adapted: Adapted, fit: Fit, models: str) -> None:

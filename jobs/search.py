@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
-from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from ray import tune
 from ray.exceptions import RayActorError
 
@@ -22,7 +22,6 @@ from actors.studies import (
     NUMBER,
     CellSearcher,
     CellStudy,
-    EarlyStopping,
     open_studies,
     trials_table,
 )
@@ -69,13 +68,18 @@ class SearchConfig:
     templates: TemplateSet = "hand"
     """Prompts of the zero-shot classifier, which other methods start from."""
     generation: PositiveInt = 4
-    """Trials of a cell that may run side by side; they know those of earlier generations."""
+    """Trials of a cell that are tried side by side; they know those of earlier generations."""
+    population: PositiveInt | None = None
+    """Trials of a generation that one process trains together, where the method can; default: all.
+    Less of them spread a cell over more CPUs or GPUs, which pays where one trial fills one."""
     studies: str | None = None
     """Optuna's database URL, or a local file for a journal; default: a file in the artifact."""
     cpus_per_trial: PositiveFloat = 1.0
-    """CPUs that Ray sets aside for one trial."""
+    """CPUs, or a fraction of one, that Ray sets aside for a population of trials."""
+    gpus_per_trial: NonNegativeFloat = 0.0
+    """The same in GPUs; a fraction lets several share one."""
     concurrent: PositiveInt | None = None
-    """Trials at once over all cells; default: what the cluster has CPUs for."""
+    """Populations at once over all cells; default: what the cluster has CPUs for."""
 
 
 def search(cfg: SearchConfig) -> Artifact:
@@ -88,8 +92,9 @@ def search(cfg: SearchConfig) -> Artifact:
     inputs = {f"features {name}": e.store.artifact for name, e in tasks.encoded.items()}
     if cfg.teacher:
         inputs["teacher"] = open_artifact(cfg.teacher, "teacher")
+    population = min(cfg.population or cfg.generation, cfg.generation)
     settings = ("methods", "seeds", "val_policy", "shot_rule", "templates", "generation")
-    content = {name: getattr(cfg, name) for name in settings}
+    content = {name: getattr(cfg, name) for name in settings} | {"population": population}
     out = draft(cfg.storage, "adapted", "search", content=content, config=cfg, inputs=inputs)
     if out.artifact:
         already_done("search", out.artifact)
@@ -97,7 +102,8 @@ def search(cfg: SearchConfig) -> Artifact:
     models = out.file(MODELS)
     for again in reversed(range(RUNS)):
         found = {cell.key: [s for s in cfg.seeds if kept(models, cell.key, s)] for cell in cells}
-        studies = open_studies(cells, cfg.seeds, found, _studies_url(cfg, out), cfg.generation)
+        sizes = cfg.generation, population
+        studies = open_studies(cells, cfg.seeds, found, _studies_url(cfg, out), *sizes)
         errors = _run(cfg, source, studies, out.uri)
         if not errors:
             break
@@ -202,24 +208,23 @@ def _run(
     remaining = sum(study.remaining for study in studies)
     if not remaining:
         return []
+    total = sum(study.total for study in studies)
     # What Tune writes is not needed: the studies and the kept models are the state of a search.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     cells = {study.cell.key: study.cell for study in studies}
     gathering = None
     if cfg.concurrent:
-        workers = min(cfg.concurrent, remaining)
+        workers = min(cfg.concurrent, sum(study.at_once for study in studies))
         gathering = ray.remote(num_cpus=0)(Gathering).remote(workers)
     trial = tune.with_parameters(
         run_trial, source=source, cells=cells, folder=folder, gathering=gathering
     )
     with tempfile.TemporaryDirectory() as logs, search_progress(studies, folder) as on_done:
-        searcher = CellSearcher(studies, on_done)
         results = tune.Tuner(
-            tune.with_resources(trial, {"cpu": cfg.cpus_per_trial}),
+            tune.with_resources(trial, {"cpu": cfg.cpus_per_trial, "gpu": cfg.gpus_per_trial}),
             tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=EarlyStopping(searcher),
-                num_samples=remaining,
+                search_alg=CellSearcher(studies, on_done),
+                num_samples=-1,  # the searcher knows when it has no more
                 max_concurrent_trials=cfg.concurrent or None,
                 reuse_actors=True,
             ),

@@ -135,7 +135,8 @@ class Fsnl(BatchedMethod):
     def member_bytes(task: Task, hyper: FsnlHyper) -> int:
         lengths = [length for length, _ in _shapes(task.clip, task.names, hyper)]
         tower = len(task.clip.model.transformer.resblocks)
-        prompts = len(task.names) * (1 if hyper.loss == "base" else 1 + SHOTS_PER_BATCH)
+        told = any(task.train.captions or ()) and hyper.loss != "base"
+        prompts = len(task.names) * (1 + SHOTS_PER_BATCH * told)
         return tower_bytes(prompts, CONTEXT_TOKENS + max(lengths), task.clip.text_width, tower)
 
     @staticmethod

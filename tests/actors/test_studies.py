@@ -1,4 +1,5 @@
 import random
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from ray.tune.search import Searcher
 
 from actors.cells import Choice, MethodConfig, Range, declared_cells
 from actors.studies import NUMBER, CellSearcher, CellStudy, open_studies
+from actors.trial import Outcome
 
 CONFIG = MethodConfig(
     method="imaginefsl",
@@ -21,19 +23,36 @@ CONFIG = MethodConfig(
 SEEDS = [0, 1, 2]
 
 
-def studies(folder: Path, kept: dict[str, list[int]] | None = None) -> list[CellStudy]:
-    cells = list(declared_cells(["toys"], {"m": CONFIG}, {}))
-    return open_studies(cells, SEEDS, kept or {}, str(folder / "journal"), size=4)
+def studies(
+    folder: Path,
+    kept: dict[str, list[int]] | None = None,
+    population: int = 3,
+    config: MethodConfig = CONFIG,
+) -> list[CellStudy]:
+    cells = list(declared_cells(["toys"], {"m": config}, {}))
+    return open_studies(cells, SEEDS, kept or {}, str(folder / "journal"), 4, population)
+
+
+def outcome(value: float | None, state: str = "complete", **others: Any) -> dict[str, Any]:
+    told = Outcome(state, value, 1.0, {10: value} if value else {}, 1.0, 1.0, 2)
+    return asdict(replace(told, **others))
 
 
 def report(config: dict[str, Any]) -> dict[str, Any]:
-    """What a trial would report at its end: a function of its values."""
-    value = -abs(config["values"]["adapter_lr"] - 1e-3) * 100 - config["values"]["steps"] / 1000
-    return {"final": True, "val_accuracy": value, "val_loss": 1.0, "wall_s": 1.0}
+    """What a population would report at its end: a function of its members' values."""
+    tried = [member["values"] for member in config["members"]]
+    scores = [-abs(v["adapter_lr"] - 1e-3) * 100 - v["steps"] / 1000 for v in tried]
+    return {"outcomes": [outcome(score) for score in scores]}
+
+
+def numbers(handed: list[dict[str, Any]], study: CellStudy) -> list[list[int]]:
+    """Of the populations of a cell."""
+    own = [config["members"] for config in handed if config["cell"] == study.cell.key]
+    return [[m[NUMBER] for m in members] for members in own if members[0][NUMBER] is not None]
 
 
 def run(folder: Path, order: random.Random, stop_after: int = 1000) -> list[dict[str, Any]]:
-    """Up to three trials at once, ending in any order; `stop_after` results the driver dies."""
+    """Up to three populations at once, ending in any order; after some the driver dies."""
     searcher, ended = CellSearcher(studies(folder), lambda _: None), 0
     handed: list[dict[str, Any]] = []
     running: dict[str, dict[str, Any]] = {}
@@ -66,22 +85,57 @@ def test_the_order_in_which_trials_end_changes_nothing(tmp_path: Path) -> None:
     assert [list(trials) for trials in first] == [list(range(CONFIG.trials))] * 2
 
 
-@pytest.mark.parametrize("kill", [1, 7, 20])
+@pytest.mark.parametrize("kill", [1, 5, 13])
 def test_a_killed_search_goes_on_and_ends_as_an_unbroken_one(tmp_path: Path, kill: int) -> None:
     for name in ("broken", "whole"):
         (tmp_path / name).mkdir()
     run(tmp_path / "broken", random.Random(kill), stop_after=kill)
-    finished = [dict(study.trials) for study in studies(tmp_path / "broken")]
+    before = studies(tmp_path / "broken")
+    finished = [set(study.trials) for study in before]
     again = run(tmp_path / "broken", random.Random(0))
     run(tmp_path / "whole", random.Random(0))
     assert tried(tmp_path / "broken") == tried(tmp_path / "whole")
-    repeated = [
-        config
-        for config in again
-        for study, trials in zip(studies(tmp_path / "whole"), finished, strict=True)
-        if config["cell"] == study.cell.key and config[NUMBER] in trials
-    ]
-    assert repeated == []
+    for study, done in zip(before, finished, strict=True):
+        assert not done.intersection(n for members in numbers(again, study) for n in members)
+
+
+def test_a_population_that_was_stored_in_part_is_trained_again_as_a_whole(tmp_path: Path) -> None:
+    study, _ = studies(tmp_path)
+    config = study.next_config()
+    assert config
+    first = outcome(0.5, cpu_s=7.0)
+    study.store(0, config["members"][0]["values"], first)  # and here the driver dies
+    again, _ = studies(tmp_path)
+    assert again.next_config() == config
+    for member in config["members"]:
+        again.store(member[NUMBER], member["values"], outcome(0.1))
+    assert [t.user_attrs["cpu_s"] for _, t in sorted(again.trials.items())] == [7.0, 1.0, 1.0]
+    assert again.at_once == 1
+
+
+def test_a_generation_is_handed_out_in_populations_of_the_size_asked_for(tmp_path: Path) -> None:
+    searcher = CellSearcher(studies(tmp_path), lambda _: None)
+    first, _ = searcher.studies
+    assert first.at_once == 2
+    handed = [searcher.suggest(str(i)) for i in range(5)]
+    assert numbers(handed[:4], first) == [[0, 1, 2], [3]]
+    assert handed[4] is None, "the next generation knows this one"
+    whole, _ = studies(tmp_path, population=100)
+    assert numbers([whole.next_config() or {}], whole) == [[0, 1, 2, 3]]
+
+
+def test_no_generation_begins_once_the_seconds_are_spent(tmp_path: Path) -> None:
+    config = replace(CONFIG, shots=[4], seconds=3.5)
+    done: list[tuple[int, int]] = []
+    (study,) = studies(tmp_path, population=4, config=config)
+    searcher = CellSearcher([study], lambda s: done.append((s.total, s.remaining)))
+    while (handed := searcher.suggest("now")) != Searcher.FINISHED:
+        searcher.on_trial_complete("now", report(handed))
+    assert list(study.trials) == [0, 1, 2, 3]
+    assert done[0] == (14, 13)
+    assert done[-1] == (6, 0), "four trials, two fits"
+    (again,) = studies(tmp_path, population=4, config=config)
+    assert again.planned == 4
 
 
 def test_cells_take_turns_and_only_missing_models_are_fitted(tmp_path: Path) -> None:
@@ -98,7 +152,7 @@ def test_cells_take_turns_and_only_missing_models_are_fitted(tmp_path: Path) -> 
         (second.cell.key, 1),
         (second.cell.key, 2),
     ]
-    assert all(config[NUMBER] is None for config in left[:2])
+    assert all(config["members"][0][NUMBER] is None for config in left[:2])
     assert left[2] is None
 
 
@@ -114,23 +168,21 @@ def test_the_declared_values_come_first(tmp_path: Path) -> None:
 def test_the_median_rule_looks_at_earlier_generations_only(tmp_path: Path) -> None:
     study, _ = studies(tmp_path)
     for number, value in enumerate([0.1, 0.2, 0.3, 0.4, 0.9]):
-        values = study.values(number)
-        last = {"final": True, "val_accuracy": value, "val_loss": 1.0}
-        study.store(number, values, {10: value}, last)
-    assert study.hopeless(5, step=10, value=0.24)
-    assert not study.hopeless(5, step=10, value=0.26)
-    assert not study.hopeless(5, step=20, value=0.0)
-    assert not study.hopeless(3, step=10, value=0.0)
+        study.store(number, study.values(number), outcome(value))
+    assert study.medians(5) == {10: 0.25}
+    assert study.medians(3) == {}
+    config = study.next_config()
+    assert config
+    assert config["medians"] == [[10, 0.25]]
 
 
 def test_failed_and_stopped_trials_never_win(tmp_path: Path) -> None:
     study, _ = studies(tmp_path)
-    study.store(0, study.values(0), {}, {"final": True, "error": "ValueError: no"})
-    study.store(1, study.values(1), {10: 0.9}, {"step": 10, "val_accuracy": 0.9})
+    study.store(0, study.values(0), outcome(None, "fail", error="ValueError: no"))
+    study.store(1, study.values(1), outcome(0.9, "pruned"))
     assert study.best is None
     with pytest.raises(RuntimeError, match="ValueError: no"):
         study.winner()
     for number, loss in ((2, 0.7), (3, 0.5)):
-        last = {"final": True, "val_accuracy": 0.2, "val_loss": loss}
-        study.store(number, study.values(number), {}, last)
+        study.store(number, study.values(number), outcome(0.2, val_loss=loss))
     assert study.best is study.trials[3]

@@ -7,11 +7,11 @@ import torch
 from actors.cells import Cell, MethodConfig, declared_cells
 from actors.feature_store import FeatureStore
 from actors.tasks import Tasks, TaskSource, pair
-from actors.trial import fit_cell, keep, kept
+from actors.trial import fit_cell, fit_of, keep, kept
 from cluster.storage import ConfigError
 from models.clip import load_clip
 from models.methods import load_adapted
-from tests.actors.small_world import CONCEPTS, METHODS, make_dataset, make_features
+from tests.actors.small_world import CONCEPTS, METHODS, SMALL_ADAPTER, make_dataset, make_features
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,9 @@ def test_a_kept_model_predicts_as_the_fitted_one(
     tasks: Tasks, tmp_path: Path, name: str, shots: int
 ) -> None:
     here = cell(name, shots)
-    adapted, fit = fit_cell(tasks, here, 0, {})
+    ((adapted, outcome),) = fit_cell(tasks, here, 0, [{}], {})
+    assert adapted is not None
+    fit = fit_of(tasks, here, 0, adapted, outcome)
     assert kept(str(tmp_path), here.key, 0) is None
     keep(adapted, fit, str(tmp_path))
     assert kept(str(tmp_path), here.key, 0) == fit
@@ -82,9 +84,37 @@ def test_a_kept_model_predicts_as_the_fitted_one(
 
 def test_the_same_seed_gives_the_same_model(tasks: Tasks) -> None:
     here, values = cell("imaginefsl-scratch", 1), {"adapter_lr": 0.01}
-    (one, first), (two, second) = (fit_cell(tasks, here, 2, values) for _ in range(2))
-    assert replace(first, wall_s=0) == replace(second, wall_s=0)
+    ((one, first),), ((two, second),) = (fit_cell(tasks, here, 2, [values], {}) for _ in range(2))
+    assert replace(first, wall_s=0, cpu_s=0) == replace(second, wall_s=0, cpu_s=0)
+    assert one is not None
+    assert two is not None
     assert all(torch.equal(one.tensors()[name], two.tensors()[name]) for name in one.tensors())
+
+
+def test_a_population_has_an_outcome_for_each_member(tasks: Tasks) -> None:
+    here = cell("imaginefsl-scratch", 4)
+    members = [{"adapter_lr": 0.01}, {"adapter_lr": 1e-4}]
+    found = [outcome for _, outcome in fit_cell(tasks, here, 0, members, {})]
+    assert [outcome.state for outcome in found] == ["complete", "complete"]
+    steps = list(found[0].reports)
+    assert len(steps) == 5
+    assert {outcome.population for outcome in found} == {2}
+    bar = {steps[1]: 2.0}  # above any accuracy
+    (gone, pruned), _ = fit_cell(tasks, here, 0, members, bar)
+    assert gone is None
+    assert pruned.state == "pruned"
+    assert list(pruned.reports) == steps[:2]
+    assert pruned.val_accuracy == pruned.reports[steps[1]] == found[0].reports[steps[1]]
+
+
+def test_a_member_that_cannot_be_fitted_does_not_take_the_others_with_it(tasks: Tasks) -> None:
+    here = cell("imaginefsl-scratch", 4)
+    members = [{"adapter": SMALL_ADAPTER | {"heads": heads}} for heads in (3, 1)]
+    (none, bad), (one, good) = fit_cell(tasks, here, 0, members, {})
+    assert (none, bad.state) == (None, "fail")
+    assert "adapter.heads: 3" in (bad.error or "")
+    assert one is not None
+    assert (good.state, good.error) == ("complete", None)
 
 
 def test_features_find_their_dataset_whatever_the_order(tmp_path: Path) -> None:
