@@ -25,6 +25,7 @@ from cluster.artifacts import plain
 from cluster.storage import filesystem, join, read, write
 from models.methods import METHODS
 from models.methods.adapted import CARD, TENSORS, Adapted, val_figures
+from models.task import Features, Task
 
 FIT = "fit.json"
 MODELS, TRIED = "models", "tried"
@@ -100,11 +101,13 @@ def run_trial(
     cells: Mapping[str, Cell],
     folder: str,
     gathering: ActorHandle | None,
+    device: str,
 ) -> None:
     """One Tune trial: a population of a cell. config: see `CellStudy.next_config`.
 
     Reports once, the `outcomes` of all members. folder: URI; a final fit is kept in its `models`, a
     trial in its `tried/{number}`, until the best is known. gathering: of the search's workers.
+    device: "cpu" or "cuda", where the task lies and so is learned; the latter has never been run.
     """
     _gather(gathering)
     torch.set_num_threads(
@@ -112,7 +115,7 @@ def run_trial(
     )  # one CPU per trial; set here, for Tune runs this in a thread of its own
     cell, members = cells[config["cell"]], config["members"]
     values = [member["values"] for member in members]
-    fitted = fit_cell(_tasks(source), cell, config["seed"], values, dict(config["medians"]))
+    fitted = fit_cell(_tasks(source), cell, config["seed"], values, dict(config["medians"]), device)
     outcomes = []
     for member, (adapted, outcome) in zip(members, fitted, strict=True):
         number = member["number"]
@@ -131,6 +134,7 @@ def fit_cell(
     seed: int,
     members: Sequence[Mapping[str, Any]],
     medians: Mapping[int, float],
+    device: str = "cpu",
 ) -> list[tuple[Adapted | None, Outcome]]:
     """Fits the cell's method on the shots of this seed, for every member's searched values.
 
@@ -152,13 +156,13 @@ def fit_cell(
     teacher = tasks.teacher.adapter_state if cell.config.teacher and tasks.teacher else None
     error = None
     try:
-        task = tasks.task(cell, tasks.split(cell, seed))
+        task = _on(device, tasks.task(cell, tasks.split(cell, seed)))
         hypers = [cell.with_values(values) for values in members]
         method = METHODS[cell.config.method]
         adapted = method.fit_many(task, hypers, seed, teacher, goes_on)
     except (ArithmeticError, ValueError) as found:
         if len(members) > 1:
-            alone = [fit_cell(tasks, cell, seed, [values], medians) for values in members]
+            alone = [fit_cell(tasks, cell, seed, [v], medians, device) for v in members]
             return [one for (one,) in alone]
         # a configuration that cannot be fitted is a result of the search, not a fault
         adapted, error = [None], f"{type(found).__name__}: {found}"
@@ -199,6 +203,23 @@ def fit_of(tasks: Tasks, cell: Cell, seed: int, adapted: Adapted, outcome: Outco
         wall_s=outcome.wall_s,
         cpu_s=outcome.cpu_s,
         population=outcome.population,
+    )
+
+
+def _on(device: str, task: Task) -> Task:
+    """The task with all its tensors there; on the CPU nothing is copied."""
+
+    def moved(features: Features) -> Features:
+        tokens, labels = features.tokens.to(device), features.labels.to(device)
+        return dataclasses.replace(features, tokens=tokens, labels=labels)
+
+    return dataclasses.replace(
+        task,
+        train=moved(task.train),
+        val=task.val and moved(task.val),
+        imagined=task.imagined and moved(task.imagined),
+        clip=task.clip.to(device),
+        text=task.text.to(device),
     )
 
 

@@ -71,13 +71,13 @@ class SearchConfig:
     """Trials of a cell that are tried side by side; they know those of earlier generations."""
     population: PositiveInt | None = None
     """Trials of a generation that one process trains together, where the method can; default: all.
-    Less of them spread a cell over more CPUs or GPUs, which pays where one trial fills one."""
+    Fewer of them spread a cell over more CPUs or GPUs, which pays where one trial fills one."""
     studies: str | None = None
     """Optuna's database URL, or a local file for a journal; default: a file in the artifact."""
     cpus_per_trial: PositiveFloat = 1.0
     """CPUs, or a fraction of one, that Ray sets aside for a population of trials."""
     gpus_per_trial: NonNegativeFloat = 0.0
-    """The same in GPUs; a fraction lets several share one."""
+    """The same in GPUs; a fraction lets several share one. 0: methods learn on the CPU."""
     concurrent: PositiveInt | None = None
     """Populations at once over all cells; default: what the cluster has CPUs for."""
 
@@ -217,7 +217,12 @@ def _run(
         workers = min(cfg.concurrent, sum(study.at_once for study in studies))
         gathering = ray.remote(num_cpus=0)(Gathering).remote(workers)
     trial = tune.with_parameters(
-        run_trial, source=source, cells=cells, folder=folder, gathering=gathering
+        run_trial,
+        source=source,
+        cells=cells,
+        folder=folder,
+        gathering=gathering,
+        device="cuda" if cfg.gpus_per_trial else "cpu",
     )
     with tempfile.TemporaryDirectory() as logs, search_progress(studies, folder) as on_done:
         results = tune.Tuner(

@@ -14,8 +14,8 @@ from models.methods.descent import ShotBatches
 from models.methods.population import (
     BatchedMethod,
     Population,
+    cross_entropies,
     descend_together,
-    member_cross_entropy,
     sgd,
 )
 from models.methods.selection import Selection, only_head
@@ -88,7 +88,6 @@ class ClipAdapter(BatchedMethod):
 
     name = "clip_adapter"
     Hyper = ClipAdapterHyper
-
     apart = frozenset({"lr", "epochs", "momentum", "weight_decay", "ratio"})
 
     @staticmethod
@@ -108,7 +107,8 @@ class ClipAdapter(BatchedMethod):
         text = task.classifier(first.templates)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            start = FeatureAdapter(task.clip.embed_dim, first.reduction, first.ratio).state_dict()
+            adapter = FeatureAdapter(task.clip.embed_dim, first.reduction, first.ratio)
+        start = adapter.to(text.device).state_dict()
         batches = ShotBatches(task.train, first.batch, torch.Generator().manual_seed(seed))
 
         def logits(images: Tensor, own: Mapping[str, Tensor], ratio: float | Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class ClipAdapter(BatchedMethod):
             images, rows = batches.next()
             ratios = population.of([hyper.ratio for hyper in hypers])[:, None, None]
             found = logits(images, population.stacked, ratios)
-            yield member_cross_entropy(found, batches.labels[rows])
+            yield cross_entropies(found, batches.labels[rows]).mean(dim=1)
 
         @torch.no_grad()
         def select(m: int, own: Mapping[str, Tensor]) -> Selection:
@@ -137,7 +137,7 @@ class ClipAdapter(BatchedMethod):
             card = Card.of(ClipAdapter.name, task, hyper, seed, selection)
             adapter = FeatureAdapter(task.clip.embed_dim, hyper.reduction, hyper.ratio)
             adapter.load_state_dict(own)
-            return ClipAdapterAdapted(card, task.clip, text, adapter)
+            return ClipAdapterAdapted(card, task.clip, text, adapter.to(text.device))
 
         return [
             found and adapted(hyper, *found) for hyper, found in zip(hypers, learned, strict=True)

@@ -111,6 +111,7 @@ class CoCoOp(Method):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = ConditionalContext(ContextLearner(task.clip, task.names), task.clip)
+        model.to(task.text.device)
         batches = ShotBatches(task.train, hyper.batch, torch.Generator().manual_seed(seed))
 
         def losses() -> Iterator[Tensor]:

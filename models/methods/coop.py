@@ -22,8 +22,8 @@ from models.methods.descent import ShotBatches
 from models.methods.population import (
     BatchedMethod,
     Population,
+    cross_entropies,
     descend_together,
-    member_cross_entropy,
     sgd,
     tower_bytes,
 )
@@ -76,7 +76,6 @@ class CoOp(BatchedMethod):
 
     name = "coop"
     Hyper = CoOpHyper
-
     apart = frozenset({"lr", "epochs", "momentum", "weight_decay"})
 
     @staticmethod
@@ -102,7 +101,7 @@ class CoOp(BatchedMethod):
             images, rows = batches.next()
             texts = learner.features(population.stacked["context"])
             logits = scale * normalize(images, dim=-1) @ texts.mT
-            yield member_cross_entropy(logits, batches.labels[rows])
+            yield cross_entropies(logits, batches.labels[rows]).mean(dim=1)
 
         @torch.no_grad()
         def select(_: int, own: Mapping[str, Tensor]) -> Selection:

@@ -124,7 +124,6 @@ class Fsnl(BatchedMethod):
 
     name = "fsnl"
     Hyper = FsnlHyper
-
     apart = frozenset({"lr", "epochs", "momentum", "weight_decay", "imagined_weight"})
 
     @classmethod
@@ -156,18 +155,16 @@ class Fsnl(BatchedMethod):
         start = [RANDOM_DEVIATION * torch.randn(shape, generator=generator) for shape in shapes]
         given = dict(zip(task.names, start, strict=True)) if random else {}
         learner = NameLearner(task.clip, task.names, task.hint, given)
-        adapted: list[FsnlAdapted | None] = []
-        for hyper, found in zip(
-            hypers, _train(learner, task, hypers, generator, report), strict=True
-        ):
-            if found is None:
-                adapted.append(None)
-                continue
-            parameters, selection = found
-            embeddings = parameters["table"].detach().split([length for length, _ in shapes])
+        learned = _train(learner, task, hypers, generator, report)
+
+        def adapted(hyper: FsnlHyper, own: dict[str, Tensor], selection: Selection) -> FsnlAdapted:
             card = Card.of(Fsnl.name, task, hyper, seed, selection)
-            adapted.append(FsnlAdapted(card, task.clip, [e.clone() for e in embeddings], adapter))
-        return adapted
+            names = own["table"].detach().split([length for length, _ in shapes])
+            return FsnlAdapted(card, task.clip, [e.clone() for e in names], adapter)
+
+        return [
+            found and adapted(hyper, *found) for hyper, found in zip(hypers, learned, strict=True)
+        ]
 
     @staticmethod
     def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> FsnlAdapted:

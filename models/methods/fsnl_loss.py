@@ -62,12 +62,12 @@ class ImageLoss:
         if self.which == "base" and base is not None:
             return base
         if self.which == "clip":
-            own = torch.arange(len(rows))
+            own = torch.arange(len(rows), device=labels.device)
             texts = self._texts(tables, rows, labels)
             return self._each(
                 images, texts, lambda s: (cross_entropy(s, own) + cross_entropy(s.T, own)) / 2
             )
-        swapped = rows[other_class(labels, self.generator)]
+        swapped = rows[other_class(labels.cpu(), self.generator)]
         texts = self._texts(tables, swapped, labels)
         told = self._each(images, texts, lambda s: caption_loss(s, labels))
         return (base + told) / 2 if self.which == "full" and base is not None else told

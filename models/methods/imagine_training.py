@@ -14,7 +14,6 @@ from jsonargparse.typing import (
     PositiveInt,
 )
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from models.methods.adapted import Reports
 from models.methods.batches import endless_batches
@@ -29,6 +28,7 @@ from models.methods.imagine_model import (
 from models.methods.population import (
     Learned,
     Population,
+    cross_entropies,
     descend_together,
     members_at_once,
     split,
@@ -121,12 +121,10 @@ def _train_heads(
             return Selection("fused")
         return choose_head(*model.stacked_logits(own, val), task.val.labels)
 
-    started = [
-        {name: model.get_parameter(name) for name in HEADS}
-        | {TEMPERATURE: torch.tensor(hyper.temperature or task.clip.logit_scale).log()}
-        for hyper in hypers
-    ]
-    population = Population(started, lambda m, own: _optimizer(own, hypers[m], None))
+    heads = {name: model.get_parameter(name) for name in HEADS}
+    scales = [torch.tensor(hyper.temperature or task.clip.logit_scale) for hyper in hypers]
+    starts = [heads | {TEMPERATURE: scale.log().to(task.text)} for scale in scales]
+    population = Population(starts, lambda m, own: _optimizer(own, hypers[m], None))
     budgets = [hyper.head_steps for hyper in hypers]
     return descend_together(population, losses, budgets, 0, report, select, evaluations=1)
 
@@ -169,15 +167,10 @@ def _losses(
 ) -> Tensor:
     """(k,) losses of a batch; means: (S, B), see `Batches.next`."""
     visual, text = model.stacked_logits(population.stacked, pooled)
-    k, B, _ = visual.shape
-    repeated = labels.repeat(k)
-    of_visual, of_text = (
-        cross_entropy(logits.flatten(0, 1), repeated, reduction="none").view(k, B)
-        for logits in (visual, text)
-    )
-    each = of_visual + population.of([h.text_weight for h in hypers])[:, None] * of_text
-    real = population.of([h.real_weight for h in hypers])
-    shares = torch.stack([real, 1 - real], dim=1) if len(means) > 1 else torch.ones(k, 1)
+    of_text = population.of([h.text_weight for h in hypers])[:, None]
+    each = cross_entropies(visual, labels) + of_text * cross_entropies(text, labels)
+    real = population.of([h.real_weight if len(means) > 1 else 1.0 for h in hypers])
+    shares = torch.stack([real, 1 - real], dim=1)[:, : len(means)]
     return (each * (shares @ means)).sum(dim=1)
 
 
@@ -196,7 +189,6 @@ def _optimizer(
         groups.append({"params": adapter, "lr": adapter_lr})
     optimizer = torch.optim.AdamW(groups, weight_decay=hyper.weight_decay, fused=True)
     ceiling = math.log(MAX_TEMPERATURE)
-    temperature.data.clamp_(max=ceiling)
 
     def clamp(*_: Any) -> None:
         temperature.data.clamp_(max=ceiling)
@@ -238,7 +230,7 @@ class Batches:
         rows = self._rows()
         labels = [of[r] for of, r in zip(self._labels, rows, strict=True)]
         means = [torch.full((1, len(r)), 1 / len(r)) for r in rows]
-        return rows, torch.cat(labels), torch.block_diag(*means)
+        return rows, torch.cat(labels), torch.block_diag(*means).to(self.tokens[0].device)
 
     def _rows(self) -> list[Tensor]:
         return [next(stream) for stream in self._streams]

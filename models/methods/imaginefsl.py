@@ -116,7 +116,7 @@ def _initial_model(
         take_over(model.adapter, teacher, ImagineFsl.name)
     with torch.no_grad():
         model.text_head.weight.copy_(task.text)
-    return model
+    return model.to(task.text.device)
 
 
 def _adapted(

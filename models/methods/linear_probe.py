@@ -125,7 +125,7 @@ def _regression(train: Features, classes: int, c: float) -> tuple[Tensor, Tensor
         warnings.simplefilter("ignore", ConvergenceWarning)
         # one shot of many classes is no regression
         warnings.filterwarnings("ignore", message="The number of unique classes")
-        model.fit(class_tokens(train.clean).numpy(), train.labels.numpy())
+        model.fit(class_tokens(train.clean).cpu().numpy(), train.labels.cpu().numpy())
     coefficients, intercepts = model.coef_, model.intercept_
     if len(coefficients) == 1:  # two classes come as one difference
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
@@ -134,4 +134,4 @@ def _regression(train: Features, classes: int, c: float) -> tuple[Tensor, Tensor
     bias = torch.full((classes,), float(intercepts.min()) - 1e4)
     weight[model.classes_] = torch.from_numpy(coefficients).float()
     bias[model.classes_] = torch.from_numpy(intercepts).float()
-    return weight, bias
+    return weight.to(train.labels.device), bias.to(train.labels.device)

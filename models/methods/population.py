@@ -134,12 +134,12 @@ class Population:
 
     def step(self, parts: Iterable[Tensor]) -> Tensor:
         """One step of every member; parts: (k,) each, their sum is the losses. Returns it."""
-        total = torch.zeros(len(self.members))
+        total = torch.zeros(())
         for stack in self.stacked.values():
             stack.grad = None
         for part in parts:
             part.sum().backward()
-            total = total + part.detach().cpu()
+            total = total + part.detach()
         for name, stack in self.stacked.items():
             assert stack.grad is not None
             for m, gradient in zip(self.members, stack.grad.unbind(), strict=True):
@@ -213,11 +213,11 @@ def sgd(own: Mapping[str, nn.Parameter], hyper: Any, factor: float = 1.0) -> tor
     return torch.optim.SGD(own.values(), lr, momentum, weight_decay=decay, fused=True)
 
 
-def member_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """(k, B, C) logits and (B,) labels to each member's mean loss, (k,)."""
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """(k, B, C) logits and (B,) labels to each member's loss of each image, (k, B)."""
     k, B, _ = logits.shape
     each = cross_entropy(logits.flatten(0, 1), labels.repeat(k), reduction="none")
-    return each.view(k, B).mean(dim=1)
+    return each.view(k, B)
 
 
 def members_at_once(member_bytes: int, device: torch.device) -> int:

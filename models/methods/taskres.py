@@ -21,8 +21,8 @@ from models.methods.descent import ShotBatches
 from models.methods.population import (
     BatchedMethod,
     Population,
+    cross_entropies,
     descend_together,
-    member_cross_entropy,
 )
 from models.methods.selection import Selection, only_head
 from models.task import Task
@@ -70,7 +70,6 @@ class TaskRes(BatchedMethod):
 
     name = "taskres"
     Hyper = TaskResHyper
-
     apart = frozenset({"lr", "epochs", "weight_decay", "alpha"})
 
     @staticmethod
@@ -98,7 +97,7 @@ class TaskRes(BatchedMethod):
             alphas = population.of([hyper.alpha for hyper in hypers])[:, None, None]
             texts = text(population.stacked["residual"], alphas)
             logits = scale * normalize(images, dim=-1) @ texts.mT
-            yield member_cross_entropy(logits, batches.labels[rows])
+            yield cross_entropies(logits, batches.labels[rows]).mean(dim=1)
 
         @torch.no_grad()
         def select(m: int, own: Mapping[str, Tensor]) -> Selection:

@@ -24,8 +24,8 @@ from models.methods.descent import ShotBatches
 from models.methods.population import (
     BatchedMethod,
     Population,
+    cross_entropies,
     descend_together,
-    member_cross_entropy,
 )
 from models.methods.selection import Selection, only_head
 from models.task import Features, Task
@@ -157,7 +157,7 @@ class TipAdapterF(BatchedMethod):
             )
             stack = replace(caches[0], keys=population.stacked["keys"], alpha=alphas, beta=betas)
             logits = stack.logits(normalize(images, dim=-1), scale)
-            yield member_cross_entropy(logits, batches.labels[rows])
+            yield cross_entropies(logits, batches.labels[rows]).mean(dim=1)
 
         def select(m: int, own: Mapping[str, Tensor]) -> Selection:
             return _selection(task, replace(caches[m], keys=own["keys"]))
@@ -207,7 +207,7 @@ def _chosen(
 
 def _best(val: Features, cache: Cache, scale: float) -> tuple[Tensor, Tensor]:
     images = class_tokens(val.clean)
-    text, affinity = scale * images @ cache.text.T, images @ cache.keys.T
-    loss = cache_sweep(text, affinity, cache.labels, val.labels, ALPHAS, BETAS)
+    text, affinity = (scale * images @ cache.text.T).cpu(), (images @ cache.keys.T).cpu()
+    loss = cache_sweep(text, affinity, cache.labels.cpu(), val.labels.cpu(), ALPHAS, BETAS)
     k, w = divmod(int(loss.argmin()), len(ALPHAS))
     return ALPHAS[w], BETAS[k]
