@@ -68,6 +68,9 @@ class CellStudy:
         self.seeds = seeds[1:] if cell.config.trials else seeds
         self.fitted = {seed for seed in self.seeds if seed in kept}
         self.trials = {trial.user_attrs[NUMBER]: trial for trial in study.get_trials()}
+        self._replica = optuna.create_study(direction="maximize")
+        """In memory: what the sampler knows, the first `_known` trials."""
+        self._known = 0
         self._next_trial = 0
         self._open_seeds = [seed for seed in self.seeds if seed not in kept]
 
@@ -126,16 +129,21 @@ class CellStudy:
         return None
 
     def values(self, number: int) -> dict[str, Any]:
-        """What a trial tries: number 0 the declared values where the space has them, then TPE."""
-        replica = optuna.create_study(
-            direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=self._seed(number)),
-        )
-        replica.add_trials(self._earlier(number))
+        """What a trial tries: number 0 the declared values where the space has them, then TPE.
+
+        Asked generation by generation: what one is told of, the earlier ones know no more.
+        """
+        earlier = self._earlier(number)
+        self._replica.add_trials(earlier[self._known :])
+        self._known = len(earlier)
+        self._replica.sampler = optuna.samplers.TPESampler(seed=self._seed(number))
         if number == 0:
             declared = {name: getattr(self.cell.hyper, name) for name in self.space}
-            replica.enqueue_trial({n: v for n, v in declared.items() if _holds(self.space[n], v)})
-        return replica.ask(self.space).params
+            held = {name: v for name, v in declared.items() if _holds(self.space[name], v)}
+            self._replica.enqueue_trial(held)
+        asked = self._replica.ask(self.space)
+        self._replica.tell(asked, state=TrialState.FAIL)  # unknown until its generation has ended
+        return asked.params
 
     def medians(self, number: int) -> dict[int, float]:
         """The median rule: at each step, the val accuracy below which a trial is pruned.
