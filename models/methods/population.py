@@ -223,9 +223,10 @@ def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
 def members_at_once(member_bytes: int, device: torch.device) -> int:
     """Members of a batch: what a CPU's caches hold of their activations, or a quarter of a GPU.
 
-    On one core a batch gained 1.7 to 2.5 times on steps of 2 MB (the tiny CLIP's text tower with a
-    dozen prompts), little above 10 MB, and nothing where the products are large already: blocks
-    over the tokens of 48 images took 0.9 to 1.1 times as long each alone. On a GPU never measured.
+    Measured on one core, a step of members together against one by one: the tiny CLIP's text tower
+    1.7 to 2.5 times as fast with 6 or 12 prompts (1 and 2 MB a member), 1.3 times with 28 (5 MB);
+    adapter blocks over the tokens of 48 images (50 MB) 0.9 to 1.1 times: there the products are
+    large already, and it does not pay. On a GPU never measured.
     """
     bound = float(BYTES_ON_CPU)
     if device.type == "cuda":
