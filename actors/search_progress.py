@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,27 +32,6 @@ LINES_AROUND = 6
 """Of the terminal, which the table does not fill."""
 
 
-@dataclass
-class CellProgress:
-    """Trials and final fits of one cell."""
-
-    study: CellStudy
-    done: int
-
-    @property
-    def running(self) -> int:
-        return self.study.total - self.study.remaining - self.done
-
-    @property
-    def complete(self) -> bool:
-        return self.done == self.study.total
-
-    @property
-    def best(self) -> float | None:
-        """Highest val accuracy of a finished trial, in [0, 1]."""
-        return self.study.best.values[0] if self.study.best else None
-
-
 def _log(folder: str) -> Path:
     """JSON lines of a search while it goes on, kept over a kill: in its folder if that is local,
     else in this node's cache."""
@@ -63,13 +41,18 @@ def _log(folder: str) -> Path:
     return node_cache() / f"progress-{digest(folder).hex()}.jsonl"
 
 
-def _note(log: Path, cell: CellProgress) -> None:
+def _best(study: CellStudy) -> float | None:
+    """Highest val accuracy of a finished trial, in [0, 1]."""
+    return study.best.values[0] if study.best else None
+
+
+def _note(log: Path, study: CellStudy) -> None:
     row = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "cell": cell.study.cell.key,
-        "done": cell.done,
-        "total": cell.study.total,
-        "best_val_accuracy": cell.best,
+        "cell": study.cell.key,
+        "done": study.total - study.remaining,
+        "total": study.total,
+        "best_val_accuracy": _best(study),
     }
     with log.open("a") as file:
         file.write(f"\n{json.dumps(row)}")  # the line break first: the last line may be torn
@@ -89,9 +72,9 @@ def progress_table(folder: str) -> pa.Table:
 class _LiveTable(Stage):
     """For a terminal: the cells, running ones first, as many as it has lines for."""
 
-    def __init__(self, total: int, done: int, cells: Sequence[CellProgress], live: Live) -> None:
+    def __init__(self, total: int, done: int, studies: Sequence[CellStudy], live: Live) -> None:
         super().__init__("search", total, "trials", done)
-        self.cells, self.live = cells, live
+        self.studies, self.live = studies, live
 
     def show(self) -> None:
         self.live.update(self.table())
@@ -102,12 +85,13 @@ class _LiveTable(Stage):
         table = Table(
             "cell", "trials", "running", "best val", title=title, title_justify="left", expand=True
         )
-        ordered = sorted(self.cells, key=lambda cell: (not cell.running, cell.complete))
+        ordered = sorted(self.studies, key=lambda study: (not study.running, not study.remaining))
         shown = ordered[: max(1, self.live.console.height - LINES_AROUND)]
-        for cell in shown:
-            best = f"{100 * cell.best:.1f} %" if cell.best is not None else ""
-            count = f"{cell.done}/{cell.study.total}"
-            table.add_row(cell.study.cell.key, count, str(cell.running or ""), best)
+        for study in shown:
+            value = _best(study)
+            best = f"{100 * value:.1f} %" if value is not None else ""
+            count = f"{study.total - study.remaining}/{study.total}"
+            table.add_row(study.cell.key, count, str(study.running or ""), best)
         if hidden := len(ordered) - len(shown):
             table.caption = f"and {hidden} more"
         return table
@@ -119,34 +103,33 @@ def search_progress(studies: Sequence[CellStudy], folder: str) -> Iterator[OnDon
 
     folder: URI of the search's. A terminal gets the table, a log few whole lines.
     """
-    cells = [CellProgress(study, study.total - study.remaining) for study in studies]
-    by_key = {cell.study.cell.key: cell for cell in cells}
-    log = _log(folder)
-    with _shown(cells) as progress:
+    log, total = _log(folder), sum(study.total for study in studies)
+    with _shown(studies, total) as progress:
 
         def on_done(study: CellStudy) -> None:
-            ended = by_key[study.cell.key]
-            ended.done += 1
-            _note(log, ended)
-            best = f"{ended.best:.3f}" if ended.best is not None else "-"
-            complete = sum(cell.complete for cell in cells)
-            running = sum(cell.running > 0 for cell in cells)
-            where = f"{complete}/{len(cells)} done, {running} running"
-            progress.advance(cells=where, best=f"{best} in {study.cell.key}")
+            _note(log, study)
+            value = _best(study)
+            best = f"{value:.3f}" if value is not None else "-"
+            complete = sum(not study.remaining for study in studies)
+            running = sum(study.running > 0 for study in studies)
+            where = f"{complete}/{len(studies)} done, {running} running"
+            # a cell whose seconds are spent needs fewer trials than were planned at the start
+            done = total - sum(study.remaining for study in studies)
+            progress.advance(done - progress.done, cells=where, best=f"{best} in {study.cell.key}")
 
         yield on_done
 
 
 @contextmanager
-def _shown(cells: Sequence[CellProgress]) -> Iterator[Stage]:
-    total, done = sum(cell.study.total for cell in cells), sum(cell.done for cell in cells)
+def _shown(studies: Sequence[CellStudy], total: int) -> Iterator[Stage]:
+    done = total - sum(study.remaining for study in studies)
     console = Console(stderr=True)
     if not console.is_terminal:
         with stage("search", total, "trials", done=done) as lines:
             yield lines
         return
     with Live(console=console, refresh_per_second=4, transient=True) as live:
-        table = _LiveTable(total, done, cells, live)
+        table = _LiveTable(total, done, studies, live)
         table.show()
         yield table
     closing_line(table)

@@ -102,6 +102,12 @@ class CellStudy:
         return self.total - len(self.trials) - len(self.fitted)
 
     @property
+    def running(self) -> int:
+        """Trials and fits that are handed out and not done."""
+        fits = len(self.seeds) - len(self._open_seeds) - len(self.fitted)
+        return sum(number not in self.trials for number in range(self._next_trial)) + fits
+
+    @property
     def at_once(self) -> int:
         """Populations and fits that a search which now begins can run side by side."""
         missing = [number for number in range(self.planned) if number not in self.trials]

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from ray import tune
-from ray.exceptions import RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError
 
 from actors.cells import Cell, MethodConfig, declared_cells
 from actors.search_progress import progress_table, search_progress
@@ -35,6 +35,8 @@ from cluster.storage import ConfigError, resolve
 from jobs.world import WorldConfig, world
 from models.text_classifier import TemplateSet
 
+LOST_WORKER = (RayActorError, OutOfMemoryError)
+"""A fault of the machine, not of the trial."""
 RUNS = 3
 """Of Tune, at most: it gives a trial up whose worker died while two calls of it were under way."""
 
@@ -107,7 +109,7 @@ def search(cfg: SearchConfig) -> Artifact:
         errors = _run(cfg, source, studies, out.uri)
         if not errors:
             break
-        if not again or not all(isinstance(error, RayActorError) for error in errors):
+        if not again or not all(isinstance(error, LOST_WORKER) for error in errors):
             raise RuntimeError(f"{len(errors)} trials broke down; the first: {errors[0]}")
     for study in studies:
         if study.cell.config.trials:
@@ -208,7 +210,6 @@ def _run(
     remaining = sum(study.remaining for study in studies)
     if not remaining:
         return []
-    total = sum(study.total for study in studies)
     # What Tune writes is not needed: the studies and the kept models are the state of a search.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     cells = {study.cell.key: study.cell for study in studies}

@@ -1,5 +1,6 @@
 """The trained part of ImagineFSL: moment adapter, visual head, text head, temperature."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -121,6 +122,10 @@ class ImagineModel(nn.Module):
         self.mean.copy_(pooled.moments.mean(dim=0))
         if len(pooled.moments) > 1:
             self.deviation.copy_(pooled.moments.std(dim=0).clamp(min=1e-3))
+
+    @torch.no_grad()
+    def clamp_temperature(self) -> None:
+        self.log_temperature.clamp_(max=math.log(MAX_TEMPERATURE))
 
     @torch.no_grad()
     def load(self, parameters: Mapping[str, Tensor]) -> None:

@@ -13,7 +13,7 @@ from actors.evaluator import test_confusions as confusions
 from actors.images import decode_rgb, resized_square
 from actors.pictures import pictures
 from actors.tasks import Tasks, TaskSource
-from actors.trial import fit_cell, keep
+from actors.trial import fit_cell, fit_of, keep
 from cluster.artifacts import Artifact
 from cluster.storage import ConfigError
 from models.clip import load_clip
@@ -110,8 +110,9 @@ def test_without_its_base_set_such_a_method_is_refused(tasks: Tasks, base_set: A
 @pytest.mark.parametrize("name", LORA)
 def test_a_kept_model_is_tested_on_pictures(tasks: Tasks, tmp_path: Path, name: str) -> None:
     here, encoded = cell(name), tasks.encoded["toys"]
-    adapted, fit = fit_cell(tasks, here, 0, {})
-    keep(adapted, fit, str(tmp_path))
+    ((adapted, outcome),) = fit_cell(tasks, here, 0, [{}], {})
+    assert adapted is not None
+    keep(adapted, fit_of(tasks, here, 0, adapted, outcome), str(tmp_path))
     loaded = load_adapted(tmp_path / here.key / "0", load_clip("tiny"))
     spaces = label_spaces("all", loaded.open_vocabulary)
     found = confusions(loaded, encoded, spaces)

@@ -1,29 +1,31 @@
 """What a search shows and notes while it goes on."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from actors.cells import MethodConfig, Range, declared_cells
 from actors.search_progress import progress_table, search_progress
 from actors.studies import CellStudy, open_studies
+from actors.trial import Outcome
 
 METHOD = MethodConfig(
     method="taskres", shots=[1, 4, 16], space={"lr": Range(low=1e-3, high=1.0)}, trials=2
 )
-LAST = {"final": True, "val_loss": 1.0, "wall_s": 0.1}
 
 
 def studies_of(folder: Path) -> list[CellStudy]:
     cells = list(declared_cells(["animals"], {"taskres": METHOD}, {}))
-    return open_studies(cells, [0], {}, str(folder / "studies.journal"), 2)
+    return open_studies(cells, [0], {}, str(folder / "studies.journal"), 2, 1)
 
 
 def finish(study: CellStudy, accuracy: float) -> CellStudy:
-    config: dict[str, Any] | None = study.next_config()
+    config = study.next_config()
     assert config
-    study.store(config["number"], config["values"], {}, LAST | {"val_accuracy": accuracy})
+    outcome = Outcome("complete", accuracy, 1.0, {}, wall_s=0.1, cpu_s=0.1, population=1)
+    (member,) = config["members"]
+    study.store(member["number"], member["values"], asdict(outcome))
     return study
 
 
