@@ -1,9 +1,10 @@
 """python -m jobs.dataset --storage runs --name animals
 python -m jobs.dataset --storage runs --name eurosat --root /data/coop
 python -m jobs.dataset --storage runs --name garden --folder /data/garden --hint plant
+python -m jobs.dataset --storage runs --name finds --images /data/finds --hint plant
 
 Writes one dataset artifact: an embedded dataset, a benchmark set of CoOp or LAION-Beyond, or images
-of the user's, in folders train, val, test / class / file or in Parquet.
+of the user's, in folders train, val, test / class / file or in Parquet, or without classes.
 """
 
 import dataclasses
@@ -16,7 +17,7 @@ from actors.target_scenes import PER_CLASS, RECIPE, target_concepts, target_hint
 from cluster.artifacts import Artifact, draft
 from cluster.catalog.benchmarks import BENCHMARKS
 from cluster.catalog.dataset import SCHEMA, publish_dataset, require_known
-from cluster.catalog.layouts import benchmark_listing, folder_listing
+from cluster.catalog.layouts import benchmark_listing, flat_listing, folder_listing
 from cluster.catalog.listing import NEEDED
 from cluster.catalog.published import ShotLists, read_prompts, read_shot_lists, require_listed
 from cluster.job import run_job
@@ -45,6 +46,9 @@ class DatasetConfig:
     parquet: str | None = None
     """Parquet file or folder, local or a URI, with columns image, class_name and split; if there
     are any, group (IP or OOP), path and caption."""
+    images: str | None = None
+    """Local folder of images without classes, at any depth: all of them are training images, for
+    `jobs.discover`."""
     hint: str = "object"
     """What the classes of `folder` or `parquet` are, for prompts: "a photo of a {}, a type of
     {hint}."."""
@@ -58,7 +62,7 @@ def dataset(cfg: DatasetConfig) -> Artifact:
     """Writes the dataset unless it is there already; images that are missing or broken go into its
     table `rejected`. Raises ConfigError on an unknown name, a source that is not as it should be,
     or a class without a good image to train or test on."""
-    given = [n for n in ("root", "folder", "parquet") if getattr(cfg, n) is not None]
+    given = [n for n in ("root", "folder", "parquet", "images") if getattr(cfg, n) is not None]
     if len(given) > 1:
         raise ConfigError(f"{given[0]}: given together with {given[1]}; allowed: one of them")
     if cfg.name in BENCHMARKS and not given:
@@ -133,7 +137,7 @@ def _from_source(cfg: DatasetConfig) -> Artifact:
             source.concepts,
             hint=hint,
             template=template,
-            needs=NEEDED,
+            needs=() if cfg.images is not None else NEEDED,
             prompts=prompts,
             shots=shots,
         )
@@ -143,7 +147,9 @@ def _from_source(cfg: DatasetConfig) -> Artifact:
 def _source(cfg: DatasetConfig, shots: ShotLists) -> DatasetSource:
     if cfg.parquet is not None:
         return from_parquet(cfg.name, cfg.parquet)
-    if cfg.folder is not None:
+    if cfg.images is not None:
+        listing = flat_listing(cfg.images)
+    elif cfg.folder is not None:
         listing = folder_listing(cfg.name, cfg.folder)
     else:
         kept = frozenset(file for said in shots.values() for file in said["train"])

@@ -63,6 +63,10 @@ class Concept:
     group: str
 
 
+UNLABELLED = (Concept("(unlabelled)", "OOP"),)
+"""The concepts of a dataset whose images have no classes: one that stands for all."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A dataset artifact, open for reading. The label of a row is the place of its concept."""
@@ -74,6 +78,11 @@ class Dataset:
     """What the classes are, in one word, for prompts ("animal")."""
     template: str
     """Prompt with one {} for the class name."""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its images have classes."""
+        return self.concepts != UNLABELLED
 
     @property
     def split_hash(self) -> str:

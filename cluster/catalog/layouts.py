@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cluster.catalog.benchmarks import BENCHMARKS, CoopSet, LaionSet
+from cluster.catalog.dataset import UNLABELLED
 from cluster.catalog.index_files import part_of, read_json, read_lines
 from cluster.catalog.laion_beyond import laion_listing, laion_splits
 from cluster.catalog.listing import SPLITS, Entry, Listing, listing
@@ -55,6 +56,27 @@ def folder_listing(dataset: str, folder: str) -> Listing:
                 f"folder: {folder!r} has no folder {split!r}; allowed: one with {', '.join(SPLITS)}"
             )
     return _folders(dataset, root, root / NAMES_FILE)
+
+
+def flat_listing(folder: str) -> Listing:
+    """Every file below a folder, as a training image without a class.
+
+    Raises ConfigError if there is none.
+    """
+    root = Path(folder)
+    files = sorted(
+        (Path(where) / file).relative_to(root).as_posix()
+        for where, _, names in os.walk(root)
+        for file in names
+    )
+    if not files:
+        raise ConfigError(f"images: {folder!r} holds no file; allowed: a folder of images")
+    (concept,) = UNLABELLED
+    entries = tuple(
+        Entry(file=f, split="train", label=0, class_name=concept.name, group=concept.group)
+        for f in files
+    )
+    return Listing(root, entries, UNLABELLED, {(concept.group, 0): 0})
 
 
 def _coop(name: str, benchmark: CoopSet, folder: Path, kept: frozenset[str]) -> Listing:

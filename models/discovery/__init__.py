@@ -1,0 +1,1 @@
+"""Names for concepts without a labelled image: clusters of images, names of clusters, ZSNL."""

@@ -1,0 +1,108 @@
+"""Clusters of all images of a problem, at a given number of clusters or an estimated one."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jsonargparse.typing import PositiveInt
+from torch import Tensor
+
+from models.discovery.estimate import Estimate, estimate_clusters
+from models.discovery.mean_shift import (
+    PATIENCE,
+    MeanShiftHyper,
+    Report,
+    embed,
+    shifts,
+    train_shift_model,
+)
+from models.discovery.metrics import clustering_accuracy
+from models.discovery.problem import Problem
+from models.discovery.ward import WardTree, k_means
+
+Way = Literal["k_means", "ward", "mean_shift"]
+"""k_means, ward: on CLIP's frozen features. mean_shift: features trained by contrastive mean-shift
+and iterated, then Ward's linkage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusteringHyper:
+    """How images are clustered."""
+
+    way: Way = "k_means"
+    clusters: PositiveInt | None = None
+    """Clusters over all images, known concepts among them; none: estimated on known validation
+    images."""
+    most: PositiveInt | None = None
+    """Clusters that an estimate may say at most; none: as many as there are candidate names."""
+    ward_points: PositiveInt = 4000
+    """Images up to which Ward's linkage is exact; more are first put into as many groups."""
+    mean_shift: MeanShiftHyper = field(default_factory=MeanShiftHyper)
+
+
+@dataclass(frozen=True, eq=False)
+class Clustering:
+    """labels: (U + L + M,) int64 in [0, clusters), in the order of the problem's pool. estimate:
+    none if the number was given. shifts: iterations of mean shift that were kept."""
+
+    labels: Tensor
+    clusters: int
+    estimate: Estimate | None
+    shifts: int = 0
+
+
+def cluster(
+    problem: Problem, hyper: ClusteringHyper, seed: int, report: Report | None = None
+) -> Clustering:
+    """Clusters unlabelled, labelled and val images together.
+
+    Labels are looked at for the number of clusters and the number of shifts (val images) and in
+    mean-shift training (labelled images). Raises ValueError if there is no number and no val.
+    """
+    if hyper.way == "mean_shift":
+        return _by_mean_shift(problem, hyper, seed, report)
+    tree = None
+    if hyper.way == "ward" or hyper.clusters is None:
+        tree = WardTree(problem.pool, hyper.ward_points, seed)
+    clusters, estimate = _number(problem, hyper, tree)
+    if hyper.way == "ward" and tree:
+        return Clustering(tree.cut(clusters), clusters, estimate)
+    return Clustering(k_means(problem.pool, clusters, seed), clusters, estimate)
+
+
+def _by_mean_shift(
+    problem: Problem, hyper: ClusteringHyper, seed: int, report: Report | None
+) -> Clustering:
+    """Shifts until val images have not clustered better twice; without val, one shift."""
+    model = train_shift_model(problem, hyper.mean_shift, seed, report)
+    train = embed(model, problem.tokens, torch.cat([problem.unlabelled, problem.labelled]))
+    val = embed(model, problem.val[None], torch.arange(len(problem.val)))
+    best, best_accuracy = None, -1.0
+    for number, features in enumerate(shifts(torch.cat([train, val]), hyper.mean_shift)):
+        tree = WardTree(features, hyper.ward_points, seed)
+        clusters, estimate = _number(problem, hyper, tree)
+        found = Clustering(tree.cut(clusters), clusters, estimate, number)
+        accuracy = 0.0
+        if len(problem.val):
+            _, _, val_clusters = problem.parts(found.labels)
+            accuracy = clustering_accuracy(val_clusters.numpy(), problem.val_labels.numpy())
+        elif number == 1:
+            return found
+        if accuracy > best_accuracy:
+            best, best_accuracy = found, accuracy
+        if best and (number == hyper.mean_shift.shifts or number - best.shifts == PATIENCE):
+            return best
+    raise AssertionError("shifts have no end")
+
+
+def _number(
+    problem: Problem, hyper: ClusteringHyper, tree: WardTree | None
+) -> tuple[int, Estimate | None]:
+    if hyper.clusters is not None:
+        return hyper.clusters, None
+    assert tree is not None
+    most = min(hyper.most or len(problem.candidates), tree.most)
+    found = estimate_clusters(
+        lambda clusters: problem.parts(tree.cut(clusters))[2], problem.val_labels, most
+    )
+    return found.clusters, found

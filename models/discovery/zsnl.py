@@ -1,0 +1,143 @@
+"""ZSNL: names learned from images that were clustered and named, without a labelled image."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jsonargparse.typing import ClosedUnitInterval, PositiveInt
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from models.discovery.clustering import Clustering
+from models.discovery.naming import Named
+from models.discovery.problem import Problem
+from models.methods.fsnl import Fsnl, FsnlAdapted, FsnlHyper
+from models.task import Features, Task
+from models.text_classifier import templates, text_classifier
+
+log = logging.getLogger(__name__)
+
+NONE = -1
+"""Stands where an image has no name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningHyper:
+    """How names are learned from clusters."""
+
+    per_name: PositiveInt = 16
+    """Images per name that are learned from, the most confident ones."""
+    rounds: PositiveInt = 3
+    """Rounds of learning and assigning, at most."""
+    settled: ClosedUnitInterval = 0.01
+    """Share of the images that may change their name in the last round."""
+    fsnl: FsnlHyper = field(default_factory=FsnlHyper)
+    """Of every round; `imagined_weight` is for images imagined from the names."""
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """model: knows the discovered names, and every other name as CLIP does. names: discovered ones,
+    then known ones. assigned: (U,) int64 into names, NONE for images in unnamed clusters.
+    confidence: (U,) float, of that name, in [0, 1], 0 where there is none. changed: per round, the
+    share of the images whose name it changed."""
+
+    model: FsnlAdapted
+    names: list[str]
+    assigned: Tensor
+    confidence: Tensor
+    changed: tuple[float, ...]
+
+
+def learn_names(
+    problem: Problem,
+    clustering: Clustering,
+    named: Sequence[Named],
+    hyper: LearningHyper,
+    seed: int,
+) -> Learned | None:
+    """Rounds of: learn the discovered names by FSNL from the most confident images, assign again.
+
+    Discovered are the names that clusters got by likeness. At first an image has its cluster's
+    name, and those nearest to their cluster's mean are the most confident; later both come from the
+    learned names, any of which may take an image of a cluster with a discovered name. Images of
+    unnamed clusters are left out, and those of known ones keep their cluster's name: what CLIP says
+    of a name that it knows cannot be compared with what some images taught it of another one.
+    None if there is no discovered name.
+    Source: ZSNL (LAION-Beyond's project page), which learns once; the rounds are ours.
+    """
+    unlabelled, _, _ = problem.parts(clustering.labels)
+    discovered = [n.name for n in named if n.by in ("text", "imagined")]
+    if not discovered:
+        return None
+    known = [n.name for n in named if n.by == "labelled"]
+    names = [*discovered, *known]
+    of_cluster = torch.full((clustering.clusters,), NONE)
+    for n in named:
+        if n.name:
+            of_cluster[n.cluster] = names.index(n.name)
+    assigned = of_cluster[unlabelled]
+    features = problem.pool[: len(unlabelled)]
+    confidence = _nearness(features, assigned, len(names))
+    inside = (assigned != NONE) & (assigned < len(discovered))
+    changed, model = [], None
+    for _ in range(hyper.rounds):
+        chosen = most_confident(assigned, confidence, len(discovered), hyper.per_name)
+        task = _task(problem, discovered, chosen, assigned, features)
+        model = Fsnl.fit(task, hyper.fsnl, seed)
+        logits = model.logits(problem.tokens[0, problem.unlabelled[inside], :1], discovered)
+        confidence[inside], best = logits.softmax(dim=1).max(dim=1)
+        changed.append((best != assigned[inside]).float().mean().item())
+        assigned[inside] = best
+        if changed[-1] <= hyper.settled:
+            break
+    assert model is not None
+    return Learned(model, names, assigned, confidence, tuple(changed))
+
+
+def most_confident(assigned: Tensor, confidence: Tensor, names: int, count: int) -> Tensor:
+    """Places of up to `count` images of each of the first `names` names, most confident first."""
+    found = []
+    for name in range(names):
+        own = (assigned == name).nonzero().squeeze(1)
+        found.append(own[confidence[own].sort(descending=True, stable=True).indices[:count]])
+    return torch.cat(found)
+
+
+def _nearness(features: Tensor, assigned: Tensor, names: int) -> Tensor:
+    """(U,) cosine with the mean of the images of one's own name, 0 where there is none."""
+    inside = assigned != NONE
+    sums = torch.zeros(names, features.shape[1]).index_add_(0, assigned[inside], features[inside])
+    cosines = (features * normalize(sums, dim=-1)[assigned.clamp(min=0)]).sum(dim=1)
+    return torch.where(inside, cosines.clamp(0, 1), 0.0)
+
+
+def _task(
+    problem: Problem,
+    names: Sequence[str],
+    chosen: Tensor,
+    assigned: Tensor,
+    features: Tensor,
+) -> Task:
+    """FSNL's task: these unlabelled images, labelled as they are assigned. No val."""
+    rows = problem.unlabelled[chosen]
+    return Task(
+        dataset=problem.dataset,
+        names=list(names),
+        hint=problem.hint,
+        template=problem.template,
+        train=Features(problem.tokens[:, rows, :1], assigned[chosen]),
+        val=None,
+        imagined=_imagined(problem, names),
+        clip=problem.clip,
+        text=text_classifier(problem.clip, names, templates("hand", problem.template)),
+    )
+
+
+def _imagined(problem: Problem, names: Sequence[str]) -> Features | None:
+    found = [(label, problem.imagined[n]) for label, n in enumerate(names) if n in problem.imagined]
+    if not found:
+        return None
+    labels = torch.cat([torch.full((len(images),), label) for label, images in found])
+    return Features(torch.cat([images for _, images in found])[None, :, None], labels)
