@@ -1,0 +1,190 @@
+"""A discovery on local Ray: nothing of it depends on a label that it is not given."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from actors.cells import MethodConfig
+from actors.discoverer import DiscoveryConfig
+from cluster.artifacts import Artifact, open_artifact
+from cluster.storage import ConfigError
+from jobs.dataset import DatasetConfig, dataset
+from jobs.discover import DiscoverConfig, discover_all
+from jobs.encode import EncodeConfig, encode
+from jobs.predict import main as predict
+from models.discovery.clustering import ClusteringHyper
+from models.discovery.naming import NamingHyper
+from models.discovery.zsnl import LearningHyper
+from models.methods.fsnl import FsnlHyper
+from tests.actors.small_world import CONCEPTS, make_dataset, make_features, picture
+
+LEARNING = LearningHyper(rounds=2, fsnl=FsnlHyper(epochs=4, lr=0.01))
+WAY = DiscoveryConfig(
+    labelled=2, naming=NamingHyper(by="imagined", min_margin=None), learning=LEARNING
+)
+BASELINES = {
+    "zero-shot": MethodConfig(method="zero_shot", shots=[0]),
+    "linear-probe": MethodConfig(method="linear_probe", shots=[2]),
+}
+
+
+def config(folder: Path, storage: str = "found", **others) -> DiscoverConfig:  # type: ignore[no-untyped-def]
+    settings = {"discoveries": {"zsnl": WAY}, "seeds": [0, 1]} | others
+    return DiscoverConfig(
+        storage=str(folder / storage),
+        datasets=[str(path) for path in folder.glob("dataset/*")],
+        features=[str(path) for path in folder.glob("features/*")],
+        **settings,
+    )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    make_features(folder, make_dataset(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(world: Path, local_ray: None) -> Artifact:
+    return discover_all(config(world, baselines=BASELINES))
+
+
+def test_everything_that_was_asked_for_is_measured(found: Artifact) -> None:
+    rows = found.read_table("metrics").to_pylist()
+    accuracy = {
+        (r["method"], r["seed"], r["label_space"]) for r in rows if r["measure"] == "accuracy"
+    }
+    assert accuracy == {
+        *((m, s, space) for space in ("OOP", "IP", "all") for m, s in
+          [("zsnl", 0), ("zsnl", 1), ("zero-shot", 0), ("transclip", 0)]),
+        ("linear-probe", 0, "all"), ("linear-probe", 1, "all"),
+    }  # fmt: skip
+    assert all(0 <= r["value"] <= 1 for r in rows if r["measure"] in ("clustering", "naming"))
+    of_parts = {
+        r["label_space"]: r for r in rows
+        if (r["method"], r["seed"], r["measure"]) == ("zsnl", 0, "clustering")
+    }  # fmt: skip
+    # One matching: the parts' hits are those of the whole. 8 training images a class, 2 labelled.
+    assert [of_parts[space]["images"] for space in ("OOP", "IP", "all")] == [24, 18, 42]
+    hits = {space: round(row["value"] * row["images"]) for space, row in of_parts.items()}
+    assert hits["OOP"] + hits["IP"] == hits["all"]
+
+
+def test_images_and_clusters_fit_together(found: Artifact) -> None:
+    clusters = found.read_table("clusters").to_pylist()
+    images = found.read_table("assignments").to_pylist()
+    assert len(images) == 2 * 42
+    for seed in (0, 1):
+        sizes = {r["cluster"]: r["images"] for r in clusters if r["seed"] == seed}
+        held = [r["cluster"] for r in images if r["seed"] == seed]
+        assert {c: held.count(c) for c in sizes} == sizes
+
+
+def test_a_saved_model_answers(
+    found: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.png").write_bytes(picture("any"))
+    model = Path(found.uri) / "models" / "toys-zsnl-0"
+    predict([str(model), str(tmp_path / "x.png"), "--top", "1"])
+    (answer,) = capsys.readouterr().out.splitlines()
+    assert json.loads(answer)["names"][0] in {concept.name for concept in CONCEPTS}
+
+
+def test_a_run_goes_on_where_it_stopped(found: Artifact, world: Path) -> None:
+    folder = Path(found.uri)
+    before = found.read_table("metrics")
+    (folder / "manifest.json").unlink()
+    shutil.rmtree(folder / "metrics" / "toys-zsnl-1")
+    other = folder / "metrics" / "toys-zsnl-0" / "part-0.parquet"
+    written = other.stat().st_mtime_ns
+    again = discover_all(config(world, baselines=BASELINES))
+    assert other.stat().st_mtime_ns == written
+    assert again.read_table("metrics").equals(before)
+
+
+def test_labels_of_unlabelled_images_change_nothing(
+    found: Artifact, world: Path, tmp_path: Path
+) -> None:
+    """Those of OOP classes are turned round, in the dataset and in the index of its features."""
+    for kind in ("dataset", "features"):
+        shutil.copytree(world / kind, tmp_path / kind)
+    labelled = labelled_by(world, seed=0)
+    for table in (*tmp_path.glob("dataset/*/rows"), *tmp_path.glob("features/*/index")):
+        for path in table.glob("*.parquet"):
+            turned = [turn(row, labelled) for row in pa.parquet.read_table(path).to_pylist()]
+            schema = pa.parquet.read_schema(path)
+            pa.parquet.write_table(pa.Table.from_pylist(turned, schema), path)
+    same = discover_all(config(tmp_path, storage="turned", seeds=[0]))
+    for name in ("clusters", "assignments"):
+        expected = [row for row in found.read_table(name).to_pylist() if row["seed"] == 0]
+        assert same.read_table(name).to_pylist() == expected
+    measured = [r for r in same.read_table("metrics").to_pylist() if r["measure"] == "clustering"]
+    assert measured  # of other labels, so other numbers, but nothing that was found
+
+
+def labelled_by(world: Path, seed: int) -> set[str]:
+    from cluster.catalog.dataset import open_dataset
+    from cluster.catalog.splits import draw_shots
+
+    (path,) = world.glob("dataset/*")
+    return set(draw_shots(open_dataset(str(path)), WAY.labelled, seed, "full", "IP").train_ids)
+
+
+def turn(row: dict, labelled: set[str]) -> dict:
+    """An OOP training image that no one labelled becomes one of the next OOP class."""
+    if row["split"] != "train" or row["id"] in labelled or row["label"] < 3:
+        return row
+    label = 3 + (row["label"] - 2) % 3
+    return row | {"label": label, "class_name": CONCEPTS[label].name}
+
+
+def test_images_without_classes_are_clustered_and_named(local_ray: None, tmp_path: Path) -> None:
+    (tmp_path / "images" / "deep").mkdir(parents=True)
+    for index in range(12):
+        (tmp_path / "images" / "deep" / f"{index}.png").write_bytes(picture(f"{index % 3}"))
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    made = dataset(
+        DatasetConfig(storage=str(tmp_path), name="finds", images=str(tmp_path / "images"))
+    )
+    assert made.manifest.rows == {"rows": 12, "rejected": 1}
+    (features,) = encode(EncodeConfig(storage=str(tmp_path), datasets=[made.uri], workers=1))
+    (tmp_path / "names.txt").write_text("okapi\n\n  quokka \nkinkajou\nviolin\nokapi\n")
+    way = DiscoveryConfig(
+        candidates=str(tmp_path / "names.txt"),
+        clustering=ClusteringHyper(clusters=3),
+        naming=NamingHyper(min_margin=None),
+        learning=LEARNING,
+    )
+    job = config(tmp_path, discoveries={"zsnl": way}, seeds=[0], baselines=BASELINES)
+    found = discover_all(job)
+    clusters = found.read_table("clusters").to_pylist()
+    assert sorted(row["images"] for row in clusters) == [4, 4, 4]
+    assert len({row["name"] for row in clusters}) == 3
+    assert {r["name"] for r in clusters} <= {"okapi", "quokka", "kinkajou", "violin"}
+    assert len(found.read_table("metrics")) == 0
+    with pytest.raises(ConfigError, match=r"discoveries.zsnl.clustering.clusters: none"):
+        discover_all(config(tmp_path, discoveries={"zsnl": WAY_OF_NAMES}, seeds=[0]))
+    assert open_artifact(found.uri, "discovery").manifest.rows["assignments"] == 12
+
+
+WAY_OF_NAMES = DiscoveryConfig(candidates=__file__)
+
+
+@pytest.mark.parametrize(
+    ("way", "message"),
+    [
+        (DiscoveryConfig(candidates="nowhere.txt"), "candidates: 'nowhere.txt' cannot be read"),
+        (DiscoveryConfig(labelled=0), "clustering.clusters: none"),
+        (DiscoveryConfig(labelled=9), "shots: 9"),
+    ],
+)
+def test_what_cannot_run_is_refused_beforehand(
+    way: DiscoveryConfig, message: str, world: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        discover_all(config(world, storage="refused", discoveries={"zsnl": way}))
+    assert not (world / "refused").exists()
