@@ -1,4 +1,4 @@
-"""python -m jobs.bench synthesis | pretrain | adapt | search
+"""python -m jobs.bench synthesis | pretrain | adapt | search | discovery
 
 Measurements. Each prints a table and ends with one JSON line; what is to be compared between
 machines are the ratios, measured within one run.
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.bench_adapt import AdaptBench, adapting
+from jobs.bench_discovery import DiscoveryBench, discovering
 from jobs.bench_pretrain import PretrainBench, pretraining
 from jobs.bench_search import SearchBench, searching
 from jobs.bench_synthesis import SynthesisBench, synthesis
@@ -25,6 +26,7 @@ def main() -> None:
             "pretrain": PretrainBench,
             "adapt": AdaptBench,
             "search": SearchBench,
+            "discovery": DiscoveryBench,
         },
         as_positional=False,
     )
@@ -37,6 +39,8 @@ def main() -> None:
             name, figures = "adapt", adapting(cfg)
         case SearchBench():
             name, figures = "search", searching(cfg)
+        case DiscoveryBench():
+            name, figures = "discovery", discovering(cfg)
     _show(figures, Console(stderr=True))
     print(json.dumps({"bench": name, "cores": os.cpu_count(), **figures}))
 

@@ -5,48 +5,25 @@ names of a list of candidates, and the names are learned (ZSNL).
 """
 
 import dataclasses
-import tempfile
 from collections.abc import Iterator
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray
-import torch
 from jsonargparse.typing import NonNegativeInt
 from pyarrow.fs import FileType
 
-from actors.cells import Cell, MethodConfig, declared_cells
-from actors.discoverer import (
-    DiscoveryCell,
-    DiscoveryConfig,
-    discover,
-    read_candidates,
-    require_runnable,
-)
-from actors.discovery_metrics import (
-    ASSIGNMENTS,
-    CLUSTERS,
-    METRICS,
-    assignment_rows,
-    baseline_rows,
-    cluster_rows,
-    discovery_rows,
-    reference_rows,
-)
+from actors import report_discovery
+from actors.cells import MethodConfig, declared_cells
+from actors.discoverer import DiscoveryCell, DiscoveryConfig, read_candidates, require_runnable
+from actors.discovery_work import SCHEMAS, Part, Work, run_work
+from actors.report_gallery import data_uri
 from actors.tasks import Tasks, TaskSource
 from actors.trial import MODELS
 from cluster.artifacts import Artifact, Draft, draft
 from cluster.job import run_job
 from cluster.progress import already_done, stage
-from cluster.rows import slug
 from cluster.storage import ConfigError, resolve
-from models.methods.adapted import CARD, TENSORS, Adapted
-
-SCHEMAS = {"clusters": CLUSTERS, "assignments": ASSIGNMENTS, "metrics": METRICS}
-Part = tuple[dict[str, pa.Table], dict[str, bytes]]
-"""Tables by name, and the files of a saved model."""
+from jobs.report import PAGE, render
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,30 +46,10 @@ class DiscoverConfig:
     """Each draws other labelled images, and other starts of everything that is random."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Work:
-    """What one task does: a discovery's cell, a baseline's, or (neither) the reference figures.
-
-    seeds: one, or all of them for the references.
-    """
-
-    dataset: str
-    seeds: tuple[int, ...]
-    discovery: DiscoveryCell | None = None
-    baseline: Cell | None = None
-
-    @property
-    def key(self) -> str:
-        if self.discovery:
-            return self.discovery.key
-        if self.baseline:
-            return f"{self.baseline.key}-baseline-{self.seeds[0]}"
-        return f"{slug(self.dataset)}-references"
-
-
 def discover_all(cfg: DiscoverConfig) -> Artifact:
     """Writes a "discovery" artifact: tables `clusters`, `assignments` and `metrics` (see
-    `actors.discovery_metrics`), and models/CELL/ as `jobs.predict` takes them."""
+    `actors.discovery_metrics`), and models/CELL/ as `jobs.predict` takes them, and the page
+    report.html."""
     source = TaskSource(
         datasets=tuple(map(resolve, cfg.datasets)),
         features=tuple(map(resolve, cfg.features)),
@@ -118,7 +75,29 @@ def discover_all(cfg: DiscoverConfig) -> Artifact:
                 out.write_table(f"{name}/{work.key}", table)
             progress.advance(1, cell=work.key)
     found = Artifact(out.uri, out.manifest)
+    out.write_bytes(PAGE, _page(found, tasks).encode())
     return out.publish({name: len(found.read_table(name)) for name in SCHEMAS})
+
+
+def _page(found: Artifact, tasks: Tasks) -> str:
+    metrics = found.read_table("metrics").to_pylist()
+    clusters = found.read_table("clusters").slice(0, 1).to_pylist()
+    shown = [
+        {
+            "dataset": of_dataset.dataset,
+            "gallery": of_dataset.gallery,
+            "pictures": {name: data_uri(png) for name, png in of_dataset.figures.items()},
+        }
+        for of_dataset in report_discovery.shown(found, tasks.encoded)
+    ]
+    facts = {
+        "accuracy": report_discovery.accuracy_lines(metrics),
+        "clustering": report_discovery.clustering_lines(metrics),
+        "alone": report_discovery.alone_lines(metrics),
+        "first": clusters[0],
+        "shown": shown,
+    }
+    return render(facts, "discovery.html.j2")
 
 
 def _works(cfg: DiscoverConfig, tasks: Tasks) -> Iterator[Work]:
@@ -160,45 +139,6 @@ def _result(done: Any) -> Part:
         if isinstance(error.cause, ConfigError):
             raise error.cause from error
         raise
-
-
-def run_work(source: TaskSource, work: Work) -> Part:
-    """On a worker. A discovery is made first, of what has no label in it, and then measured."""
-    torch.set_num_threads(1)
-    tasks = _tasks(source)
-    if work.baseline:
-        rows = {"metrics": baseline_rows(tasks, work.baseline, work.seeds[0])}
-    elif not work.discovery:
-        rows = {"metrics": reference_rows(tasks, work.dataset, work.seeds)}
-    else:
-        found = discover(tasks, work.discovery)
-        rows = {
-            "clusters": cluster_rows(work.discovery, found),
-            "assignments": assignment_rows(work.discovery, found),
-            "metrics": [],
-        }
-        if tasks.encoded[work.dataset].dataset.labelled:
-            rows["metrics"] = discovery_rows(tasks, work.discovery, found)
-        if found.learned:
-            return _tables(rows), _saved(found.learned.model)
-    return _tables(rows), {}
-
-
-@lru_cache(maxsize=1)
-def _tasks(source: TaskSource) -> Tasks:
-    """Cells that a worker computes one after the other share what it has opened."""
-    return Tasks(source)
-
-
-def _tables(rows: dict[str, list[dict[str, Any]]]) -> dict[str, pa.Table]:
-    return {name: pa.Table.from_pylist(part, SCHEMAS[name]) for name, part in rows.items()}
-
-
-def _saved(model: Adapted) -> dict[str, bytes]:
-    """The files of a saved model by name, the card last."""
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(folder)
-        return {name: Path(folder, name).read_bytes() for name in (TENSORS, CARD)}
 
 
 def _is_there(out: Draft, work: Work) -> bool:

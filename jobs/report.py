@@ -87,7 +87,7 @@ def report(cfg: ReportConfig) -> Artifact:
     return out.publish(rows, seeds={"gallery": cfg.gallery_seed})
 
 
-def render(facts: dict[str, Any]) -> str:
+def render(facts: dict[str, Any], template: str = "report.html.j2") -> str:
     """The page. Names and captions are outside data, so everything is escaped."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -96,7 +96,7 @@ def render(facts: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(facts)
+    return environment.get_template(template).render(facts)
 
 
 def _opened(cfg: ReportConfig) -> Report:

@@ -151,7 +151,7 @@ def test_images_without_classes_are_clustered_and_named(local_ray: None, tmp_pat
         DatasetConfig(storage=str(tmp_path), name="finds", images=str(tmp_path / "images"))
     )
     assert made.manifest.rows == {"rows": 12, "rejected": 1}
-    (features,) = encode(EncodeConfig(storage=str(tmp_path), datasets=[made.uri], workers=1))
+    encode(EncodeConfig(storage=str(tmp_path), datasets=[made.uri], workers=1))
     (tmp_path / "names.txt").write_text("okapi\n\n  quokka \nkinkajou\nviolin\nokapi\n")
     way = DiscoveryConfig(
         candidates=str(tmp_path / "names.txt"),
