@@ -1,8 +1,9 @@
 """`python -m jobs.bench discovery`: neighbours and Ward's linkage as images grow in number.
 
-Time, memory, and what the approximate linkage costs in accuracy. Features are drawn around as many directions as there are classes, D channels, float32, one thread;
-times are the process's own CPU seconds, which other load on the machine changes little. Memory is
-what a process of its own held at most beyond what it began with.
+Time, memory, and what the approximate linkage costs in accuracy. Features are drawn around as many
+directions as there are classes, float32, one thread. Times are the process's own CPU seconds, which
+other load on the machine changes little; memory is what a process of its own held at most beyond
+what it began with.
 """
 
 import dataclasses

@@ -1,7 +1,8 @@
-"""What `python -m jobs.bench pretrain` compares is the same computation."""
+"""What `python -m jobs.bench` compares is the same computation."""
 
 import torch
 
+from jobs import bench_discovery
 from jobs import bench_schedules as b
 from jobs.bench_views import views_per_second
 from models.clip import load_clip
@@ -46,3 +47,11 @@ def test_views_are_measured_on_both_ways() -> None:
     figures = views_per_second(24, 16, ViewConfig())
     assert len(figures) == 5
     assert all(value > 0 for value in figures.values())
+
+
+def test_grouped_linkage_is_measured_against_the_exact_one() -> None:
+    cfg = bench_discovery.DiscoveryBench(images=[600], dim=32, classes=6, ward_points=80)
+    grouped, exact = (bench_discovery._measure(name, 600, cfg) for name in ("grouped", "exact"))
+    assert grouped.keys() == exact.keys()
+    assert grouped["accuracy"] > exact["accuracy"] - 0.1 > 0.5
+    assert bench_discovery._measure("blocks", 600, cfg)["seconds"] > 0

@@ -84,6 +84,15 @@ def test_images_and_clusters_fit_together(found: Artifact) -> None:
         assert {c: held.count(c) for c in sizes} == sizes
 
 
+def test_the_page_shows_every_cluster_with_its_name(found: Artifact) -> None:
+    page = Path(found.uri, "report.html").read_text()
+    names = {r["name"] for r in found.read_table("clusters").to_pylist() if r["seed"] == 0}
+    assert all(f"<b>{name or '(unnamed)'}</b>" in page for name in names)
+    assert page.count("data:image/png") > 2
+    for heading in ("Accuracy on test images", "Clusters and names", "by themselves"):
+        assert heading in page
+
+
 def test_a_saved_model_answers(
     found: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
