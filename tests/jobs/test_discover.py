@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from jsonargparse import auto_cli
 
 from actors.cells import MethodConfig
 from actors.discoverer import DiscoveryConfig
@@ -21,6 +22,7 @@ from models.discovery.zsnl import LearningHyper
 from models.methods.fsnl import FsnlHyper
 from tests.actors.small_world import CONCEPTS, make_dataset, make_features, picture
 
+RECIPE = Path(__file__).parents[2] / "jobs" / "recipes" / "embedded_discovery.yaml"
 LEARNING = LearningHyper(rounds=2, fsnl=FsnlHyper(epochs=4, lr=0.01))
 WAY = DiscoveryConfig(
     labelled=2, naming=NamingHyper(by="imagined", min_margin=None), learning=LEARNING
@@ -51,6 +53,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def found(world: Path, local_ray: None) -> Artifact:
     return discover_all(config(world, baselines=BASELINES))
+
+
+def test_the_recipe_loads() -> None:
+    args = ["--config", str(RECIPE), "--datasets", "[x]", "--features", "[y]"]
+    cfg = auto_cli(DiscoverConfig, args=args, as_positional=False)
+    assert cfg.discoveries["zsnl-imagined-k"].clustering.clusters == 28
+    assert cfg.discoveries["zsnl-imagined-every"].learning.fsnl.lr == 0.01
+    assert {baseline.method for baseline in cfg.baselines.values()} == {"zero_shot", "fsnl"}
 
 
 def test_everything_that_was_asked_for_is_measured(found: Artifact) -> None:
