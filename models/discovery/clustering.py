@@ -1,6 +1,8 @@
 """Clusters of all images of a problem, at a given number of clusters or an estimated one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
 
 import torch
@@ -77,22 +79,29 @@ def _by_mean_shift(
     model = train_shift_model(problem, hyper.mean_shift, seed, report)
     train = embed(model, problem.tokens, torch.cat([problem.unlabelled, problem.labelled]))
     val = embed(model, problem.val[None], torch.arange(len(problem.val)))
-    best, best_accuracy = None, -1.0
-    for number, features in enumerate(shifts(torch.cat([train, val]), hyper.mean_shift)):
+    most = hyper.mean_shift.shifts if len(val) else 1
+    shifted = islice(shifts(torch.cat([train, val]), hyper.mean_shift), most + 1)
+    found: list[tuple[float, Clustering]] = []
+    for number, features in enumerate(shifted):
         tree = WardTree(features, hyper.ward_points, seed)
         clusters, estimate = _number(problem, hyper, tree)
-        found = Clustering(tree.cut(clusters), clusters, estimate, number)
-        accuracy = 0.0
-        if len(problem.val):
-            _, _, val_clusters = problem.parts(found.labels)
-            accuracy = clustering_accuracy(val_clusters.numpy(), problem.val_labels.numpy())
-        elif number == 1:
-            return found
-        if accuracy > best_accuracy:
-            best, best_accuracy = found, accuracy
-        if best and (number == hyper.mean_shift.shifts or number - best.shifts == PATIENCE):
-            return best
-    raise AssertionError("shifts have no end")
+        clustering = Clustering(tree.cut(clusters), clusters, estimate, number)
+        found.append((_val_accuracy(problem, clustering), clustering))
+        if number - _best(found).shifts == PATIENCE:
+            break
+    return _best(found) if len(val) else clustering
+
+
+def _best(found: Sequence[tuple[float, Clustering]]) -> Clustering:
+    """The first of those with the highest accuracy."""
+    return max(found, key=lambda pair: pair[0])[1]
+
+
+def _val_accuracy(problem: Problem, clustering: Clustering) -> float:
+    if not len(problem.val):
+        return 0.0
+    _, _, clusters = problem.parts(clustering.labels)
+    return clustering_accuracy(clusters.numpy(), problem.val_labels.numpy())
 
 
 def _number(

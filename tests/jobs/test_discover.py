@@ -1,5 +1,6 @@
 """A discovery on local Ray: nothing of it depends on a label that it is not given."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -185,6 +186,9 @@ def test_images_without_classes_are_clustered_and_named(local_ray: None, tmp_pat
     assert len({row["name"] for row in clusters}) == 3
     assert {r["name"] for r in clusters} <= {"okapi", "quokka", "kinkajou", "violin"}
     assert len(found.read_table("metrics")) == 0
+    by_images = dataclasses.replace(way, naming=NamingHyper(by="imagined"))
+    with pytest.raises(ConfigError, match=r"^discoveries.zsnl on finds: .*no image of candidate"):
+        discover_all(config(tmp_path, discoveries={"zsnl": by_images}, seeds=[0]))
     with pytest.raises(ConfigError, match=r"discoveries.zsnl.clustering.clusters: none"):
         discover_all(config(tmp_path, discoveries={"zsnl": WAY_OF_NAMES}, seeds=[0]))
     assert open_artifact(found.uri, "discovery").manifest.rows["assignments"] == 12
