@@ -55,7 +55,7 @@ class DiscoveryCell:
     @property
     def key(self) -> str:
         """A safe file name that no other cell of a job has."""
-        return f"{slug(self.dataset)}-{slug(self.name)}-{self.seed}"
+        return f"{slug(self.dataset)}--{slug(self.name)}--{self.seed}"  # a slug has no "--"
 
 
 @dataclass(frozen=True, eq=False)

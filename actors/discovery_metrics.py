@@ -17,6 +17,7 @@ from cluster.catalog.splits import Concepts
 from models.discovery.metrics import clustering_accuracy, joint_hits
 from models.discovery.transclip import transclip
 from models.discovery.ward import k_means
+from models.discovery.zsnl import untaught
 from models.methods.adapted import Adapted, class_tokens
 from models.text_classifier import templates, text_classifier
 
@@ -70,6 +71,8 @@ clusters; rounds: of learning.
 """
 
 Row = dict[str, Any]
+REFERENCES = ("transclip", "k-means")
+"""Methods of rows that every dataset gets; see `reference_rows`."""
 
 
 def cluster_rows(cell: DiscoveryCell, found: Discovered) -> list[Row]:
@@ -111,7 +114,8 @@ def image_names(found: Discovered) -> tuple[list[str], list[float]]:
 
 
 def discovery_rows(tasks: Tasks, cell: DiscoveryCell, found: Discovered) -> list[Row]:
-    """Of METRICS: clustering, naming and, where a name was learned, accuracy on test images."""
+    """Of METRICS: clustering, naming, and accuracy on test images: CLIP's own where no name was
+    learned, for a cell that found nothing counts, too."""
     encoded, rows = tasks.encoded[cell.dataset], []
     labels, groups = _truth(encoded, found.ids)
     names = np.array(encoded.names("all"), dtype=object)[labels]
@@ -133,9 +137,9 @@ def discovery_rows(tasks: Tasks, cell: DiscoveryCell, found: Discovered) -> list
         "rounds": len(found.learned.changed) if found.learned else 0,
     }
     rows += [_row(cell, name, "all", number, len(clusters)) for name, number in numbers.items()]
-    if found.learned:
-        rows += accuracy_rows(found.learned.model, encoded, cell.name, cell.seed)
-    return rows
+    hyper = cell.config.learning.fsnl
+    model = found.learned.model if found.learned else untaught(found.problem, hyper, cell.seed)
+    return rows + accuracy_rows(model, encoded, cell.name, cell.seed)
 
 
 def baseline_rows(tasks: Tasks, cell: Cell, seed: int) -> list[Row]:

@@ -47,8 +47,8 @@ class Work:
         if self.discovery:
             return self.discovery.key
         if self.baseline:
-            return f"{self.baseline.key}-baseline-{self.seeds[0]}"
-        return f"{slug(self.dataset)}-references"
+            return f"{self.baseline.key}--baseline--{self.seeds[0]}"
+        return f"{slug(self.dataset)}--references"
 
 
 def run_work(source: TaskSource, work: Work) -> Part:

@@ -15,6 +15,7 @@ from pyarrow.fs import FileType
 from actors import report_discovery
 from actors.cells import MethodConfig, declared_cells
 from actors.discoverer import DiscoveryCell, DiscoveryConfig, read_candidates, require_runnable
+from actors.discovery_metrics import REFERENCES
 from actors.discovery_work import SCHEMAS, Part, Work, run_work
 from actors.report_gallery import data_uri
 from actors.tasks import Tasks, TaskSource
@@ -104,6 +105,12 @@ def _works(cfg: DiscoverConfig, tasks: Tasks) -> Iterator[Work]:
     """All cells; ConfigError if one cannot be run, before anything is computed."""
     if not cfg.discoveries or not cfg.seeds:
         raise ConfigError("discoveries: one way and one of seeds at least are needed")
+    for name in (*cfg.baselines, *REFERENCES):
+        if name in cfg.discoveries or (name in REFERENCES and name in cfg.baselines):
+            raise ConfigError(
+                f"discoveries: {name!r} names two lines of the tables; allowed: a name for each, "
+                f"none of {', '.join(REFERENCES)}"
+            )
     for name, config in cfg.discoveries.items():
         where = f"discoveries.{name}"
         names = read_candidates(config.candidates, f"{where}.candidates")

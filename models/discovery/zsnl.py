@@ -1,8 +1,7 @@
 """ZSNL: names learned from images that were clustered and named, without a labelled image."""
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import torch
 from jsonargparse.typing import ClosedUnitInterval, PositiveInt
@@ -12,11 +11,11 @@ from torch.nn.functional import normalize
 from models.discovery.clustering import Clustering
 from models.discovery.naming import Named
 from models.discovery.problem import Problem
+from models.methods.adapted import Card
 from models.methods.fsnl import Fsnl, FsnlAdapted, FsnlHyper
+from models.methods.selection import Selection
 from models.task import Features, Task
 from models.text_classifier import templates, text_classifier
-
-log = logging.getLogger(__name__)
 
 NONE = -1
 """Stands where an image has no name."""
@@ -94,6 +93,23 @@ def learn_names(
             break
     assert model is not None
     return Learned(model, names, assigned, confidence, tuple(changed))
+
+
+def untaught(problem: Problem, hyper: FsnlHyper, seed: int) -> FsnlAdapted:
+    """The model before anything is learned: every name is as CLIP knows it, in FSNL's prompt."""
+    card = Card(
+        method=Fsnl.name,
+        dataset=problem.dataset,
+        names=[],
+        hint=problem.hint,
+        template=problem.template,
+        backbone=problem.clip.backbone,
+        weights_hash=problem.clip.weights_hash,
+        hyper=asdict(hyper),
+        seed=seed,
+        selection=Selection("text"),
+    )
+    return FsnlAdapted(card, problem.clip, [])
 
 
 def most_confident(assigned: Tensor, confidence: Tensor, names: int, count: int) -> Tensor:

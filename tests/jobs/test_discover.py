@@ -108,7 +108,7 @@ def test_a_saved_model_answers(
     found: Artifact, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "x.png").write_bytes(picture("any"))
-    model = Path(found.uri) / "models" / "toys-zsnl-0"
+    model = Path(found.uri) / "models" / "toys--zsnl--0"
     predict([str(model), str(tmp_path / "x.png"), "--top", "1"])
     (answer,) = capsys.readouterr().out.splitlines()
     assert json.loads(answer)["names"][0] in {concept.name for concept in CONCEPTS}
@@ -118,8 +118,8 @@ def test_a_run_goes_on_where_it_stopped(found: Artifact, world: Path) -> None:
     folder = Path(found.uri)
     before = found.read_table("metrics")
     (folder / "manifest.json").unlink()
-    shutil.rmtree(folder / "metrics" / "toys-zsnl-1")
-    other = folder / "metrics" / "toys-zsnl-0" / "part-0.parquet"
+    shutil.rmtree(folder / "metrics" / "toys--zsnl--1")
+    other = folder / "metrics" / "toys--zsnl--0" / "part-0.parquet"
     written = other.stat().st_mtime_ns
     again = discover_all(config(world, baselines=BASELINES))
     assert other.stat().st_mtime_ns == written
@@ -211,3 +211,10 @@ def test_what_cannot_run_is_refused_beforehand(
     with pytest.raises(ConfigError, match=message):
         discover_all(config(world, storage="refused", discoveries={"zsnl": way}))
     assert not (world / "refused").exists()
+
+
+def test_a_name_stands_for_one_line(world: Path) -> None:
+    twice = config(world, discoveries={"zero-shot": WAY}, baselines=BASELINES)
+    for cfg in (twice, config(world, discoveries={"k-means": WAY})):
+        with pytest.raises(ConfigError, match="names two lines"):
+            discover_all(cfg)

@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 from models.discovery.clustering import ClusteringHyper, cluster
 from models.discovery.naming import NamingHyper, name_clusters
 from models.discovery.transclip import transclip
-from models.discovery.zsnl import LearningHyper, learn_names, most_confident
+from models.discovery.zsnl import LearningHyper, learn_names, most_confident, untaught
 from models.methods.fsnl import FsnlHyper
 from models.text_classifier import text_classifier
 from tests.models.discovery.worlds import KNOWN, NAMES, NEW, images, problem
@@ -39,6 +39,11 @@ def test_nothing_is_learned_where_every_cluster_is_known_or_unnamed() -> None:
     clustering = cluster(world, ClusteringHyper(clusters=6), seed=0)
     named = name_clusters(dataclasses.replace(world, candidates=KNOWN), clustering, NamingHyper())
     assert learn_names(world, clustering, named, HYPER, seed=0) is None
+    tokens = images(0, 3, 7)[0]
+    model = untaught(world, HYPER.fsnl, 0)
+    zero_shot = text_classifier(world.clip, NAMES, [world.template.replace("a {}", "{}")])
+    expected = world.clip.logit_scale * normalize(tokens[:, 0], dim=-1) @ zero_shot.T
+    torch.testing.assert_close(model.logits(tokens, NAMES), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_most_confident_of_each_name_come_first() -> None:
