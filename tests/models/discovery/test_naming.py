@@ -28,6 +28,16 @@ def test_every_cluster_gets_its_own_name_whatever_its_number() -> None:
     assert all(n.margin > 0.5 for n in named[len(KNOWN) :])
 
 
+def test_a_known_name_is_given_by_labelled_images_alone() -> None:
+    world, truth = problem()
+    clusters = right_clusters(world, truth)
+    labelled = slice(len(truth), len(truth) + len(world.labels))
+    clusters.labels[labelled] = IDS[:4].repeat(3)  # torn apart: no cluster has most of a concept
+    named = name_clusters(world, clusters, NamingHyper(by="imagined", min_margin=None))
+    assert not {n.name for n in named} & set(KNOWN)
+    assert [n.name for n in named[len(KNOWN) :]] == NAMES[len(KNOWN) :]
+
+
 def test_a_doubtful_name_is_kept_back_and_listed() -> None:
     world, truth = problem()
     hyper = NamingHyper(by="imagined", min_margin=1.9)
