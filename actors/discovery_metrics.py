@@ -1,7 +1,7 @@
 """What a discovery is worth: the one place where labels of unlabelled images and the test split are
 opened, after everything has been found."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from actors.cells import Cell
 from actors.discoverer import Discovered, DiscoveryCell
-from actors.evaluator import test_accuracy
+from actors.evaluator import label_spaces, test_confusions
 from actors.tasks import EncodedDataset, Tasks
 from actors.trial import fit_cell
 from cluster.catalog.splits import Concepts
@@ -144,7 +144,9 @@ def discovery_rows(tasks: Tasks, cell: DiscoveryCell, found: Discovered) -> list
 
 def baseline_rows(tasks: Tasks, cell: Cell, seed: int) -> list[Row]:
     """Of METRICS: a method that is fitted as in a search, on test images."""
-    model, _ = fit_cell(tasks, cell, seed, {})
+    ((model, outcome),) = fit_cell(tasks, cell, seed, [{}], {})
+    if model is None:
+        raise RuntimeError(f"{cell.key}, seed {seed}: {outcome.error}")
     return accuracy_rows(model, tasks.encoded[cell.dataset], cell.name, seed)
 
 
@@ -178,19 +180,14 @@ def reference_rows(tasks: Tasks, dataset: str, seeds: Sequence[int]) -> list[Row
 
 def accuracy_rows(model: Adapted, encoded: EncodedDataset, method: str, seed: int) -> list[Row]:
     """Of METRICS: accuracy on test images of every label space that the model can answer in."""
-    return [
-        _measured(encoded.dataset.name, method, seed, "accuracy", space, *of_space)
-        for space, of_space in _accuracies(model, encoded)
-    ]
-
-
-def _accuracies(
-    model: Adapted, encoded: EncodedDataset
-) -> Iterator[tuple[Concepts, tuple[float, int]]]:
-    for space in SPACES:
-        names = encoded.names(space)
-        if names and (model.open_vocabulary or names == model.card.names):
-            yield space, test_accuracy(model, encoded, space)
+    own = [space for space in SPACES if encoded.names(space) == model.card.names][:1]
+    spaces = label_spaces("all", True) if model.open_vocabulary else own
+    rows = []
+    for space, counts in test_confusions(model, encoded, spaces).items() if spaces else ():
+        images = int(counts.sum())
+        share = int(counts.trace()) / images
+        rows.append(_measured(encoded.dataset.name, method, seed, "accuracy", space, share, images))
+    return rows
 
 
 def _truth(encoded: EncodedDataset, ids: list[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""python -m jobs.discover --config jobs/recipes/embedded_discovery.yaml --storage runs …
+"""python -m jobs.discover --config jobs/recipes/embedded_discovery.yaml
 
 Names for concepts without a single labelled image: unlabelled images are clustered, clusters get
 names of a list of candidates, and the names are learned (ZSNL).
@@ -20,11 +20,13 @@ from actors.discovery_work import SCHEMAS, Part, Work, run_work
 from actors.report_gallery import data_uri
 from actors.tasks import Tasks, TaskSource
 from actors.trial import MODELS
-from cluster.artifacts import Artifact, Draft, draft
+from cluster.artifacts import Artifact, Draft, draft, open_artifact
+from cluster.catalog.dataset import DatasetName
 from cluster.job import run_job
 from cluster.progress import already_done, stage
 from cluster.storage import ConfigError, resolve
 from jobs.report import PAGE, render
+from jobs.world import WorldConfig, with_world
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,11 +35,15 @@ class DiscoverConfig:
 
     storage: str
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    datasets: list[str]
+    world: WorldConfig | None = None
+    """Embedded datasets and a base set to make first, instead of the next two."""
+    leave_out: list[DatasetName] = dataclasses.field(default_factory=list)
+    """Datasets of the world in which nothing is discovered."""
+    datasets: list[str] = dataclasses.field(default_factory=list)
     """Artifacts of kind "dataset": paths or URIs. Their training images are unlabelled, but for
     those that `labelled` of a discovery takes; of one without classes (`jobs.dataset --images`)
     nothing can be measured."""
-    features: list[str]
+    features: list[str] = dataclasses.field(default_factory=list)
     """Artifacts of kind "features", one of each dataset, in any order."""
     discoveries: dict[str, DiscoveryConfig]
     """Ways to discover, by their name in result tables."""
@@ -51,9 +57,14 @@ def discover_all(cfg: DiscoverConfig) -> Artifact:
     """Writes a "discovery" artifact: tables `clusters`, `assignments` and `metrics` (see
     `actors.discovery_metrics`), and models/CELL/ as `jobs.predict` takes them, and the page
     report.html."""
+    cfg = with_world(cfg)
+    datasets, features = (
+        [uri for uri in uris if open_artifact(uri, kind).manifest.name not in cfg.leave_out]
+        for kind, uris in (("dataset", cfg.datasets), ("features", cfg.features))
+    )
     source = TaskSource(
-        datasets=tuple(map(resolve, cfg.datasets)),
-        features=tuple(map(resolve, cfg.features)),
+        datasets=tuple(map(resolve, datasets)),
+        features=tuple(map(resolve, features)),
         teacher=None,
         val_policy="full",
         templates="hand",

@@ -22,7 +22,8 @@ from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.job import run_job
 from cluster.progress import already_done, stage
 from cluster.storage import ConfigError, read, resolve
-from jobs.search import SearchConfig, search, with_world
+from jobs.search import SearchConfig, search
+from jobs.world import with_world
 
 Found = dict[str, list[dict[str, Any]]]
 

@@ -32,7 +32,7 @@ from cluster.catalog.splits import ShotRule, ValPolicy
 from cluster.job import run_job
 from cluster.progress import already_done
 from cluster.storage import ConfigError, resolve
-from jobs.world import WorldConfig, world
+from jobs.world import WorldConfig, with_world
 from models.text_classifier import TemplateSet
 
 LOST_WORKER = (RayActorError, OutOfMemoryError)
@@ -126,29 +126,6 @@ def search(cfg: SearchConfig) -> Artifact:
     fs.create_dir(f"{folder}/{TRIED}")  # missing if nothing was searched
     fs.delete_dir(f"{folder}/{TRIED}")
     return made
-
-
-def with_world(cfg: SearchConfig) -> SearchConfig:
-    """The configuration with the artifacts of its world in it, made if they are not there yet.
-
-    Raises ConfigError if artifacts are given beside a world, or neither.
-    """
-    given = [name for name in ("datasets", "features", "teacher", "base_set") if getattr(cfg, name)]
-    if cfg.world is None:
-        if not (cfg.datasets and cfg.features):
-            raise ConfigError("datasets: none; allowed: artifacts with their features, or a world")
-        return cfg
-    if given:
-        raise ConfigError(f"{given[0]}: given together with world; allowed: one of them")
-    made = world(cfg.storage, cfg.world)
-    return dataclasses.replace(
-        cfg,
-        world=None,
-        datasets=[dataset.uri for dataset in made.datasets],
-        features=[features.uri for features in made.features],
-        teacher=made.teacher.uri,
-        base_set=made.base_set.uri,
-    )
 
 
 def task_source(cfg: SearchConfig) -> TaskSource:

@@ -6,7 +6,7 @@ classes, a teacher pretrained on it, and features. The jobs behind it, one after
 
 import dataclasses
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from jsonargparse.typing import PositiveInt
 
@@ -19,12 +19,17 @@ from cluster.artifacts import Artifact
 from cluster.catalog.dataset import DatasetName
 from cluster.job import run_job
 from cluster.row_pipeline import Pool
+from cluster.storage import ConfigError
 from jobs.captions import CaptionsConfig, captions
 from jobs.dataset import DatasetConfig, dataset
 from jobs.encode import EncodeConfig, encode
 from jobs.factors import FactorsConfig, factors
 from jobs.images import ImagesConfig, images
 from jobs.pretrain import PretrainConfig, pretrain
+
+INPUTS = ("datasets", "features", "teacher", "base_set")
+"""Fields of jobs that a world can fill."""
+Config = TypeVar("Config")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,6 +100,31 @@ def world(storage: str, cfg: WorldConfig) -> World:
         )
     )
     return World(datasets, base_set, teacher, features)
+
+
+def with_world(cfg: Config) -> Config:
+    """The configuration of a job with the artifacts of its `world` in it, made if they are missing.
+
+    cfg: has `storage`, `world` and those of INPUTS that its job reads. Raises ConfigError if
+    artifacts are given beside a world, or neither.
+    """
+    given: Any = cfg
+    inputs = [name for name in INPUTS if hasattr(cfg, name)]
+    if given.world is None:
+        if not (given.datasets and given.features):
+            raise ConfigError("datasets: none; allowed: artifacts with their features, or a world")
+        return cfg
+    for name in inputs:
+        if getattr(cfg, name):
+            raise ConfigError(f"{name}: given together with world; allowed: one of them")
+    made = world(given.storage, given.world)
+    uris = {
+        "datasets": [dataset.uri for dataset in made.datasets],
+        "features": [features.uri for features in made.features],
+        "teacher": made.teacher.uri,
+        "base_set": made.base_set.uri,
+    }
+    return dataclasses.replace(given, world=None, **{name: uris[name] for name in inputs})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
