@@ -190,7 +190,6 @@ class Report:
             "hardest": self.hardest,
             "chosen": chosen_lines(self.fits, self.searches),
             "fused": self.fused[:1],
-            "untimed": sum(t.wall_s is None for cell in self.searches for t in cell.tried),
             "worker_hours": sum(cell.seconds for cell in self.searches) / 3600,
             "refused": self.refused,
             "curated": self.curated,

@@ -21,7 +21,7 @@ TRIALS_OF_A_CELL = 4
 
 @dataclasses.dataclass(frozen=True)
 class _Searched:
-    """seconds: of the whole search. fitting: sum over the trials; a pruned one states no time."""
+    """seconds: of the whole search. fitting: sum over the trials."""
 
     seconds: float
     fitting: float
@@ -120,4 +120,4 @@ def _searched(
     seconds = time.monotonic() - started
     # The best trial's model is the fit of its seed, so trials are all that was fitted.
     times = adapted.read_table("trials", ["wall_s"])["wall_s"].to_pylist()
-    return _Searched(seconds, sum(t for t in times if t), len(times), workers)
+    return _Searched(seconds, sum(times), len(times), workers)
