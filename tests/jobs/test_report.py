@@ -104,7 +104,7 @@ def test_the_search_is_told_cell_by_cell(made: Artifact) -> None:
     }
     searched, declared = cells["digits", "imaginefsl", 4], cells["digits", "zero-shot", 0]
     assert (searched["complete"], searched["fail"], searched["best_val_accuracy"]) == (3, 1, 0.6)
-    assert searched["worker_s"] == 3 * 2.0 + 2 * 1.0, "the first seed's model is a trial's"
+    assert searched["worker_s"] == 4 * 2.0 + 2 * 1.0, "the first seed's model is a trial's"
     assert (declared["complete"], declared["worker_s"]) == (0, 1.0)
     shares = {row["hyper_parameter"]: row for row in made.read_table("importance").to_pylist()}
     assert {row["method"] for row in shares.values()} == {"imaginefsl"}
