@@ -93,7 +93,7 @@ def discovery_problem(tasks: Tasks, cell: DiscoveryCell) -> tuple[Problem, list[
     train = store.features("train")
     place = {row: i for i, row in enumerate(store.index["train"]["id"].to_pylist())}
     labelled_ids: list[str] = []
-    known_names = encoded.names("IP") if cell.config.labelled and dataset.labelled else []
+    known_names = _known_names(encoded, cell.config)
     val = encoded.of_concepts(store.rows("val", []), "IP")
     if known_names:
         shots = draw_shots(dataset, cell.config.labelled, cell.seed, "full", "IP")
@@ -119,6 +119,11 @@ def discovery_problem(tasks: Tasks, cell: DiscoveryCell) -> tuple[Problem, list[
     return problem, ids
 
 
+def _known_names(encoded: EncodedDataset, config: DiscoveryConfig) -> list[str]:
+    """Of the IP classes, if some of their images are labelled."""
+    return encoded.names("IP") if config.labelled and encoded.dataset.labelled else []
+
+
 def candidate_names(
     cell: DiscoveryCell, encoded: Mapping[str, EncodedDataset], known: Iterable[str]
 ) -> list[str]:
@@ -136,7 +141,7 @@ def require_runnable(tasks: Tasks, cell: DiscoveryCell, where: str) -> None:
     """ConfigError, naming the field, if a cell has no candidates, no number of clusters and no way
     to estimate it, or no labelled images to draw."""
     encoded, config = tasks.encoded[cell.dataset], cell.config
-    known = encoded.names("IP") if config.labelled and encoded.dataset.labelled else []
+    known = _known_names(encoded, config)
     if not candidate_names(cell, tasks.encoded, known):
         raise ConfigError(
             f"{where}.candidates: {config.candidates!r} has no name for dataset {cell.dataset!r}; "

@@ -2,7 +2,6 @@
 
 import dataclasses
 import tempfile
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from actors.discovery_metrics import (
     discovery_rows,
     reference_rows,
 )
-from actors.tasks import Tasks, TaskSource
+from actors.tasks import TaskSource, opened_tasks
 from cluster.rows import slug
 from models.methods.adapted import CARD, TENSORS, Adapted
 
@@ -54,7 +53,7 @@ class Work:
 def run_work(source: TaskSource, work: Work) -> Part:
     """On a worker. A discovery is made first, of what has no label in it, and then measured."""
     torch.set_num_threads(1)
-    tasks = _tasks(source)
+    tasks = opened_tasks(source)
     if work.baseline:
         rows = {"metrics": baseline_rows(tasks, work.baseline, work.seeds[0])}
     elif not work.discovery:
@@ -71,12 +70,6 @@ def run_work(source: TaskSource, work: Work) -> Part:
         if found.learned:
             return _tables(rows), _saved(found.learned.model)
     return _tables(rows), {}
-
-
-@lru_cache(maxsize=1)
-def _tasks(source: TaskSource) -> Tasks:
-    """Cells that a worker computes one after the other share what it has opened."""
-    return Tasks(source)
 
 
 def _tables(rows: dict[str, list[dict[str, Any]]]) -> dict[str, pa.Table]:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
-from actors.images import decode_rgb
+from actors.images import decode_rgb, png_bytes
 from actors.report_gallery import data_uri
 from actors.report_tables import (
     H_MEAN,
@@ -23,12 +23,12 @@ from actors.report_tables import (
     with_average,
     with_h_mean,
 )
+from actors.report_text import Lines
 from actors.tasks import EncodedDataset
 from cluster.artifacts import Artifact
 from cluster.rows import row_rng
 from models.methods.adapted import class_tokens
 
-Lines = list[list[str]]
 SPACES = ("OOP", "IP", H_MEAN, "all")
 MOST_POINTS = 1500
 """Images in a t-SNE, drawn at random of more."""
@@ -212,8 +212,7 @@ def _gallery(
 def _thumbnail(data: bytes) -> str:
     image = decode_rgb(data)
     image.thumbnail((2 * SIDE, 2 * SIDE))
-    image.save(buffer := io.BytesIO(), format="PNG")
-    return data_uri(buffer.getvalue())
+    return data_uri(png_bytes(image))
 
 
 def _values(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -220,3 +220,9 @@ class Tasks:
                 encoded.prompts(concepts),
             )
         return self._texts[dataset, concepts]
+
+
+@lru_cache(maxsize=1)
+def opened_tasks(source: TaskSource) -> Tasks:
+    """For workers: what a process computes one after the other shares what it has opened."""
+    return Tasks(source)

@@ -20,7 +20,7 @@ from ray import tune
 from ray.actor import ActorHandle
 
 from actors.cells import Cell
-from actors.tasks import Tasks, TaskSource
+from actors.tasks import Tasks, TaskSource, opened_tasks
 from cluster.artifacts import plain
 from cluster.storage import filesystem, join, read, write
 from models.methods import METHODS
@@ -115,14 +115,15 @@ def run_trial(
     )  # one CPU per trial; set here, for Tune runs this in a thread of its own
     cell, members = cells[config["cell"]], config["members"]
     values = [member["values"] for member in members]
-    fitted = fit_cell(_tasks(source), cell, config["seed"], values, dict(config["medians"]), device)
+    tasks = opened_tasks(source)
+    fitted = fit_cell(tasks, cell, config["seed"], values, dict(config["medians"]), device)
     outcomes = []
     for member, (adapted, outcome) in zip(members, fitted, strict=True):
         number = member["number"]
         if number is None and outcome.error:
             raise RuntimeError(f"{cell.key}, seed {config['seed']}: {outcome.error}")
         if adapted is not None:
-            fit = fit_of(_tasks(source), cell, config["seed"], adapted, outcome)
+            fit = fit_of(tasks, cell, config["seed"], adapted, outcome)
             keep(adapted, fit, join(folder, MODELS if number is None else tried(number)))
         outcomes.append(dataclasses.asdict(outcome))
     tune.report({"outcomes": outcomes})
@@ -270,9 +271,3 @@ def _gather(gathering: ActorHandle | None) -> None:
     """Once in a process."""
     if gathering is not None:
         ray.get(gathering.arrive.remote())
-
-
-@lru_cache(maxsize=1)
-def _tasks(source: TaskSource) -> Tasks:
-    """Trials of one search share a process, and what it has opened."""
-    return Tasks(source)
