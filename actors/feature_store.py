@@ -28,6 +28,7 @@ class FeatureStore:
     def __init__(self, uri: str) -> None:
         self.artifact = open_artifact(uri, "features")
         self._folder = self.artifact.local_dir()
+        self._opened: dict[str, Features] = {}
 
     @cached_property
     def index(self) -> dict[str, pa.Table]:
@@ -37,7 +38,12 @@ class FeatureStore:
         return {name: rows.filter(split == name).sort_by("row") for name in SPLITS}
 
     def features(self, split: str) -> Features:
-        """All images of a split, memory-mapped."""
+        """All images of a split, memory-mapped; the same object whenever it is asked for."""
+        if split not in self._opened:
+            self._opened[split] = self._open(split)
+        return self._opened[split]
+
+    def _open(self, split: str) -> Features:
         rows = self.index[split]
         # "c", copy on write: pages stay shared by all processes, and torch gets a writable array
         tokens = np.load(self._folder / f"{split}.npy", mmap_mode="c")

@@ -1,6 +1,5 @@
 """The page of a discovery: its tables, its clusters with their names, and two views of a t-SNE."""
 
-import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
 from actors.images import decode_rgb, png_bytes
+from actors.report_figures import png
 from actors.report_gallery import data_uri
 from actors.report_tables import (
     H_MEAN,
@@ -142,7 +142,7 @@ def _figures(
         by_class.set_axis_off()
     cluster = np.array([images[i]["cluster"] for i in drawn])
     _scatter(by_cluster, points, cluster, groups, "by cluster")
-    figures = {"t-SNE": _png(figure)}
+    figures = {"t-SNE": png(figure)}
     if encoded.dataset.labelled:
         figures["names"] = _confusion(encoded, clusters, images, labels, place)
     return figures
@@ -189,7 +189,7 @@ def _confusion(
     panel.axhline(sum(c.group == "OOP" for c in own) - 0.5, color="#d1603d", lw=0.8)
     panel.set_xlabel("given name", fontsize=8)
     panel.set_ylabel("true class, OOP ones above the line", fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
 def _gallery(
@@ -227,8 +227,3 @@ def _values(
 
 def _short(name: str) -> str:
     return name if len(name) <= 24 else f"{name[:23]}…"
-
-
-def _png(figure: Figure) -> bytes:
-    figure.savefig(buffer := io.BytesIO(), format="png", dpi=130)
-    return buffer.getvalue()

@@ -1,7 +1,7 @@
 """How ImagineFSL is trained: the heads on features pooled once, then adapter and heads."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from jsonargparse.typing import (
     PositiveInt,
 )
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from models.methods.adapted import Reports
 from models.methods.batches import endless_batches
@@ -37,7 +38,7 @@ from models.methods.population import (
 from models.methods.selection import Selection, choose_head
 from models.moment_adapter import AdapterConfig
 from models.precision import Precision
-from models.task import Task
+from models.task import Features, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,9 @@ def _train_heads(
 ) -> list[Learned | None]:
     """Members share the adapter they start with, and so all that it makes of the images."""
     batches = Batches(task, hypers[0], seed)
-    pooled = [model.pool_all(tokens) for tokens in batches.tokens]
+    pooled = [model.pool_all(batches.tokens[0])]
+    if task.imagined:
+        pooled.append(_pooled_imagined(model, task.imagined))
     model.standardise(pooled[0])
     val = model.pool_all(task.val.clean) if task.val else None
 
@@ -127,6 +130,31 @@ def _train_heads(
     population = Population(starts, lambda m, own: _optimizer(own, hypers[m], None))
     budgets = [hyper.head_steps for hyper in hypers]
     return descend_together(population, losses, budgets, 0, report, select, evaluations=1)
+
+
+@dataclass(frozen=True)
+class _PooledBy:
+    """What an adapter made of images, and all that it depends on."""
+
+    sizes: tuple[AdapterConfig, Precision]
+    weights: list[Tensor]
+    pooled: Pooled
+
+
+_LAST_POOLED: MutableMapping[Tensor, _PooledBy] = WeakTensorKeyDictionary()
+"""Of the imagined tokens that this process has in memory."""
+
+
+def _pooled_imagined(model: ImagineModel, imagined: Features) -> Pooled:
+    """`pool_all` of every view. Fits on other shots share the imagined images and often the adapter
+    that they start with, so a dataset's are pooled again for another adapter alone."""
+    sizes, weights = (model.adapter.config, model.precision), list(model.adapter.parameters())
+    last = _LAST_POOLED.get(imagined.tokens)
+    if last is None or last.sizes != sizes or not all(map(torch.equal, last.weights, weights)):
+        kept = [weight.detach().clone() for weight in weights]
+        last = _PooledBy(sizes, kept, model.pool_all(imagined.tokens.flatten(0, 1)))
+        _LAST_POOLED[imagined.tokens] = last
+    return last.pooled
 
 
 def _train_all(

@@ -104,8 +104,13 @@ def metrics(teacher: Artifact) -> list[dict[str, float]]:
 
 
 def checkpoints(storage: Path) -> list[Path]:
-    """Whole checkpoints of the unfinished run, oldest first."""
-    return sorted(storage.glob("teacher/*/run/checkpoint_*/metrics.jsonl"))
+    """The unfinished run's checkpoints that Ray Train knows of, oldest first.
+
+    One that lies there but is not in its list yet is lost with its worker.
+    """
+    lists = [path.read_text() for path in storage.glob("teacher/*/run/*_snapshot.json")]
+    written = sorted(storage.glob("teacher/*/run/checkpoint_*/metrics.jsonl"))
+    return [path for path in written if any(path.parent.name in known for known in lists)]
 
 
 def in_one_process(cfg: PretrainConfig) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ import torch
 
 from models.methods import METHODS
 from models.methods.batches import endless_batches
-from models.methods.imagine_model import ImagineModel
+from models.methods.imagine_model import ImagineModel, Pooled
 from models.methods.imaginefsl import ImagineFslHyper
 from models.moment_adapter import AdapterConfig, MomentAdapter
 from tests.models.methods.tasks import NAMES, features, task, tiny_clip
@@ -43,6 +43,29 @@ def test_imagined_images_change_what_is_learned() -> None:
     plain = IMAGINE.fit(task(), HYPER, seed=0).tensors()
     helped = IMAGINE.fit(task(imagined=True), HYPER, seed=0).tensors()
     assert not torch.equal(plain["visual_head.weight"], helped["visual_head.weight"])
+
+
+def test_a_fit_is_the_same_whoever_has_pooled_the_imagined_images_before() -> None:
+    shared = task(imagined=True)
+    after_another = [IMAGINE.fit(shared, HYPER, seed=seed).tensors() for seed in (0, 1, 1, 0)]
+    for seed, found in zip((0, 1, 1, 0), after_another, strict=True):
+        alone = IMAGINE.fit(task(imagined=True), HYPER, seed=seed).tensors()
+        assert all(torch.equal(found[name], alone[name]) for name in alone)
+
+
+def test_imagined_images_are_pooled_once_for_an_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared, seen, pool = task(imagined=True), [], ImagineModel.pool_all
+
+    def counted(model: ImagineModel, tokens: torch.Tensor) -> Pooled:
+        seen.append(len(tokens))
+        return pool(model, tokens)
+
+    monkeypatch.setattr(ImagineModel, "pool_all", counted)
+    teacher = MomentAdapter(tiny_clip().embed_dim, ADAPTER).state_dict()
+    for seed in (0, 1):
+        IMAGINE.fit(shared, STILL, seed=seed, teacher=teacher)
+    assert shared.imagined is not None
+    assert seen.count(shared.imagined.tokens.flatten(0, 1).shape[0]) == 1
 
 
 def test_imagined_images_alone_can_carry_the_heads() -> None:
