@@ -144,7 +144,7 @@ def discovery_rows(tasks: Tasks, cell: DiscoveryCell, found: Discovered) -> list
 
 def baseline_rows(tasks: Tasks, cell: Cell, seed: int) -> list[Row]:
     """Of METRICS: a method that is fitted as in a search, on test images."""
-    ((model, outcome),) = fit_cell(tasks, cell, seed, [{}], {})
+    ((model, outcome),) = fit_cell(tasks, cell, seed, [{}], None)
     if model is None:
         raise RuntimeError(f"{cell.key}, seed {seed}: {outcome.error}")
     return accuracy_rows(model, tasks.encoded[cell.dataset], cell.name, seed)

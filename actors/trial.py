@@ -116,15 +116,16 @@ def run_trial(
     cell, members = cells[config["cell"]], config["members"]
     values = [member["values"] for member in members]
     tasks = opened_tasks(source)
-    fitted = fit_cell(tasks, cell, config["seed"], values, dict(config["medians"]), device)
+    final = members[0]["number"] is None
+    medians = None if final else dict(config["medians"])
+    fitted = fit_cell(tasks, cell, config["seed"], values, medians, device)
     outcomes = []
     for member, (adapted, outcome) in zip(members, fitted, strict=True):
-        number = member["number"]
-        if number is None and outcome.error:
+        if final and outcome.error:
             raise RuntimeError(f"{cell.key}, seed {config['seed']}: {outcome.error}")
         if adapted is not None:
             fit = fit_of(tasks, cell, config["seed"], adapted, outcome)
-            keep(adapted, fit, join(folder, MODELS if number is None else tried(number)))
+            keep(adapted, fit, join(folder, MODELS if final else tried(member["number"])))
         outcomes.append(dataclasses.asdict(outcome))
     tune.report({"outcomes": outcomes})
 
@@ -134,13 +135,14 @@ def fit_cell(
     cell: Cell,
     seed: int,
     members: Sequence[Mapping[str, Any]],
-    medians: Mapping[int, float],
+    medians: Mapping[int, float] | None,
     device: str = "cpu",
 ) -> list[tuple[Adapted | None, Outcome]]:
     """Fits the cell's method on the shots of this seed, for every member's searched values.
 
-    medians: a member whose val accuracy is below this at such a step is pruned. Where one of the
-    members cannot be fitted, all are fitted one by one: an error says nothing of the others.
+    medians: a member whose val accuracy is below this at such a step is pruned; None: nobody
+    watches, and val is asked at the end alone. Where one of the members cannot be fitted, all are
+    fitted one by one: an error says nothing of the others.
     """
     wall, cpu = time.monotonic(), time.process_time()
     reports: list[dict[int, float]] = [{} for _ in members]
@@ -152,7 +154,7 @@ def fit_cell(
             return True
         step, value = int(figures["step"]), figures["val_accuracy"]
         reports[member][step] = value
-        return value >= medians.get(step, -math.inf)
+        return value >= (medians or {}).get(step, -math.inf)
 
     teacher = tasks.teacher.adapter_state if cell.config.teacher and tasks.teacher else None
     error = None
@@ -160,7 +162,7 @@ def fit_cell(
         task = _on(device, tasks.task(cell, tasks.split(cell, seed)))
         hypers = [cell.with_values(values) for values in members]
         method = METHODS[cell.config.method]
-        adapted = method.fit_many(task, hypers, seed, teacher, goes_on)
+        adapted = method.fit_many(task, hypers, seed, teacher, None if medians is None else goes_on)
     except (ArithmeticError, ValueError) as found:
         if len(members) > 1:
             alone = [fit_cell(tasks, cell, seed, [v], medians, device) for v in members]

@@ -155,13 +155,15 @@ def _train(
             loss = cross_entropy(visual, labels)
             yield share * (loss + hyper.text_weight * cross_entropy(text, labels))
 
-    def later(figures: dict[str, float]) -> None:
-        if report is not None:
-            report(figures | {"step": hyper.head_steps + hyper.steps + figures["step"]})
-
+    later = report and _later(report, hyper.head_steps + hyper.steps)
     model.requires_grad_(True)
     descend(optimizer, losses, hyper.lora_steps, 0, later, lambda: _selection(model, lora, task))
     model.clamp_temperature()
+
+
+def _later(report: Report, steps: int) -> Report:
+    """Reports of steps that come after others."""
+    return lambda figures: report(figures | {"step": steps + figures["step"]})
 
 
 def _selection(model: ImagineModel, lora: Lora, task: Task) -> Selection:
