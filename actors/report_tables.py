@@ -212,10 +212,22 @@ class Generalisation:
 def generalisation(rows: Iterable[Row], halves: tuple[str, str]) -> list[Generalisation]:
     """Methods that learned one half of the classes, or none, on either half; halves: of HALVES.
 
-    One line per dataset, method and shots. Methods that learned all classes are left out.
+    One line per dataset, method and shots, and one for the mean over all datasets that have both
+    halves (digits have no IP classes). Methods that learned all classes are left out.
     """
-    partial = [row for row in rows if not row.shots or row.concepts in halves]
+    of_datasets = [row for row in rows if row.dataset != AVERAGE]
+    tested = {row.method for row in of_datasets if row.label_space in halves}
+    partial = [
+        row
+        for row in of_datasets
+        if row.method in tested and (not row.shots or row.concepts in halves)
+    ]
+    having: dict[str, set[str]] = defaultdict(set)
+    for row in partial:
+        having[row.dataset].add(row.label_space)
+    whole = [row for row in partial if having[row.dataset].issuperset(halves)]
+    means = [row for row in with_average(whole) if row.dataset == AVERAGE]
     found: dict[tuple[str, str, int], dict[str, Estimate]] = defaultdict(dict)
-    for cell in measured(partial):
+    for cell in measured([*partial, *means]):
         found[cell.dataset, cell.method, cell.shots][cell.label_space] = cell.accuracy
     return [Generalisation(*key, spaces) for key, spaces in found.items() if {*halves} & {*spaces}]

@@ -75,7 +75,7 @@ def test_h_mean_is_taken_per_seed_then_averaged(one: str, other: str) -> None:
     assert line.accuracy["all"].n == 1
 
 
-def test_a_dataset_without_ip_classes_has_no_h_mean_and_does_not_stop_the_average() -> None:
+def test_a_dataset_without_ip_classes_is_shown_and_not_in_the_average() -> None:
     rows = [
         row("fsnl", 0, 0.2, space="OOP", dataset="digits", concepts="OOP"),
         *(
@@ -83,13 +83,19 @@ def test_a_dataset_without_ip_classes_has_no_h_mean_and_does_not_stop_the_averag
             for d in ("food", "music")
             for s in ("OOP", "IP")
         ),
+        *(  # another table's, of datasets that all have both halves
+            row("fsnl-base", 0, 0.6, space=s, dataset=d, concepts="base")
+            for d in ("digits", "food", "music")
+            for s in ("base", "new")
+        ),
     ]
     lines = {
         line.dataset: line.accuracy
         for line in generalisation(with_average(with_h_mean(rows)), ("OOP", "IP"))
     }
     assert lines["digits"].keys() == {"OOP"}
-    assert lines[AVERAGE]["OOP"].mean == pytest.approx((0.2 + 0.4 + 0.4) / 3)
+    assert lines[AVERAGE].keys() == {"OOP", "IP", H_MEAN}
+    assert lines[AVERAGE]["OOP"].mean == pytest.approx(0.4)
     assert lines[AVERAGE][H_MEAN].mean == pytest.approx(0.4)
 
 

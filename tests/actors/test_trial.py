@@ -91,6 +91,20 @@ def test_the_same_seed_gives_the_same_model(tasks: Tasks) -> None:
     assert all(torch.equal(one.tensors()[name], two.tensors()[name]) for name in one.tensors())
 
 
+@pytest.mark.parametrize("method", ["imaginefsl-scratch", "fsnl"])
+def test_a_fit_that_nobody_watches_is_the_same_and_reports_nothing(
+    tasks: Tasks, method: str
+) -> None:
+    ((one, watched),) = fit_cell(tasks, cell(method, 4), 2, [{}], {})
+    ((two, unwatched),) = fit_cell(tasks, cell(method, 4), 2, [{}], None)
+    assert watched.reports
+    assert unwatched.reports == {}
+    assert unwatched.val_accuracy == watched.val_accuracy
+    assert one is not None
+    assert two is not None
+    assert all(torch.equal(one.tensors()[name], two.tensors()[name]) for name in one.tensors())
+
+
 def test_a_population_has_an_outcome_for_each_member(tasks: Tasks) -> None:
     here = cell("imaginefsl-scratch", 4)
     members = [{"adapter_lr": 0.01}, {"adapter_lr": 1e-4}]
