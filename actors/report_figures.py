@@ -16,6 +16,8 @@ from actors.report_tables import Measured
 
 INK, FAINT = "#1f2933", "#e3e7eb"
 COLOURS = ("#0b6fa4", "#d1603d", "#3a8f5c", "#8257a8", "#b08a1e", "#5d6b78")
+LINES = ("-", "--", ":")
+"""One for all methods until the colours come again."""
 MARKERS = "os^DvPX"  # one more than colours, so that no two methods of 42 look alike
 DOTS_PER_INCH = 160
 SHOWN_PER_INCH = 104
@@ -24,8 +26,9 @@ MOST = 10
 """Deviations beyond it are drawn there."""
 MOST_DATASETS = 12
 """Of which fusion curves are drawn."""
-DODGE = 0.07
-"""Shift between the lines of a panel, so that intervals do not cover each other."""
+DODGE, MOST_DODGE = 0.07, 0.6
+"""Shift between the lines of a panel, so that intervals do not cover each other, and of the last
+from the first at most: the next number of shots is 1 away."""
 
 
 def accuracy_figure(cells: Sequence[Measured]) -> bytes:
@@ -53,13 +56,14 @@ def _accuracy_line(
     panel: Axes, method: str, number: int, cells: Sequence[Measured | None], methods: int
 ) -> None:
     found = [(place, cell.accuracy) for place, cell in enumerate(cells) if cell]
-    shift = (number - (methods - 1) / 2) * DODGE
+    shift = (number - (methods - 1) / 2) * min(DODGE, MOST_DODGE / methods)
     panel.errorbar(
         [place + shift for place, _ in found],
         [100 * accuracy.mean for _, accuracy in found],
         [100 * (accuracy.half_width or 0) for _, accuracy in found],
         color=COLOURS[number % len(COLOURS)],
         marker=MARKERS[number % len(MARKERS)],
+        linestyle=LINES[number // len(COLOURS) % len(LINES)],
         markersize=4,
         linewidth=1.4,
         elinewidth=1,
