@@ -4,7 +4,7 @@ PY := .venv/bin/python
 STAMP := .venv/installed-$(firstword $(shell cksum < pyproject.toml))
 VLLM_STAMP := .venv-vllm/installed-$(firstword $(shell cksum < tests/vllm/requirements.txt))
 
-.PHONY: setup demo test test-vllm test-faults lint clean
+.PHONY: setup demo test test-vllm test-faults test-gpu lint clean
 
 setup: $(STAMP)
 
@@ -40,6 +40,10 @@ test-vllm: $(VLLM_STAMP)
 
 test-faults: setup
 	$(PY) -m pytest tests/faults $(ARGS)
+
+# On a machine with a GPU; elsewhere all of tests/gpu is skipped.
+test-gpu: setup
+	$(PY) -m pytest tests/gpu tests/kernels $(ARGS)
 
 clean:
 	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache build *.egg-info

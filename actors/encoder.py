@@ -52,12 +52,13 @@ class Encoder:
 
     Reads `id`, the place of the image (`actors.image_places`) and `views` (how many). Adds `tokens`
     (bytes of float16 (views, 1 + N, D), empty if refused) and `reason` (empty if fine). What a view
-    shows depends on its row alone.
+    shows depends on its row alone. device: "cpu" or "cuda", of augmentation and image tower.
     """
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: EncoderConfig, device: str = "cpu") -> None:
         self.config = config
-        self.clip = backbone(config.backbone)
+        self.clip = backbone(config.backbone).to(device)
+        self.device = torch.device(device)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         reasons, images, good = [], [], []
@@ -83,7 +84,7 @@ class Encoder:
 
     @torch.no_grad()
     def _tokens(self, images: list[Image.Image], ids: np.ndarray, counts: list[int]) -> Tensor:
-        """All views of all images, one after the other: (sum of counts, 1 + N, D) float16."""
+        """All views of all images, one after the other: (sum of counts, 1 + N, D) float16, CPU."""
         views = self._views(images, ids, counts)
         tokens = torch.empty(
             len(views), self.clip.num_tokens, self.clip.embed_dim, dtype=torch.half
@@ -94,9 +95,9 @@ class Encoder:
         return tokens
 
     def _views(self, images: list[Image.Image], ids: np.ndarray, counts: list[int]) -> Tensor:
-        """(sum of counts, 3, R, R) float32 in [0, 1]."""
+        """(sum of counts, 3, R, R) float32 in [0, 1], on the device."""
         size = self.clip.image_size
-        views = torch.empty(sum(counts), 3, size, size)
+        views = torch.empty(sum(counts), 3, size, size, device=self.device)
         first = np.cumsum([0, *counts])[: len(counts)]
         by_size: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
         for number, image in enumerate(images):
@@ -109,7 +110,13 @@ class Encoder:
                 pixels = torch.stack([_channels_first(np.asarray(images[n])) for n, _, _ in part])
                 numbers = view_numbers([(str(ids[n]), view) for n, view, _ in part])
                 places = [place for _, _, place in part]
-                views[places] = make_views(pixels, numbers, 0, size, self.config.augmentation)
+                views[places] = make_views(
+                    pixels.to(self.device),
+                    numbers.to(self.device),
+                    0,
+                    size,
+                    self.config.augmentation,
+                )
         return views
 
 

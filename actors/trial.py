@@ -107,7 +107,8 @@ def run_trial(
 
     Reports once, the `outcomes` of all members. folder: URI; a final fit is kept in its `models`, a
     trial in its `tried/{number}`, until the best is known. gathering: of the search's workers.
-    device: "cpu" or "cuda", where the task lies and so is learned; the latter has never been run.
+    device: "cpu" or "cuda", where the task lies and so is learned. With "cuda", `fit_cell` has been
+    run on an H100 for every method, a whole Tune run never.
     """
     _gather(gathering)
     torch.set_num_threads(

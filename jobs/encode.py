@@ -96,7 +96,7 @@ def _encoded(
         work,
         TOKENS,
         rows.sort_by([(name, "ascending") for name in PLACE]),  # a batch reads few files
-        partial(Encoder, encoder),
+        partial(Encoder, encoder, "cuda" if cfg.gpus_per_worker else "cpu"),
         title="encode",
         unit="images",
         block_rows=256,

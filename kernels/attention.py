@@ -1,7 +1,6 @@
 """Scaled dot-product attention through one door: one place says which implementation runs."""
 
 import functools
-import importlib.util
 import logging
 
 import torch
@@ -34,14 +33,15 @@ def attention_reference(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False
 def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
     """What `attention_reference` computes, by the fastest implementation at hand (logged once).
 
-    Shapes and dtypes as in the reference. On CUDA xformers' memory-efficient attention where it is
-    installed and the dtype is half or bfloat16, PyTorch's own choice elsewhere. On the CPU flash
-    attention, but plain matrix products where gradients are recorded in half precision or over few
-    tokens: there its backward pass is slow (twice as slow at 64 x 4 x 65 x 32 in bfloat16). Over
-    many tokens in float32 it is the faster one (0.6 times the products' time at 8 x 12 x 197 x 64,
-    forward and backward).
+    Shapes and dtypes as in the reference. On CUDA xformers' memory-efficient attention where it
+    works and the dtype is half or bfloat16, PyTorch's own choice elsewhere and in torch.compile. On
+    the CPU flash attention, but plain matrix products where gradients are recorded in half
+    precision or over few tokens: there its backward pass is slow (twice as slow at 64 x 4 x 65 x 32
+    in bfloat16). Over many tokens in float32 it is the faster one (0.6 times the products' time at
+    8 x 12 x 197 x 64, forward and backward).
     """
-    if q.is_cuda and q.dtype in (torch.float16, torch.bfloat16) and _xformers_installed():
+    half = q.dtype in (torch.float16, torch.bfloat16)
+    if q.is_cuda and half and not torch.compiler.is_compiling() and _xformers_works():
         from xformers.ops import LowerTriangularMask, memory_efficient_attention
 
         _say("xformers memory-efficient attention")
@@ -49,7 +49,6 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tenso
         # xformers wants (B, L, H, D)
         heads_last = (x.transpose(1, 2) for x in (q, k, v))
         return memory_efficient_attention(*heads_last, attn_bias=bias).transpose(1, 2)
-    half = q.dtype in (torch.float16, torch.bfloat16)
     few = q.shape[-2] < MANY_TOKENS
     if q.device.type == "cpu" and torch.is_grad_enabled() and (half or few):
         _say("matrix products on the CPU, with gradients")
@@ -60,8 +59,17 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tenso
 
 
 @functools.cache
-def _xformers_installed() -> bool:
-    return importlib.util.find_spec("xformers") is not None
+def _xformers_works() -> bool:
+    """Tried once: a wheel of it that was built for another CUDA is imported and has no kernel."""
+    try:
+        from xformers.ops import memory_efficient_attention
+
+        with torch.enable_grad():
+            tried = torch.zeros(1, 1, 1, 8, dtype=torch.half, device="cuda", requires_grad=True)
+            memory_efficient_attention(tried, tried, tried).sum().backward()
+    except (ImportError, RuntimeError):
+        return False
+    return True
 
 
 def _say(which: str) -> None:

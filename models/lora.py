@@ -123,11 +123,12 @@ class Lora:
     def tokens(self, images: Tensor, precision: Precision) -> Tensor:
         """Tokens of any number of pictures, as features are stored, in bounded memory.
 
-        images: (N, 3, R, R) uint8. Returns (N, 1 + P, D) float16.
+        images: (N, 3, R, R) uint8, anywhere. Returns (N, 1 + P, D) float16, where CLIP is.
         """
         self.train(False)
         return torch.cat([self._tokens(part, precision) for part in images.split(IMAGES_PER_PASS)])
 
     def _tokens(self, images: Tensor, precision: Precision) -> Tensor:
-        with autocast(images.device, precision):
-            return self.clip.encode_tokens(self.clip.normalise(images)).half()
+        device = self.clip.mean.device
+        with autocast(device, precision):
+            return self.clip.encode_tokens(self.clip.normalise(images.to(device))).half()

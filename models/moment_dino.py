@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from jsonargparse.typing import NonNegativeFloat, PositiveFloat
@@ -48,10 +49,12 @@ class MomentDinoConfig:
     weights: LossWeights = field(default_factory=LossWeights)
 
 
-@dataclass(frozen=True)
-class BranchOutput:
+class BranchOutput(NamedTuple):
     """moments: (V·B, 4D) of V views, the two whole ones first; dino: (V·B, K) their logits; ibot:
-    (M, K') logits of masked patches."""
+    (M, K') logits of masked patches.
+
+    A tuple, for in a dataclass FSDP2 of PyTorch 2.11 finds no tensor to begin its backward pass at.
+    """
 
     moments: Tensor
     dino: Tensor

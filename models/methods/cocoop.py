@@ -83,7 +83,7 @@ class CoCoOpAdapted(Adapted):
         asked = self.card.names if names is None else names
         model = ConditionalContext(ContextLearner(self.clip, asked), self.clip)
         model.load_state_dict(self._learned)
-        return {"text": model.predict(class_tokens(tokens))}
+        return {"text": model.to(tokens.device).predict(class_tokens(tokens))}
 
     def tensors(self) -> dict[str, Tensor]:
         return self._learned

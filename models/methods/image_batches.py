@@ -34,11 +34,12 @@ class ImageBatches:
         self._epochs = [0] * len(features)
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """Views (B, 3, R, R) float32 in [0, 1], and labels (B,)."""
+        """Views (B, 3, R, R) float32 in [0, 1], and labels (B,), where the labels lie."""
         rows = next(self._rows)
-        numbers = torch.from_numpy(np.stack([self._numbers(row) for row in rows.tolist()]))
-        views = make_views(self._images[rows], numbers, 0, self._size, self._augmentation)
-        return views, self.labels[rows]
+        drawn = np.stack([self._numbers(row) for row in rows.tolist()])
+        device = self.labels.device  # the pictures stay in the CPU's memory
+        images, numbers = self._images[rows].to(device), torch.from_numpy(drawn).to(device)
+        return make_views(images, numbers, 0, self._size, self._augmentation), self.labels[rows]
 
     def _numbers(self, row: int) -> np.ndarray:
         """All that is random about the next view of an image: (NUMBERS,) in [0, 1)."""

@@ -226,7 +226,7 @@ def members_at_once(member_bytes: int, device: torch.device) -> int:
     Measured on one core, a step of members together against one by one: the tiny CLIP's text tower
     1.7 to 2.5 times as fast with 6 or 12 prompts (1 and 2 MB a member), 1.3 times with 28 (5 MB);
     adapter blocks over the tokens of 48 images (50 MB) 0.9 to 1.1 times: there the products are
-    large already, and it does not pay. On a GPU never measured.
+    large already, and it does not pay. On a GPU run, but never measured.
     """
     bound = float(BYTES_ON_CPU)
     if device.type == "cuda":

@@ -182,7 +182,7 @@ class TipAdapterF(BatchedMethod):
 
 def _cache(task: Task, hyper: TipAdapterHyper) -> Cache:
     mean = task.train.tokens[:, :, 0].float().mean(dim=0)
-    alpha, beta = torch.tensor(hyper.alpha), torch.tensor(hyper.beta)
+    alpha, beta = (torch.tensor(value, device=mean.device) for value in (hyper.alpha, hyper.beta))
     return Cache(task.text, normalize(mean, dim=-1), task.train.labels, alpha, beta)
 
 
@@ -200,7 +200,7 @@ def _chosen(
     """The model with the α and β that are best on val, or the declared ones."""
     if task.val:
         alpha, beta = _best(task.val, cache, task.clip.logit_scale)
-        cache = replace(cache, alpha=alpha, beta=beta)
+        cache = replace(cache, alpha=alpha.to(cache.keys), beta=beta.to(cache.keys))
     card = Card.of(method, task, hyper, seed, _selection(task, cache))
     return TipAdapterAdapted(card, task.clip, cache)
 

@@ -1,6 +1,6 @@
 """The fast kernels, in torch and in Triton, with gradients, against the references.
 
-Triton's interpreter is faithful in float32 and float16; bfloat16 can be judged on a GPU only.
+Triton's interpreter is faithful in float32 and float16; bfloat16 is judged on a GPU only.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from kernels import distillation as d
 from kernels import moments as m
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-DTYPES = [torch.float32, torch.float16]
-HALF_BIT = {torch.float32: 2e-6, torch.float16: 1e-3}
+DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if DEVICE == "cuda" else [])]
+HALF_BIT = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 """Rounding of a result in that dtype, relative to the largest one."""
 
 
@@ -42,11 +42,11 @@ def with_gradient(f: Callable[[Tensor], Tensor], x: Tensor, weights: Tensor) -> 
 
 
 def as_exact(got: tuple, reference: tuple, exact: tuple) -> None:
-    """May err twice as much as the reference does in that dtype, and its result be rounded."""
+    """May err three times as much as the reference in that dtype, and its result be rounded."""
     for mine, plain, truth in zip(got, reference, exact, strict=True):
         assert mine.dtype == plain.dtype
         size = truth.abs().max() if truth.numel() else torch.zeros(())
-        allowed = 2 * _error(plain, truth) + HALF_BIT[mine.dtype] * size
+        allowed = 3 * _error(plain, truth) + HALF_BIT[mine.dtype] * size
         assert _error(mine, truth) <= allowed
 
 

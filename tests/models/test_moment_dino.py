@@ -59,6 +59,14 @@ def test_sharing_tokens_changes_nothing(parts: tuple) -> None:
     assert torch.allclose(got[0], expected[0], rtol=1e-4, atol=1e-6)
 
 
+def test_fsdp_of_any_pytorch_finds_the_tensors_of_a_branch(parts: tuple) -> None:
+    """Older ones look into tuples, not into dataclasses."""
+    clip, model, crops, masks = parts
+    teacher = model(clip, crops, masks, 0.05).teacher
+    assert isinstance(teacher, tuple)
+    assert all(isinstance(part, torch.Tensor) for part in teacher)
+
+
 def test_only_the_student_is_trained(parts: tuple) -> None:
     clip, model, crops, masks = parts
     model(clip, crops, masks, 0.05).loss.backward()
