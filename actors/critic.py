@@ -41,7 +41,7 @@ class Critic:
     - `reason`: empty, or why the bytes are no picture; the others are then NaN or empty.
 
     Embedding, hash and contrast are of the centre square in CLIP's size. One decoded picture is in
-    memory at a time. device: "cpu" or "cuda"; the latter has never been run (`tests/gpu` would).
+    memory at a time. device: "cpu" or "cuda"; the latter has never been run.
     """
 
     def __init__(self, config: CriticConfig, device: str = "cpu") -> None:

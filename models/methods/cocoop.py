@@ -53,6 +53,7 @@ class ConditionalContext(nn.Module):
         hidden = max(1, clip.embed_dim // META_REDUCTION)
         self.down = nn.Linear(clip.embed_dim, hidden)
         self.up = nn.Linear(hidden, clip.text_width)
+        self.to(clip.mean.device)
 
     def forward(self, images: Tensor) -> Tensor:
         """Unit-norm image features (B, D) to logits (B, C), B·C prompts at once."""
@@ -83,7 +84,7 @@ class CoCoOpAdapted(Adapted):
         asked = self.card.names if names is None else names
         model = ConditionalContext(ContextLearner(self.clip, asked), self.clip)
         model.load_state_dict(self._learned)
-        return {"text": model.to(tokens.device).predict(class_tokens(tokens))}
+        return {"text": model.predict(class_tokens(tokens))}
 
     def tensors(self) -> dict[str, Tensor]:
         return self._learned
@@ -111,7 +112,6 @@ class CoCoOp(Method):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = ConditionalContext(ContextLearner(task.clip, task.names), task.clip)
-        model.to(task.text.device)
         batches = ShotBatches(task.train, hyper.batch, torch.Generator().manual_seed(seed))
 
         def losses() -> Iterator[Tensor]:

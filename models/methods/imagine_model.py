@@ -99,10 +99,12 @@ class ImagineModel(nn.Module):
                 return functional_call(self.adapter, one, (tokens,))
 
         k = len(parameters[TEMPERATURE])
-        if k == 1 or tokens.is_cuda:
-            # For one, vmap costs a tenth of the time. On a GPU no fused attention stands it: the
-            # backward pass of PyTorch 2.11's ends in an error, xformers' has no rule for it.
-            alone = ({name: stack[i] for name, stack in adapters.items()} for i in range(k))
+        alone = ({name: stack[i] for name, stack in adapters.items()} for i in range(k))
+        if k == 1:  # vmap costs a tenth of the time here
+            adapted = adapt(next(alone))
+        elif tokens.is_cuda:
+            # No fused attention stands vmap there: the backward pass of PyTorch 2.11's ends in an
+            # error, xformers' has no rule for it.
             adapted = torch.cat([adapt(one) for one in alone])
         else:
             adapted = vmap(adapt)(adapters).flatten(0, 1)

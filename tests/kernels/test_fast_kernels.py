@@ -16,6 +16,8 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if DEVICE == "cuda" else [])]
 HALF_BIT = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 """Rounding of a result in that dtype, relative to the largest one."""
+TIMES_THE_ERROR = 3 if DEVICE == "cuda" else 2
+"""Of the reference. On an H100 one gradient in float32 had 2.4 times as much."""
 
 
 @pytest.fixture(autouse=True, params=["torch", "triton"])
@@ -42,11 +44,11 @@ def with_gradient(f: Callable[[Tensor], Tensor], x: Tensor, weights: Tensor) -> 
 
 
 def as_exact(got: tuple, reference: tuple, exact: tuple) -> None:
-    """May err three times as much as the reference in that dtype, and its result be rounded."""
+    """May err some times as much as the reference in that dtype, and its result be rounded."""
     for mine, plain, truth in zip(got, reference, exact, strict=True):
         assert mine.dtype == plain.dtype
         size = truth.abs().max() if truth.numel() else torch.zeros(())
-        allowed = 3 * _error(plain, truth) + HALF_BIT[mine.dtype] * size
+        allowed = TIMES_THE_ERROR * _error(plain, truth) + HALF_BIT[mine.dtype] * size
         assert _error(mine, truth) <= allowed
 
 
