@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from actors.clip_scores import embedded_scores
-from actors.clip_trainer import ARCHITECTURE, ClipTrainer, ClipTrainerConfig
+from actors.embedded.scores import embedded_scores
+from actors.embedded.trainer import ARCHITECTURE, ClipTrainer, ClipTrainerConfig
 from cluster.artifacts import Artifact, draft
 from cluster.job import run_job
 from cluster.progress import already_done, stage

@@ -6,9 +6,9 @@ Captions for every class, written on Ray Data by a pool of writers.
 import dataclasses
 from collections import Counter
 
-from actors.caption_passes import CaptionPlan, count_refusals, write_captions
-from actors.factors import MODE_SHARES
-from actors.writer import WriterConfig, writer_stage
+from actors.synthesis.captions.passes import CaptionPlan, count_refusals, write_captions
+from actors.synthesis.captions.writer import WriterConfig, writer_stage
+from actors.synthesis.factors.drawing import MODE_SHARES
 from cluster.artifacts import Artifact, draft, open_artifact
 from cluster.job import run_job
 from cluster.progress import already_done

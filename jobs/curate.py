@@ -9,11 +9,11 @@ from functools import partial
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
-from actors import curation
-from actors.critic import Critic, CriticConfig
-from actors.critique import TABLE, critique_plan, read_critique
-from actors.curation import CurationConfig
-from actors.encoder import backbone
+from actors.curation import decisions as curation
+from actors.curation.critic import Critic, CriticConfig
+from actors.curation.critique import TABLE, critique_plan, read_critique
+from actors.curation.decisions import CurationConfig
+from actors.features.encoder import backbone
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.job import run_job
@@ -46,7 +46,7 @@ class CurateConfig:
 
 def curate(cfg: CurateConfig) -> Artifact:
     """Writes a "curation" artifact: tables `decisions` and `contamination`, and `summary.json` (see
-    `actors.curation.Curation`).
+    `actors.curation.decisions.Curation`).
 
     What critics say of the pictures is an artifact of its own, of kind "critique", so that other
     settings of the curation do not look at a million pictures again.

@@ -12,8 +12,14 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from actors.dataset_images import DatasetSource, from_listing, from_parquet
-from actors.target_scenes import PER_CLASS, RECIPE, target_concepts, target_hint, target_rows
+from actors.embedded.target_scenes import (
+    PER_CLASS,
+    RECIPE,
+    target_concepts,
+    target_hint,
+    target_rows,
+)
+from actors.pictures.sources import DatasetSource, from_listing, from_parquet
 from cluster.artifacts import Artifact, draft
 from cluster.catalog.benchmarks import BENCHMARKS
 from cluster.catalog.dataset import SCHEMA, publish_dataset, require_known

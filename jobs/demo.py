@@ -9,10 +9,10 @@ from pathlib import Path
 
 from jsonargparse.typing import NonNegativeInt
 
-from actors.cells import MethodConfig
+from actors.search.cells import MethodConfig
 from cluster.job import run_job
 from jobs.evaluate import EvaluateConfig, evaluate
-from jobs.report import ReportConfig, closing_table, report
+from jobs.report.job import ReportConfig, closing_table, report
 from jobs.search import SearchConfig, search
 from jobs.world import WorldConfig, world
 

@@ -12,20 +12,25 @@ import ray
 from jsonargparse.typing import NonNegativeInt
 from pyarrow.fs import FileType
 
-from actors import report_discovery
-from actors.cells import MethodConfig, declared_cells
-from actors.discoverer import DiscoveryCell, DiscoveryConfig, read_candidates, require_runnable
-from actors.discovery_metrics import REFERENCES
-from actors.discovery_work import SCHEMAS, Part, Work, run_work
-from actors.report_gallery import data_uri
-from actors.tasks import Tasks, TaskSource
-from actors.trial import MODELS
+from actors.discovery.discoverer import (
+    DiscoveryCell,
+    DiscoveryConfig,
+    read_candidates,
+    require_runnable,
+)
+from actors.discovery.metrics import REFERENCES
+from actors.discovery.work import SCHEMAS, Part, Work, run_work
+from actors.search.cells import MethodConfig, declared_cells
+from actors.search.tasks import Tasks, TaskSource
+from actors.search.trials import MODELS
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.catalog.dataset import DatasetName
 from cluster.job import run_job
 from cluster.progress import already_done, stage
 from cluster.storage import ConfigError, resolve
-from jobs.report import PAGE, render
+from jobs.report.gallery import data_uri
+from jobs.report.job import PAGE, render
+from jobs.report.pages import discovery as report_discovery
 from jobs.world import WorldConfig, with_world
 
 
@@ -55,7 +60,7 @@ class DiscoverConfig:
 
 def discover_all(cfg: DiscoverConfig) -> Artifact:
     """Writes a "discovery" artifact: tables `clusters`, `assignments` and `metrics` (see
-    `actors.discovery_metrics`), and models/CELL/ as `jobs.predict` takes them, and the page
+    `actors.discovery.metrics`), and models/CELL/ as `jobs.predict` takes them, and the page
     report.html."""
     cfg = with_world(cfg)
     datasets, features = (

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
-from actors.base_set import BaseSetRows, open_base_set_rows
-from actors.encode_cost import feature_bytes, require_room, warm_up_seconds
-from actors.encoder import Encoder, EncoderConfig, backbone
-from actors.feature_store import INDEX_COLUMNS, TOKENS, write_features
-from actors.image_places import PLACE, image_places
+from actors.features.cost import feature_bytes, require_room, warm_up_seconds
+from actors.features.encoder import Encoder, EncoderConfig, backbone
+from actors.features.store import INDEX_COLUMNS, TOKENS, write_features
+from actors.pictures.base_set import BaseSetRows, open_base_set_rows
+from actors.pictures.places import PLACE, image_places
 from cluster.artifacts import Artifact, Draft, draft
 from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.job import run_job
@@ -46,7 +46,7 @@ class EncodeConfig:
 
 
 def encode(cfg: EncodeConfig) -> list[Artifact]:
-    """Writes a "features" artifact (`actors.feature_store`) of each dataset, in their order.
+    """Writes a "features" artifact (`actors.features.store`) of each dataset, in their order.
 
     All that is missing goes through one pool of encoders; its size and time are said before, and
     ConfigError is raised if a local storage has no room for it. A run that was broken off goes on.

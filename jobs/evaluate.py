@@ -14,14 +14,14 @@ from jsonargparse.typing import PositiveInt
 from pyarrow.fs import FileType
 from ray.util import ActorPool
 
-from actors.evaluator import SCHEMAS, Evaluator
-from actors.report_text import closing_table
-from actors.tasks import TaskSource, pair
-from actors.trial import Fit
+from actors.search.evaluator import SCHEMAS, Evaluator
+from actors.search.tasks import TaskSource, pair
+from actors.search.trials import Fit
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.job import run_job
 from cluster.progress import already_done, stage
 from cluster.storage import ConfigError, read, resolve
+from jobs.report.tables import closing_table
 from jobs.search import SearchConfig, search
 from jobs.world import with_world
 
@@ -47,7 +47,7 @@ class EvaluateConfig:
 
 
 def evaluate(cfg: EvaluateConfig) -> Artifact:
-    """Writes a "results" artifact: the tables of `actors.evaluator.SCHEMAS`."""
+    """Writes a "results" artifact: the tables of `actors.search.evaluator.SCHEMAS`."""
     cfg = _searched(cfg)
     adapted = open_artifact(cfg.adapted or "", "adapted")
     encoded = pair(cfg.datasets, cfg.features)

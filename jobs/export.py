@@ -9,8 +9,8 @@ import dataclasses
 from jsonargparse.typing import PositiveInt
 from pyarrow.fs import FileSelector
 
-from actors.base_set import open_base_set_rows
-from actors.image_export import SAID, WRITERS, Layout
+from actors.pictures.base_set import open_base_set_rows
+from actors.synthesis.base_sets.exporting import SAID, WRITERS, Layout
 from cluster.job import run_job
 from cluster.progress import stage
 from cluster.storage import ConfigError, filesystem, require_writable, resolve

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from actors.pretrain_state import TEACHER
+from actors.pretraining.state import TEACHER
 from cluster.artifacts import open_artifact
 from cluster.job import run_job
 from cluster.storage import ConfigError
@@ -16,8 +16,8 @@ from models.clip import load_clip
 from models.methods.adapted import read_card, read_saved
 from models.methods.imaginefsl import ImagineFsl
 from models.moment_adapter import load_teacher
-from models.released import write_teacher
-from models.released_fine_tuned import write_fine_tuned
+from models.released.fine_tuned import write_fine_tuned
+from models.released.teacher import write_teacher
 
 CHECKPOINT = "teacher_checkpoint.pth"
 

@@ -13,18 +13,23 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from actors.endpoint import EndpointConfig
-from actors.factor_asker import ask_in_rounds, reasons
-from actors.factor_questions import RECIPE as QUESTIONS_RECIPE
-from actors.factor_questions import Question, SubjectName, example_questions, list_questions
-from actors.factor_tables import (
+from actors.synthesis.factors.asker import ask_in_rounds, reasons
+from actors.synthesis.factors.drawing import factor_table
+from actors.synthesis.factors.questions import RECIPE as QUESTIONS_RECIPE
+from actors.synthesis.factors.questions import (
+    Question,
+    SubjectName,
+    example_questions,
+    list_questions,
+)
+from actors.synthesis.factors.tables import (
     CLASSES_SCHEMA,
     answered_rows,
     embedded_table,
     read_factor_file,
     table_rows,
 )
-from actors.factors import factor_table
+from actors.synthesis.language_models.endpoint import EndpointConfig
 from cluster.artifacts import Artifact, Draft, draft
 from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.job import run_job

@@ -5,7 +5,7 @@ The imagined base set: four views of every caption, painted on Ray Data by a poo
 
 import dataclasses
 
-from actors.painter import PainterConfig, painter_stage
+from actors.synthesis.painters.painter import PainterConfig, painter_stage
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.job import run_job
 from cluster.progress import already_done

@@ -9,7 +9,7 @@ from functools import partial
 
 from jsonargparse.typing import PositiveInt
 
-from actors.image_import import RECIPE, FileReader, import_plan
+from actors.synthesis.base_sets.importing import RECIPE, FileReader, import_plan
 from cluster.artifacts import Artifact, draft
 from cluster.job import run_job
 from cluster.progress import already_done

@@ -12,15 +12,15 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 from safetensors.torch import save
 
-from actors.pretrain_state import METRICS, MODEL, TEACHER, teacher_facts
+from actors.pretraining.state import METRICS, MODEL, TEACHER, teacher_facts
 from cluster.artifacts import Artifact, Draft, draft
 from cluster.job import run_job
 from cluster.progress import already_done
 from cluster.storage import ConfigError
 from models.clip import load_clip
 from models.methods.adapted import CARD, TENSORS
-from models.released import Report, read_teacher
-from models.released_fine_tuned import OWN_CLIP, FineTunedConfig, read_fine_tuned
+from models.released.fine_tuned import OWN_CLIP, FineTunedConfig, read_fine_tuned
+from models.released.teacher import Report, read_teacher
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jsonargparse.typing import PositiveInt
 
-from actors.predictor import Predictor, open_model
+from actors.search.predictor import Predictor, open_model
 from cluster.job import OneLineParser, refuse
 from cluster.storage import ConfigError
 
@@ -18,7 +18,10 @@ NAMES = "Classes to choose from, for a method that answers in any label space; d
 
 
 def predict(model: str, images: list[str], names: list[str] | None, top: int) -> None:
-    """Prints the rows of `actors.predictor.Predictor`; ConfigError if the model cannot answer."""
+    """Prints the rows of `actors.search.predictor.Predictor`.
+
+    ConfigError if the model cannot answer.
+    """
     opened = open_model(Path(model))
     if names is not None:
         if not opened.open_vocabulary:

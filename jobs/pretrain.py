@@ -13,12 +13,12 @@ from ray.actor import ActorHandle
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from actors.base_set import BaseSetRows, open_base_set_rows
-from actors.pretrain_config import PretrainerConfig
-from actors.pretrain_probe import ProbeConfig
-from actors.pretrain_progress import new_board, shown
-from actors.pretrain_state import METRICS, MODEL, TEACHER, TENSORBOARD
-from actors.pretrain_worker import pretrain_worker
+from actors.pictures.base_set import BaseSetRows, open_base_set_rows
+from actors.pretraining.board import new_board, shown
+from actors.pretraining.config import PretrainerConfig
+from actors.pretraining.probe import ProbeConfig
+from actors.pretraining.state import METRICS, MODEL, TEACHER, TENSORBOARD
+from actors.pretraining.worker import pretrain_worker
 from cluster.artifacts import Artifact, ConfigError, Draft, draft
 from cluster.catalog.dataset import open_dataset
 from cluster.job import run_job

@@ -16,17 +16,17 @@ from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat,
 from ray import tune
 from ray.exceptions import OutOfMemoryError, RayActorError
 
-from actors.cells import Cell, MethodConfig, declared_cells
-from actors.search_progress import progress_table, search_progress
-from actors.studies import (
+from actors.search.cells import Cell, MethodConfig, declared_cells
+from actors.search.progress import progress_table, search_progress
+from actors.search.studies import (
     NUMBER,
     CellSearcher,
     CellStudy,
     open_studies,
     trials_table,
 )
-from actors.tasks import Tasks, TaskSource
-from actors.trial import MODELS, TRIED, Gathering, adopt, fits_table, kept, run_trial
+from actors.search.tasks import Tasks, TaskSource
+from actors.search.trials import MODELS, TRIED, Gathering, adopt, fits_table, kept, run_trial
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.catalog.splits import ShotRule, ValPolicy
 from cluster.job import run_job

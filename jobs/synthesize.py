@@ -6,9 +6,9 @@ the same artifacts as `jobs.captions` and then `jobs.images`.
 
 import dataclasses
 
-from actors.caption_passes import caption_pass, plan_pass
-from actors.painter import PainterConfig, painter_stage
-from actors.writer import WriterConfig, writer_stage
+from actors.synthesis.captions.passes import caption_pass, plan_pass
+from actors.synthesis.captions.writer import WriterConfig, writer_stage
+from actors.synthesis.painters.painter import PainterConfig, painter_stage
 from cluster.artifacts import Artifact
 from cluster.job import run_job
 from cluster.row_pipeline import committed_rows, counted, write_committed

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from jsonargparse.typing import PositiveInt
 
-from actors.encoder import EncoderConfig
-from actors.painter import PainterConfig
-from actors.pretrain_config import PretrainerConfig
-from actors.pretrain_probe import ProbeConfig
-from actors.writer import WriterConfig
+from actors.features.encoder import EncoderConfig
+from actors.pretraining.config import PretrainerConfig
+from actors.pretraining.probe import ProbeConfig
+from actors.synthesis.captions.writer import WriterConfig
+from actors.synthesis.painters.painter import PainterConfig
 from cluster.artifacts import Artifact
 from cluster.catalog.dataset import DatasetName
 from cluster.job import run_job

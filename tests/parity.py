@@ -21,7 +21,7 @@ from models.clip import Clip, clip_from_config
 from models.dino_head import HeadConfig
 from models.moment_adapter import AdapterConfig
 from models.moment_dino import Branch, MomentDino, MomentDinoConfig
-from models.released import BranchState, State, read_branch
+from models.released.teacher import BranchState, State, read_branch
 from tests.parity_fsnl import check as fsnl_errors
 
 ALLOWED = 1e-4

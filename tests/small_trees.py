@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from actors.images import png_bytes
+from actors.pictures.codec import png_bytes
 
 SPLITS = ("train", "val", "test")
 AWKWARD = ("ant", "plant", "AC/DC fan_heater", "St. Bernard", "F-16A/B")

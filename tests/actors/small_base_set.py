@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from actors.images import png_bytes
-from actors.pretrain_config import PretrainerConfig
+from actors.pictures.codec import png_bytes
+from actors.pretraining.config import PretrainerConfig
 from cluster.artifacts import Artifact, draft
 from cluster.rows import row_id, row_rng
 from models.clip import clip_from_config

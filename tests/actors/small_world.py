@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from actors.cells import MethodConfig, Range
-from actors.feature_store import INDEX_COLUMNS
-from actors.images import png_bytes
+from actors.features.store import INDEX_COLUMNS
+from actors.pictures.codec import png_bytes
+from actors.search.cells import MethodConfig, Range
 from cluster.artifacts import Artifact, draft
 from cluster.catalog.dataset import SCHEMA, Concept, Dataset, publish_dataset
 from cluster.rows import row_id, row_rng

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config
 
-from actors.writer import WriterConfig
+from actors.synthesis.captions.writer import WriterConfig
 from cluster.artifacts import Artifact, open_artifact
 from jobs.captions import CaptionsConfig, captions
 from tests.processes import PATIENCE_SECONDS, free_ports, kill_tree

@@ -18,10 +18,11 @@ from ray.cluster_utils import Cluster
 from safetensors.torch import load_file
 from torch import Tensor
 
-from actors.base_set import decode, open_base_set, open_base_set_rows
-from actors.pretrain_batches import Worker
-from actors.pretrain_config import PretrainerConfig
-from actors.pretrain_state import (
+from actors.pictures.base_set import decode, open_base_set, open_base_set_rows
+from actors.pretraining.batches import Worker
+from actors.pretraining.config import PretrainerConfig
+from actors.pretraining.loop import Calls, new_state, pretrain
+from actors.pretraining.state import (
     METRICS,
     TEACHER,
     Figures,
@@ -30,7 +31,6 @@ from actors.pretrain_state import (
     write_checkpoint,
     write_teacher,
 )
-from actors.pretrainer import Calls, new_state, pretrain
 from cluster.artifacts import Artifact, open_artifact, plain
 from jobs.pretrain import PretrainConfig
 from models.clip import load_clip

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from actors.writer import WriterConfig
+from actors.synthesis.captions.writer import WriterConfig
 from cluster.artifacts import Artifact, open_artifact
 from jobs.synthesize import SynthesizeConfig, synthesize
 from tests.processes import PATIENCE_SECONDS

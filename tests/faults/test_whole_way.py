@@ -168,7 +168,7 @@ def test_the_upload_is_small_and_holds_what_a_job_needs(tmp_path: Path) -> None:
     create_package(str(ROOT), package, include_gitignore=True)
     assert package.stat().st_size < UPLOAD_LIMIT
     names = zipfile.ZipFile(package).namelist()
-    needed = {"jobs/demo.py", "jobs/recipes/smoke.yaml", "cluster/catalog/concepts.csv"}
+    needed = {"jobs/demo.py", "jobs/recipes/smoke.yaml", "actors/embedded/concepts.csv"}
     needed |= {"models/assets/tiny_clip.safetensors"}
     assert needed <= set(names)
     excluded = (".venv/", ".git/", "runs/", "tests/", ".mypy_cache/", ".pytest_cache/")

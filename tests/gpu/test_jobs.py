@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.critic import Critic, CriticConfig
-from actors.encoder import EncoderConfig
-from actors.feature_store import FeatureStore
+from actors.curation.critic import Critic, CriticConfig
+from actors.features.encoder import EncoderConfig
+from actors.features.store import FeatureStore
 from jobs.encode import EncodeConfig, encode, encoding_plan
 from jobs.evaluate import EvaluateConfig, evaluate
 from jobs.pretrain import PretrainConfig, pretrain

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from actors.images import png_bytes
+from actors.pictures.codec import png_bytes
 from cluster.artifacts import open_artifact
 
 ROOT = Path(__file__).parents[2]

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from actors.base_set import open_base_set_rows
-from actors.curation import CurationConfig
-from actors.factors import factor_table
-from actors.images import decode_rgb, png_bytes
-from actors.sprite_painter import Scene, paint, sprite_codes
-from actors.target_scenes import photograph
+from actors.curation.decisions import CurationConfig
+from actors.embedded.imagined_scenes import Scene, paint, sprite_codes
+from actors.embedded.target_scenes import photograph
+from actors.pictures.base_set import open_base_set_rows
+from actors.pictures.codec import decode_rgb, png_bytes
+from actors.synthesis.factors.drawing import factor_table
 from cluster.artifacts import Artifact, draft
 from cluster.catalog.dataset import SCHEMA, Concept, Dataset, publish_dataset
 from cluster.rows import row_id, row_rng
@@ -24,8 +24,8 @@ from cluster.storage import ConfigError
 from jobs.curate import CurateConfig, curate
 from jobs.encode import encoding_plan
 from jobs.export import ExportConfig, export
-from jobs.report import PAGE, ReportConfig, report
-from tests.jobs.report_artifacts import write_sources
+from jobs.report.job import PAGE, ReportConfig, report
+from tests.jobs.report.report_artifacts import write_sources
 
 CLASSES = {"fox": "IP", "airplane": "IP", "chicken": "OOP"}
 CAPTIONS, VIEWS = 5, 4

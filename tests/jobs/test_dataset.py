@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-import actors.dataset_images
+import actors.pictures.sources
 import cluster.catalog.dataset
-from actors.images import png_bytes
+from actors.pictures.codec import png_bytes
 from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.catalog.splits import ShotRule, Split, draw_shots
 from cluster.storage import ConfigError
@@ -46,7 +46,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dtd(root: Path) -> Dataset:
     """Written in several files of several parts each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(actors.dataset_images, "PART_ROWS", 4)
+        patch.setattr(actors.pictures.sources, "PART_ROWS", 4)
         patch.setattr(cluster.catalog.dataset, "FILE_BYTES", 3000)
         return made(root, name="dtd", root=str(root))
 

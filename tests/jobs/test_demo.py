@@ -8,7 +8,7 @@ import pytest
 import yaml
 from jsonargparse import auto_cli
 
-from actors.cells import declared_cells
+from actors.search.cells import declared_cells
 from cluster.catalog.dataset import DATASETS
 from jobs.demo import RECIPE, DemoConfig
 from jobs.evaluate import EvaluateConfig

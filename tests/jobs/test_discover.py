@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 from jsonargparse import auto_cli
 
-from actors.cells import MethodConfig
-from actors.discoverer import DiscoveryConfig
+from actors.discovery.discoverer import DiscoveryConfig
+from actors.search.cells import MethodConfig
 from cluster.artifacts import Artifact, open_artifact
 from cluster.storage import ConfigError
 from jobs.dataset import DatasetConfig, dataset

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from actors.health import benchmark
-from jobs.doctor import DoctorConfig, doctor
+from jobs.doctor.__main__ import DoctorConfig, doctor
+from jobs.doctor.findings import benchmark
 from tests.small_trees import coop_tree, laion_tree
 
 PETS = ("oxford_pets", "images", "split_zhou_OxfordPets.json")

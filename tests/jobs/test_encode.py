@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from actors.base_set import open_base_set_rows
-from actors.encoder import Encoder, EncoderConfig
-from actors.feature_store import FeatureStore
+from actors.features.encoder import Encoder, EncoderConfig
+from actors.features.store import FeatureStore
+from actors.pictures.base_set import open_base_set_rows
 from cluster.catalog.dataset import open_dataset
 from cluster.storage import ConfigError
 from jobs import encode as encode_job

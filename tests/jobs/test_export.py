@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from actors.image_export import Layout
-from actors.images import png_bytes
+from actors.pictures.codec import png_bytes
+from actors.synthesis.base_sets.exporting import Layout
 from cluster.artifacts import Artifact, draft
 from cluster.storage import ConfigError
 from jobs.export import ExportConfig, export

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from actors.base_set import BaseSetRows
-from actors.image_import import import_plan
-from actors.images import png_bytes
+from actors.pictures.base_set import BaseSetRows
+from actors.pictures.codec import png_bytes
+from actors.synthesis.base_sets.importing import import_plan
 from cluster.artifacts import Artifact
 from cluster.storage import ConfigError
 from jobs.export import ExportConfig, export

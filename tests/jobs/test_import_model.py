@@ -9,17 +9,17 @@ import torch
 from jsonargparse import auto_cli
 from safetensors.torch import load_file, save_file
 
-from actors.pretrain_state import MODEL
+from actors.pretraining.state import MODEL
 from cluster.storage import ConfigError
 from jobs.export_model import ExportModelConfig, export_model
 from jobs.import_model import ImportModelConfig, import_model
 from models.clip import Clip, load_clip
 from models.methods import load_adapted
 from models.moment_adapter import load_teacher
-from models.released import read_branch
-from models.released_fine_tuned import FineTunedConfig
+from models.released.fine_tuned import FineTunedConfig
+from models.released.teacher import read_branch
 from tests.models.methods.tasks import NAMES
-from tests.models.test_released import ALPHA, TEACHER, fine_tuned, lora_files, same
+from tests.models.released.test_released import ALPHA, TEACHER, fine_tuned, lora_files, same
 from tests.parity import golden_clip
 
 

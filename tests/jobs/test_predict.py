@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from actors.encoder import Encoder, EncoderConfig, clean_view
-from actors.images import decode_rgb
+from actors.features.encoder import Encoder, EncoderConfig, clean_view
+from actors.pictures.codec import decode_rgb
 from jobs.predict import main
 from models.clip import Clip, load_clip
 from models.methods import METHODS

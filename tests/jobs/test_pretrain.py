@@ -10,8 +10,8 @@ import pytest
 from jsonargparse import auto_cli
 from tensorboardX.proto.event_pb2 import Event
 
-from actors.pretrain_config import LocalCrops, PretrainerConfig
-from actors.pretrain_probe import ProbeConfig
+from actors.pretraining.config import LocalCrops, PretrainerConfig
+from actors.pretraining.probe import ProbeConfig
 from cluster.artifacts import ConfigError
 from jobs import pretrain as job
 from models.moment_adapter import AdapterConfig

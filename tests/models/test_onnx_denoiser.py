@@ -7,7 +7,7 @@ import torch
 
 from models.onnx_denoiser import CPU, OnnxDenoiser, export, input_shapes, open_session
 from models.sd3 import denoiser_config, load_model
-from tests.actors.tiny_sd3 import save_tiny_sd3
+from tests.actors.synthesis.tiny_sd3 import save_tiny_sd3
 
 
 def test_half_precision_as_on_a_gpu(tmp_path: Path) -> None:

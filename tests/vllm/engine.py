@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from actors.language_models import VllmConfig
+from actors.synthesis.language_models.stages import VllmConfig
 
 VLLM_PYTHON = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
 VLLM_ENVIRONMENT = {

@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from actors.endpoint import EndpointConfig
-from actors.language_models import Sampling
-from actors.writer import WriterConfig
+from actors.synthesis.captions.writer import WriterConfig
+from actors.synthesis.language_models.endpoint import EndpointConfig
+from actors.synthesis.language_models.stages import Sampling
 from cluster.artifacts import Artifact, draft
 from jobs.captions import CaptionsConfig, captions
 from tests.vllm.conftest import SECRET

@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from actors import factor_questions
-from actors.endpoint import EndpointConfig
-from actors.factor_answers import COUNTS, WORDS
-from actors.factor_tables import MODES
+from actors.synthesis.factors import questions as factor_questions
+from actors.synthesis.factors.answers import COUNTS, WORDS
+from actors.synthesis.factors.tables import MODES
+from actors.synthesis.language_models.endpoint import EndpointConfig
 from cluster.storage import ConfigError
 from jobs.factors import FactorsConfig, factors
 from tests.jobs.small_datasets import dataset_of

@@ -1,0 +1,143 @@
+"""Encoders: encoded images to frozen CLIP tokens, clean and augmented."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jsonargparse.typing import PositiveInt
+from PIL import Image
+from torch import Tensor
+
+from actors.pictures.codec import BadImageError, decode_rgb, resized_square
+from actors.pictures.places import read_images
+from cluster.rows import row_rng
+from cluster.storage import ConfigError
+from models.clip import Clip, load_clip
+from models.precision import Precision, autocast
+from models.views import NUMBERS, ViewConfig, make_views
+
+AUGMENTATION = ViewConfig(smallest_crop=0.3, grey=0.0, blur=(0.0, 0.0), solarise=(0.0, 0.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """What tokens depend on, besides the images."""
+
+    backbone: str = "tiny"
+    """CLIP: "tiny", "ARCH/TAG" of open_clip, or "ARCH:FILE" with a local file."""
+    views: PositiveInt = 4
+    """Views of a training image: the clean one and views - 1 augmented ones."""
+    imagined_views: PositiveInt = 1
+    """Views of an imagined image, the first one clean."""
+    augmentation: ViewConfig = AUGMENTATION
+    """How an augmented view is drawn. Of `blur` and `solarise` the first number counts."""
+    precision: Precision = "auto"
+    """Arithmetic of the image tower; tokens are stored in float16."""
+    batch_size: PositiveInt = 128
+    """Views in one forward pass."""
+
+
+def backbone(name: str) -> Clip:
+    """The CLIP of this name; ConfigError if it cannot be loaded."""
+    try:
+        return load_clip(name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+class Encoder:
+    """Images to tokens: the CLIP is loaded once, batches are mapped.
+
+    Reads `id`, the place of the image (`actors.pictures.places`) and `views` (how many). Adds
+    `tokens` (bytes of float16 (views, 1 + N, D), empty if refused) and `reason` (empty if fine).
+    What a view shows depends on its row alone. device: "cpu" or "cuda", of augmentation and image
+    tower.
+    """
+
+    def __init__(self, config: EncoderConfig, device: str = "cpu") -> None:
+        self.config = config
+        self.clip = backbone(config.backbone).to(device)
+        self.device = torch.device(device)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        reasons, images, good = [], [], []
+        for row, data in enumerate(read_images(batch)):
+            try:
+                images.append(decode_rgb(data))
+                good.append(row)
+                reasons.append("")
+            except BadImageError as error:
+                reasons.append(str(error))
+        ids, counts = (
+            batch["id"][np.array(good, dtype=int)],
+            [int(batch["views"][row]) for row in good],
+        )
+        tokens = [b""] * len(reasons)
+        for row, views in zip(good, self._tokens(images, ids, counts).split(counts), strict=True):
+            tokens[row] = views.numpy().tobytes()
+        return {
+            **batch,
+            "tokens": np.array(tokens, dtype=object),
+            "reason": np.array(reasons, dtype=object),
+        }
+
+    @torch.no_grad()
+    def _tokens(self, images: list[Image.Image], ids: np.ndarray, counts: list[int]) -> Tensor:
+        """All views of all images, one after the other: (sum of counts, 1 + N, D) float16, CPU."""
+        views = self._views(images, ids, counts)
+        tokens = torch.empty(
+            len(views), self.clip.num_tokens, self.clip.embed_dim, dtype=torch.half
+        )
+        for start in range(0, len(views), self.config.batch_size):
+            part = views[start : start + self.config.batch_size]
+            tokens[start : start + len(part)] = view_tokens(self.clip, part, self.config.precision)
+        return tokens
+
+    def _views(self, images: list[Image.Image], ids: np.ndarray, counts: list[int]) -> Tensor:
+        """(sum of counts, 3, R, R) float32 in [0, 1], on the device."""
+        size = self.clip.image_size
+        views = torch.empty(sum(counts), 3, size, size, device=self.device)
+        first = np.cumsum([0, *counts])[: len(counts)]
+        by_size: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
+        for number, image in enumerate(images):
+            views[first[number]] = clean_view(image, size) / 255
+            for view in range(1, counts[number]):
+                by_size[image.size].append((number, view, int(first[number]) + view))
+        for drawn in by_size.values():
+            for start in range(0, len(drawn), self.config.batch_size):
+                part = drawn[start : start + self.config.batch_size]
+                pixels = torch.stack([_channels_first(np.asarray(images[n])) for n, _, _ in part])
+                numbers = view_numbers([(str(ids[n]), view) for n, view, _ in part])
+                places = [place for _, _, place in part]
+                views[places] = make_views(
+                    pixels.to(self.device),
+                    numbers.to(self.device),
+                    0,
+                    size,
+                    self.config.augmentation,
+                )
+        return views
+
+
+@torch.no_grad()
+def view_tokens(clip: Clip, views: Tensor, precision: Precision = "auto") -> Tensor:
+    """Views (B, 3, R, R), uint8 or float in [0, 1], to tokens (B, 1 + N, D) float16, as stored."""
+    with autocast(views.device, precision):
+        return clip.encode_tokens(clip.normalise(views)).half()
+
+
+def clean_view(image: Image.Image, size: int) -> Tensor:
+    """View 0 of an RGB image: (3, size, size) uint8."""
+    return _channels_first(resized_square(image, size))
+
+
+def view_numbers(views: Sequence[tuple[str, int]]) -> Tensor:
+    """All that is random about views, from row id and view number alone: (B, NUMBERS) in [0, 1)."""
+    drawn = [row_rng(row, f"view {view}").random(NUMBERS, dtype=np.float32) for row, view in views]
+    return torch.from_numpy(np.stack(drawn))
+
+
+def _channels_first(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)

@@ -1,0 +1,63 @@
+"""Pictures of an artifact's rows, decoded once per node and shared by memory map."""
+
+import os
+import uuid
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from actors.pictures.codec import decode_rgb, resized_square
+from actors.pictures.places import image_places, read_images
+from cluster.artifacts import Artifact
+from cluster.rows import digest
+from cluster.storage import node_cache
+
+ROWS_AT_ONCE = 256
+
+
+def pictures(artifact: Artifact, ids: Sequence[str], size: int) -> Tensor:
+    """(N, 3, size, size) uint8 of these rows, in this order, by CLIP's test transform.
+
+    artifact: with a table `rows` that has `id` and `image`. The array lies in the node's cache,
+    whose place follows from the rows alone; a process writes it aside and renames it. Raises
+    BadImageError if an image cannot be decoded, ValueError if a row is not there.
+    """
+    if not ids:  # nothing that could be mapped
+        return torch.empty(0, 3, size, size, dtype=torch.uint8)
+    manifest = artifact.manifest
+    name = digest(artifact.uri, manifest.content_hash, manifest.created, str(size), *ids).hex()
+    path = node_cache() / f"pictures-{name}.npy"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+        try:
+            _decode(
+                artifact,
+                ids,
+                np.lib.format.open_memmap(
+                    aside, mode="w+", dtype=np.uint8, shape=(len(ids), 3, size, size)
+                ),
+            )
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)
+    # "c", copy on write: pages stay shared by all processes, and torch gets a writable array
+    return torch.from_numpy(np.load(path, mmap_mode="c"))
+
+
+def _decode(artifact: Artifact, ids: Sequence[str], pixels: np.ndarray) -> None:
+    """Fills pixels (N, 3, S, S), reading the artifact's files from front to back."""
+    found = image_places(artifact, [], pc.field("id").isin(pa.array(ids, pa.string())))
+    if missing := len(set(ids)) - len(found):
+        raise ValueError(f"{artifact.uri} lacks {missing} of {len(set(ids))} pictures")
+    place = {row: i for i, row in enumerate(ids)}
+    in_order = found.sort_by([("file", "ascending"), ("place", "ascending")])
+    for part in in_order.to_batches(ROWS_AT_ONCE):
+        batch = {name: np.array(part.column(name).to_pylist()) for name in part.schema.names}
+        for row, data in zip(batch["id"], read_images(batch), strict=True):
+            image = resized_square(decode_rgb(data), pixels.shape[-1])
+            pixels[place[row]] = image.transpose(2, 0, 1)

@@ -1,0 +1,86 @@
+"""A worker's share of every step, drawn from (seed, step) alone."""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from actors.pictures.base_set import BaseSet
+from actors.pretraining.config import PretrainerConfig
+from models.block_masks import draw_masks
+from models.clip import Clip
+from models.moment_adapter import draw_kept
+from models.views import NUMBERS, make_views
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Which of the workers this is, and where it computes."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One worker's b captions: crops (2b, 3, R, R) normalised, masks (2b, N) bool, kept (depth, 2,
+    (2 + L)·b) drop path, local (L·b, 3, r, r) normalised or None; share: b over the mean of all
+    workers, by which this worker's mean counts in that of the batch."""
+
+    crops: Tensor
+    masks: Tensor
+    kept: Tensor
+    local: Tensor | None
+    share: float
+
+
+@functools.lru_cache(maxsize=1)
+def epoch_rows(seed: int, epoch: int, rows: int, batch_size: int) -> np.ndarray:
+    """Row numbers of one epoch, (steps, batch_size): no row twice, the remainder dropped.
+
+    Raises ValueError if there are fewer rows than one batch.
+    """
+    if rows < batch_size:
+        raise ValueError(f"batch_size: {batch_size}; allowed is at most {rows}, the captions")
+    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    return order[: rows // batch_size * batch_size].reshape(-1, batch_size)
+
+
+def draw_batch(
+    cfg: PretrainerConfig, data: BaseSet, backbone: Clip, worker: Worker, step: int
+) -> Batch:
+    """This worker's share of a step: every count-th caption from its rank on.
+
+    Everything is drawn for the whole batch from (seed, step), or per caption from (seed, epoch),
+    and then shared out, so a step is the same on any number of workers and after a crash.
+    """
+    epoch, place = divmod(step, len(data) // cfg.batch_size)
+    mine = slice(worker.rank, None, worker.count)
+    rows = epoch_rows(cfg.seed, epoch, len(data), cfg.batch_size)[place][mine]
+    views = 2 + cfg.local.count
+    pixels, uniform = data.draw(rows, f"{cfg.seed}/{epoch}", (views, NUMBERS))
+    images = torch.from_numpy(pixels).to(worker.device)
+    numbers = torch.from_numpy(uniform).to(worker.device)
+    size, of_local = backbone.image_size, cfg.local.views(cfg.views)
+    whole = [make_views(images[v], numbers[v], v, size, cfg.views) for v in (0, 1)]
+    local = [
+        make_views(images[v % 2], numbers[v], v % 2, cfg.local.size, of_local)
+        for v in range(2, views)
+    ]
+    rng = np.random.default_rng([cfg.seed, epoch, place + 1])
+    masks = draw_masks(2 * cfg.batch_size, backbone.grid, cfg.masked_share, cfg.mask_ratio, rng)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+    kept = draw_kept(views * cfg.batch_size, cfg.model.adapter, generator)
+    return Batch(
+        crops=backbone.normalise(torch.cat(whole)),
+        masks=torch.from_numpy(masks)
+        .unflatten(0, (2, -1))[:, mine]
+        .flatten(0, 1)
+        .to(worker.device),
+        kept=kept.unflatten(2, (views, -1))[..., mine].flatten(2).to(worker.device),
+        local=backbone.normalise(torch.cat(local)) if local else None,
+        share=len(rows) * worker.count / cfg.batch_size,
+    )

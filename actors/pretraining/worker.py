@@ -1,0 +1,76 @@
+"""The pretraining loop as Ray Train runs it."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ray.train.torch
+import torch.distributed as dist
+
+from actors.pictures.base_set import decode, open_base_set, open_base_set_rows
+from actors.pretraining.batches import Worker
+from actors.pretraining.loop import Calls, DivergedError, pretrain
+from actors.pretraining.probe import Probe
+from actors.pretraining.state import (
+    Figures,
+    TrainState,
+    read_checkpoint,
+    whole_teacher,
+    write_checkpoint,
+    write_teacher,
+)
+from models.clip import load_clip
+
+
+def pretrain_worker(config: dict[str, Any]) -> None:
+    """The loop on a Ray Train worker; config: cfg, base_set, curation, backbone, save_every, probe,
+    board.
+
+    A run that diverges ends here without an error, which Ray Train would answer by starting it
+    again: its last checkpoint has fewer steps than it should.
+    """
+    context = ray.train.get_context()
+    worker = Worker(
+        context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device()
+    )
+    cfg, probing = config["cfg"], config["probe"]
+    backbone = load_clip(config["backbone"]).to(worker.device)
+    base_set = open_base_set_rows(config["base_set"], config["curation"])
+    if context.get_local_rank() == 0:
+        decode(base_set)
+    if dist.is_initialized():
+        dist.barrier()  # the others of this node wait for its pixels
+    probed = Probe(probing, backbone, cfg) if probing and worker.rank == 0 else None
+
+    def start(state: TrainState) -> list[Figures]:
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return []
+        with checkpoint.as_directory() as folder:
+            return read_checkpoint(Path(folder), state)
+
+    def save(state: TrainState, metrics: list[Figures]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            write_checkpoint(Path(folder), state, metrics, worker.rank)
+            write_teacher(Path(folder), state, backbone, worker.rank)
+            ray.train.report(metrics[-1], checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+    def tell(state: TrainState, row: Figures) -> None:
+        if worker.rank == 0:
+            config["board"].put.remote(state.step * 2 * cfg.batch_size, row)
+
+    def probe(state: TrainState) -> Figures:
+        teacher = whole_teacher(state)  # by all workers together
+        return probed.figures(teacher) if probed else {}
+
+    calls = Calls(
+        start=start,
+        save=save,
+        save_every=config["save_every"],
+        tell=tell,
+        probe=probe,
+        probe_every=probing.every if probing else 0,
+    )
+    with contextlib.suppress(DivergedError):
+        pretrain(cfg, backbone, open_base_set(decode(base_set)), worker, calls)

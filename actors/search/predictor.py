@@ -1,0 +1,64 @@
+"""Predictions of a saved model for image files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from actors.features.encoder import backbone, clean_view, view_tokens
+from actors.pictures.codec import BadImageError, decode_rgb
+from cluster.storage import ConfigError
+from models.methods import load_adapted
+from models.methods.adapted import Adapted, read_card
+from models.released.fine_tuned import OWN_CLIP
+
+
+def open_model(folder: Path) -> Adapted:
+    """A saved model on the CLIP that its card names, or the one that lies beside it.
+
+    ConfigError if it is not complete or the CLIP is another one now.
+    """
+    own = folder / OWN_CLIP
+    try:
+        clip = backbone(f"config:{own}" if own.is_file() else read_card(folder).backbone)
+        return load_adapted(folder, clip)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """names: the label space, by default the model's own."""
+
+    model: Adapted
+    names: Sequence[str] | None = None
+    top: int = 5
+
+    def __call__(self, files: Sequence[str]) -> list[dict[str, Any]]:
+        """A row per file, in order: `image`, and `names` with their `probabilities`, most likely
+        first; or `reason`, why the file is no image.
+
+        Probabilities are the softmax of the chosen head's logits. A fused head imported with a rule
+        of the original's has scores that were never scaled for one: of it the order counts.
+        """
+        rows: list[dict[str, Any]] = [{"image": file} for file in files]
+        images, good = [], []
+        for row in rows:
+            try:
+                images.append(decode_rgb(Path(row["image"]).read_bytes()))
+                good.append(row)
+            except (OSError, BadImageError) as error:
+                row["reason"] = str(error)
+        if good:
+            clip, names = self.model.clip, self.names or self.model.card.names
+            views = torch.stack([clean_view(image, clip.image_size) for image in images])
+            seen = views if self.model.reads == "images" else view_tokens(clip, views)
+            with torch.no_grad():
+                scores = self.model.logits(seen, names).softmax(dim=1)
+            best = scores.topk(min(self.top, len(names)), dim=1)
+            for row, found, probabilities in zip(good, best.indices, best.values, strict=True):
+                row["names"] = [names[i] for i in found.tolist()]
+                row["probabilities"] = probabilities.tolist()
+        return rows

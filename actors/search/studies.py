@@ -1,0 +1,313 @@
+"""Studies: one Optuna study per cell, handed to Ray Tune population by population."""
+
+import json
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+import optuna
+import pyarrow as pa
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+from ray.tune.search import Searcher
+
+from actors.search.cells import Cell
+from cluster.rows import digest
+
+NUMBER = "number"
+"""Attribute of a stored trial: its place in the cell (Optuna's own number: the order of ending)."""
+TRIALS_TO_PRUNE_BY = 4
+TRIALS_SCHEMA = pa.schema(
+    [
+        ("cell", pa.string()),
+        ("number", pa.int32()),
+        ("state", pa.string()),
+        ("val_accuracy", pa.float64()),
+        ("val_loss", pa.float64()),
+        ("values", pa.string()),
+        ("reports", pa.string()),
+        ("wall_s", pa.float64()),
+        ("cpu_s", pa.float64()),
+        ("population", pa.int32()),
+        ("error", pa.string()),
+    ]
+)
+Progress = Callable[["CellStudy"], None]
+
+
+class CellStudy:
+    """The trials of one cell and, once they are done, the fits of its best configuration.
+
+    Trials come in generations. What a trial tries, and where it is pruned, follows from its number
+    and from the trials of earlier generations alone; so neither the order in which trials end nor
+    a kill changes the result. A generation is handed out as one population, or as several of equal
+    size; each ends as a whole. Only finished trials are stored, each in one piece. A population of
+    which a kill between two of them has stored a part is trained again as a whole, for its sums
+    would be rounded in another way without those that are stored.
+    """
+
+    def __init__(
+        self,
+        cell: Cell,
+        seeds: Sequence[int],
+        kept: Sequence[int],
+        study: optuna.Study,
+        size: int,
+        population: int,
+    ) -> None:
+        """seeds: all to fit; kept: those whose model is there. size: trials per generation.
+
+        population: trials handed out together, at most; a generation is the limit.
+        """
+        self.cell, self.study, self.size = cell, study, size
+        self.population = min(population, size)
+        self.space = cell.distributions()
+        self.search_seed = seeds[0]
+        # the best trial's model becomes the fit of the seed that was searched on
+        self.seeds = seeds[1:] if cell.config.trials else seeds
+        self.fitted = {seed for seed in self.seeds if seed in kept}
+        self.trials = {trial.user_attrs[NUMBER]: trial for trial in study.get_trials()}
+        self._replica = optuna.create_study(direction="maximize")
+        """In memory: what the sampler knows, the first `_known` trials."""
+        self._known = 0
+        self._next_trial = 0
+        self._open_seeds = [seed for seed in self.seeds if seed not in kept]
+
+    @property
+    def planned(self) -> int:
+        """Trials of this cell: those declared, or whole generations until the seconds are spent.
+
+        From the times of stored trials, so that a search that goes on decides the same.
+        """
+        declared, seconds = self.cell.config.trials, self.cell.config.seconds
+        if seconds is None:
+            return declared
+        spent = 0.0
+        for start in range(0, declared, self.size):
+            if spent >= seconds:
+                return start
+            here = (self.trials.get(number) for number in range(start, start + self.size))
+            spent += sum(trial.user_attrs["wall_s"] for trial in here if trial)
+        return declared
+
+    @property
+    def total(self) -> int:
+        """Trials and fits of the whole cell."""
+        return self.planned + len(self.seeds)
+
+    @property
+    def remaining(self) -> int:
+        """Trials and fits that are not done."""
+        return self.total - len(self.trials) - len(self.fitted)
+
+    @property
+    def running(self) -> int:
+        """Trials and fits that are handed out and not done."""
+        fits = len(self.seeds) - len(self._open_seeds) - len(self.fitted)
+        return sum(number not in self.trials for number in range(self._next_trial)) + fits
+
+    @property
+    def at_once(self) -> int:
+        """Populations and fits that a search which now begins can run side by side."""
+        missing = [number for number in range(self.planned) if number not in self.trials]
+        if not missing:
+            return len(self._open_seeds)
+        start = self._generation_start(missing[0])
+        places = [number - start for number in missing if number < start + self.size]
+        return len({place // self.population for place in places})
+
+    def next_config(self) -> dict[str, Any] | None:
+        """The next population or fit, as `run_trial` takes it; None while it waits for others."""
+        while self._next_trial < (planned := self.planned):
+            first = self._next_trial
+            start = self._generation_start(first)
+            if any(number not in self.trials for number in range(start)):
+                return None
+            stop = min(first + self.population, start + self.size, planned)
+            self._next_trial = stop
+            if any(number not in self.trials for number in range(first, stop)):
+                members = [{NUMBER: n, "values": self.values(n)} for n in range(first, stop)]
+                return self._config(self.search_seed, members, self.medians(first))
+        if self._open_seeds and len(self.trials) == self.planned:
+            values = self.winner().params if self.trials else {}
+            return self._config(self._open_seeds.pop(0), [{NUMBER: None, "values": values}], {})
+        return None
+
+    def values(self, number: int) -> dict[str, Any]:
+        """What a trial tries: number 0 the declared values where the space has them, then TPE.
+
+        Asked generation by generation: what one is told of, the earlier ones know no more.
+        """
+        earlier = self._earlier(number)
+        self._replica.add_trials(earlier[self._known :])
+        self._known = len(earlier)
+        self._replica.sampler = optuna.samplers.TPESampler(seed=self._seed(number))
+        if number == 0:
+            declared = {name: getattr(self.cell.hyper, name) for name in self.space}
+            held = {name: v for name, v in declared.items() if _holds(self.space[name], v)}
+            self._replica.enqueue_trial(held)
+        asked = self._replica.ask(self.space)
+        self._replica.tell(asked, state=TrialState.FAIL)  # unknown until its generation has ended
+        return asked.params
+
+    def medians(self, number: int) -> dict[int, float]:
+        """The median rule: at each step, the val accuracy below which a trial is pruned.
+
+        Half of the earlier generations' trials were worse there. Source: Vizier (Golovin et al.,
+        2017), section 3.2.2; our choice: values at that step, not running means, and earlier
+        generations only.
+        """
+        found: dict[int, list[float]] = {}
+        for trial in self._earlier(number):
+            for step, value in trial.intermediate_values.items():
+                found.setdefault(step, []).append(value)
+        return {
+            step: median(values)
+            for step, values in sorted(found.items())
+            if len(values) >= TRIALS_TO_PRUNE_BY
+        }
+
+    def store(self, number: int, values: dict[str, Any], outcome: dict[str, Any]) -> None:
+        """Keeps a finished trial, unless it is already.
+
+        outcome: `actors.search.trials.Outcome` as dict.
+        """
+        if number in self.trials:
+            return
+        known = ("val_loss", "wall_s", "cpu_s", "population", "error")
+        attributes = {name: outcome[name] for name in known if outcome[name] is not None}
+        state = TrialState[outcome["state"].upper()]
+        self.trials[number] = optuna.trial.create_trial(
+            state=state,
+            value=outcome["val_accuracy"],
+            params=values,
+            distributions=self.space,
+            user_attrs=attributes | {NUMBER: number},
+            intermediate_values=dict(outcome["reports"]),
+        )
+        self.study.add_trial(self.trials[number])
+
+    @property
+    def best(self) -> FrozenTrial | None:
+        """The finished trial with the highest val accuracy; of equals the least loss."""
+        finished = [t for _, t in sorted(self.trials.items()) if t.state == TrialState.COMPLETE]
+        return min(finished, key=lambda t: (-t.values[0], t.user_attrs["val_loss"]), default=None)
+
+    def winner(self) -> FrozenTrial:
+        """The best of all trials, now that they are done. RuntimeError if none succeeded."""
+        if self.best is None:
+            errors = [
+                t.user_attrs["error"] for t in self.trials.values() if "error" in t.user_attrs
+            ]
+            raise RuntimeError(f"all trials of {self.cell.key} failed; the first with: {errors[0]}")
+        return self.best
+
+    def _config(
+        self, seed: int, members: list[dict[str, Any]], medians: dict[int, float]
+    ) -> dict[str, Any]:
+        # pairs, for Tune makes names of a dict's keys
+        below = [list(pair) for pair in medians.items()]
+        return {"cell": self.cell.key, "seed": seed, "members": members, "medians": below}
+
+    def _generation_start(self, number: int) -> int:
+        return number // self.size * self.size
+
+    def _earlier(self, number: int) -> list[FrozenTrial]:
+        return [self.trials[n] for n in range(self._generation_start(number))]
+
+    def _seed(self, number: int) -> int:
+        return int.from_bytes(digest(self.cell.key, str(number), size=4), "big")
+
+
+def _holds(space: BaseDistribution, value: Any) -> bool:
+    if isinstance(space, CategoricalDistribution):
+        return value in space.choices
+    return value is not None and space.low <= value <= space.high  # type: ignore[attr-defined]
+
+
+def open_studies(
+    cells: Sequence[Cell],
+    seeds: list[int],
+    kept: dict[str, list[int]],
+    url: str,
+    size: int,
+    population: int,
+) -> list[CellStudy]:
+    """Opens or creates the study of each cell. url: a journal file, or an RDB URL of Optuna's."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if "://" in url:
+        storage: optuna.storages.BaseStorage = optuna.storages.RDBStorage(url)
+    else:
+        backend = JournalFileBackend(url)
+        storage = optuna.storages.JournalStorage(backend)
+    return [
+        CellStudy(
+            cell,
+            cell.seeds(seeds),
+            kept.get(cell.key, []),
+            optuna.create_study(
+                storage=storage, study_name=cell.key, direction="maximize", load_if_exists=True
+            ),
+            size,
+            population,
+        )
+        for cell in cells
+    ]
+
+
+def trials_table(studies: Sequence[CellStudy]) -> pa.Table:
+    """One row per finished trial; `values` and `reports` (val accuracy by step) as JSON."""
+    rows = [
+        {
+            "cell": study.cell.key,
+            "number": number,
+            "state": trial.state.name.lower(),
+            "val_accuracy": trial.value,
+            "val_loss": trial.user_attrs.get("val_loss"),
+            "values": json.dumps(trial.params),
+            "reports": json.dumps(trial.intermediate_values),
+            "wall_s": trial.user_attrs.get("wall_s"),
+            "cpu_s": trial.user_attrs.get("cpu_s"),
+            "population": trial.user_attrs.get("population"),
+            "error": trial.user_attrs.get("error", ""),
+        }
+        for study in studies
+        for number, trial in sorted(study.trials.items())
+    ]
+    return pa.Table.from_pylist(rows, TRIALS_SCHEMA)
+
+
+class CellSearcher(Searcher):
+    """Hands the work of all cells to Tune, cell after cell in turn, and keeps what comes back."""
+
+    def __init__(self, studies: Sequence[CellStudy], on_done: Progress) -> None:
+        """on_done: called after each trial and fit that has ended."""
+        super().__init__()
+        self.studies = list(studies)
+        self.on_done = on_done
+        self.running: dict[str, tuple[CellStudy, dict[str, Any]]] = {}
+        self.turn = 0
+
+    def suggest(self, trial_id: str) -> Any:
+        """A config, None for "not now", or Searcher.FINISHED."""
+        for _ in self.studies:
+            study = self.studies[self.turn]
+            self.turn = (self.turn + 1) % len(self.studies)
+            if config := study.next_config():
+                self.running[trial_id] = study, config
+                return config
+        return None if self.running else Searcher.FINISHED
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        study, config = self.running.pop(trial_id)
+        if error or result is None:
+            return  # a fault of the machine; not stored, so that another run tries again
+        for member, outcome in zip(config["members"], result["outcomes"], strict=True):
+            if member[NUMBER] is None:
+                study.fitted.add(config["seed"])
+            else:
+                study.store(member[NUMBER], member["values"], outcome)
+            self.on_done(study)

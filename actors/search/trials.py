@@ -1,0 +1,276 @@
+"""Trials: configurations of one cell fitted together, for the search or to be kept."""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+import torch
+from pyarrow.fs import FileType
+from ray import tune
+from ray.actor import ActorHandle
+
+from actors.search.cells import Cell
+from actors.search.tasks import Tasks, TaskSource, opened_tasks
+from cluster.artifacts import plain
+from cluster.storage import filesystem, join, read, write
+from models.methods import METHODS
+from models.methods.adapted import CARD, TENSORS, Adapted, val_figures
+from models.task import Features, Task
+
+FIT = "fit.json"
+MODELS, TRIED = "models", "tried"
+"""Folders of a search: final fits, and the models of trials while it goes on."""
+LONGEST_GATHERING_SECONDS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """How one model was fitted."""
+
+    cell: str
+    dataset: str
+    name: str
+    """Of the method, as result tables show it."""
+    method: str
+    concepts: str
+    shots: int
+    seed: int
+    split_hash: str
+    """Of the drawn shots; of the dataset's whole split where none are drawn."""
+    hyper: dict[str, Any]
+    val_accuracy: float | None
+    val_loss: float | None
+    wall_s: float
+    """Of the population, over its members."""
+    cpu_s: float
+    """Of the process in that time, over the members."""
+    population: int
+    """Members fitted together, this one among them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a member: "complete", "pruned", or "fail" with the error that says why.
+
+    val_accuracy, val_loss: at its end, or of its last report. reports: val accuracy by step.
+    """
+
+    state: str
+    val_accuracy: float | None
+    val_loss: float | None
+    reports: dict[int, float]
+    wall_s: float
+    cpu_s: float
+    population: int
+    error: str | None = None
+
+
+class Gathering:
+    """Lets the first workers of a search begin together.
+
+    Tune gives a waiting trial to the worker that has just finished one and ends the process that
+    was starting for it. Where a trial takes less time than a process needs to start, a search would
+    have one worker, and always another one starting.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.missing, self.complete = workers, asyncio.Event()
+
+    async def arrive(self) -> None:
+        """Returns when all are there, or after LONGEST_GATHERING_SECONDS."""
+        self.missing -= 1
+        if self.missing <= 0:
+            self.complete.set()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.complete.wait(), LONGEST_GATHERING_SECONDS)
+
+
+def run_trial(
+    config: Mapping[str, Any],
+    source: TaskSource,
+    cells: Mapping[str, Cell],
+    folder: str,
+    gathering: ActorHandle | None,
+    device: str,
+) -> None:
+    """One Tune trial: a population of a cell. config: see `CellStudy.next_config`.
+
+    Reports once, the `outcomes` of all members. folder: URI; a final fit is kept in its `models`, a
+    trial in its `tried/{number}`, until the best is known. gathering: of the search's workers.
+    device: "cpu" or "cuda", where the task lies and so is learned. With "cuda", `fit_cell` has been
+    run on an H100 for every method, a whole Tune run never.
+    """
+    _gather(gathering)
+    torch.set_num_threads(
+        1
+    )  # one CPU per trial; set here, for Tune runs this in a thread of its own
+    cell, members = cells[config["cell"]], config["members"]
+    values = [member["values"] for member in members]
+    tasks = opened_tasks(source)
+    final = members[0]["number"] is None
+    medians = None if final else dict(config["medians"])
+    fitted = fit_cell(tasks, cell, config["seed"], values, medians, device)
+    outcomes = []
+    for member, (adapted, outcome) in zip(members, fitted, strict=True):
+        if final and outcome.error:
+            raise RuntimeError(f"{cell.key}, seed {config['seed']}: {outcome.error}")
+        if adapted is not None:
+            fit = fit_of(tasks, cell, config["seed"], adapted, outcome)
+            keep(adapted, fit, join(folder, MODELS if final else tried(member["number"])))
+        outcomes.append(dataclasses.asdict(outcome))
+    tune.report({"outcomes": outcomes})
+
+
+def fit_cell(
+    tasks: Tasks,
+    cell: Cell,
+    seed: int,
+    members: Sequence[Mapping[str, Any]],
+    medians: Mapping[int, float] | None,
+    device: str = "cpu",
+) -> list[tuple[Adapted | None, Outcome]]:
+    """Fits the cell's method on the shots of this seed, for every member's searched values.
+
+    medians: a member whose val accuracy is below this at such a step is pruned; None: nobody
+    watches, and val is asked at the end alone. Where one of the members cannot be fitted, all are
+    fitted one by one: an error says nothing of the others.
+    """
+    wall, cpu = time.monotonic(), time.process_time()
+    reports: list[dict[int, float]] = [{} for _ in members]
+    last: list[dict[str, float]] = [{} for _ in members]
+
+    def goes_on(member: int, figures: dict[str, float]) -> bool:
+        last[member] = figures
+        if "val_accuracy" not in figures:
+            return True
+        step, value = int(figures["step"]), figures["val_accuracy"]
+        reports[member][step] = value
+        return value >= (medians or {}).get(step, -math.inf)
+
+    teacher = tasks.teacher.adapter_state if cell.config.teacher and tasks.teacher else None
+    error = None
+    try:
+        task = _on(device, tasks.task(cell, tasks.split(cell, seed)))
+        hypers = [cell.with_values(values) for values in members]
+        method = METHODS[cell.config.method]
+        adapted = method.fit_many(task, hypers, seed, teacher, None if medians is None else goes_on)
+    except (ArithmeticError, ValueError) as found:
+        if len(members) > 1:
+            alone = [fit_cell(tasks, cell, seed, [v], medians, device) for v in members]
+            return [one for (one,) in alone]
+        # a configuration that cannot be fitted is a result of the search, not a fault
+        adapted, error = [None], f"{type(found).__name__}: {found}"
+    wall_s = (time.monotonic() - wall) / len(members)
+    cpu_s = (time.process_time() - cpu) / len(members)
+    outcomes = []
+    for member, one in enumerate(adapted):
+        at_end = val_figures(one.card.selection) if one else last[member]
+        outcome = Outcome(
+            state="fail" if error else "complete" if one else "pruned",
+            val_accuracy=None if error else at_end.get("val_accuracy"),
+            val_loss=None if error else at_end.get("val_loss"),
+            reports={} if error else reports[member],
+            wall_s=wall_s,
+            cpu_s=cpu_s,
+            population=len(members),
+            error=error,
+        )
+        outcomes.append((one, outcome))
+    return outcomes
+
+
+def fit_of(tasks: Tasks, cell: Cell, seed: int, adapted: Adapted, outcome: Outcome) -> Fit:
+    """How a member was fitted that has come to its end."""
+    split = tasks.split(cell, seed)
+    return Fit(
+        cell=cell.key,
+        dataset=cell.dataset,
+        name=cell.name,
+        method=cell.config.method,
+        concepts=cell.config.concepts,
+        shots=cell.shots,
+        seed=seed,
+        split_hash=split.hash if split else tasks.encoded[cell.dataset].dataset.split_hash,
+        hyper=plain(adapted.card.hyper),
+        val_accuracy=outcome.val_accuracy,
+        val_loss=outcome.val_loss,
+        wall_s=outcome.wall_s,
+        cpu_s=outcome.cpu_s,
+        population=outcome.population,
+    )
+
+
+def _on(device: str, task: Task) -> Task:
+    """The task with all its tensors there; on the CPU nothing is copied."""
+
+    def moved(features: Features) -> Features:
+        tokens, labels = features.tokens.to(device), features.labels.to(device)
+        return dataclasses.replace(features, tokens=tokens, labels=labels)
+
+    return dataclasses.replace(
+        task,
+        train=moved(task.train),
+        val=task.val and moved(task.val),
+        imagined=task.imagined and moved(task.imagined),
+        clip=task.clip.to(device),
+        text=task.text.to(device),
+    )
+
+
+def keep(adapted: Adapted, fit: Fit, models: str) -> None:
+    """Writes models/{cell}/{seed}."""
+    with tempfile.TemporaryDirectory() as made:
+        adapted.save(made)
+        (Path(made) / FIT).write_text(json.dumps(dataclasses.asdict(fit), indent=1))
+        _copy(made, join(models, fit.cell, str(fit.seed)))
+
+
+def adopt(folder: str, number: int, cell: str, seed: int) -> None:
+    """Makes a trial's model the final fit of its seed: it has the same shots and values."""
+    place = (cell, str(seed))
+    _copy(join(folder, tried(number), *place), join(folder, MODELS, *place))
+
+
+def tried(number: int) -> str:
+    """Folder of the models of all cells' trials of this number."""
+    return f"{TRIED}/{number}"
+
+
+def kept(models: str, cell: str, seed: int) -> Fit | None:
+    """How a kept model was fitted; None if it is not complete."""
+    fs, folder = filesystem(join(models, cell, str(seed)))
+    if fs.get_file_info(f"{folder}/{CARD}").type != FileType.File:
+        return None
+    return Fit(**json.loads(read(fs, f"{folder}/{FIT}")))
+
+
+def fits_table(models: str, which: Iterable[tuple[str, int]]) -> pa.Table:
+    """One row per kept model of these cells and seeds, with `hyper` as JSON."""
+    fits = [kept(models, cell, seed) for cell, seed in which]
+    rows = [dataclasses.asdict(fit) | {"hyper": json.dumps(fit.hyper)} for fit in fits if fit]
+    return pa.Table.from_pylist(rows)
+
+
+def _copy(source: str, target: str) -> None:
+    """The files of a model; the card comes last, and with it the model is complete."""
+    (from_fs, from_folder), (to_fs, to_folder) = filesystem(source), filesystem(target)
+    to_fs.create_dir(to_folder, recursive=True)
+    for name in (TENSORS, FIT, CARD):
+        write(to_fs, f"{to_folder}/{name}", read(from_fs, f"{from_folder}/{name}"))
+
+
+@lru_cache(maxsize=1)
+def _gather(gathering: ActorHandle | None) -> None:
+    """Once in a process."""
+    if gathering is not None:
+        ray.get(gathering.arrive.remote())

@@ -1,0 +1,165 @@
+"""Caption writers: each a stage of Ray Data that adds a text to rows of a plan.
+
+The plan's rows say which caption is wanted (`caption_id`, class, `index`) and for the how many-th
+time it is asked for (`counter`). Everything else about a text follows from these and from the table
+of factors, so a text is the same on whichever worker and in whatever order it is written.
+"""
+
+import dataclasses
+from functools import cache, partial
+from typing import Any
+
+import pyarrow as pa
+from jsonargparse.typing import PositiveInt
+
+from actors.embedded.grammar import grammar_caption
+from actors.synthesis.captions.prompts import caption_prompt, draw_examples
+from actors.synthesis.factors.drawing import draw_factors
+from actors.synthesis.language_models.endpoint import EndpointConfig
+from actors.synthesis.language_models.stages import (
+    SMALL_CPUS,
+    Sampling,
+    Stage,
+    VllmConfig,
+    endpoint_stage,
+    vllm_stage,
+)
+from cluster.artifacts import open_artifact
+from cluster.row_pipeline import Pool
+from cluster.rows import digest, row_seed
+from cluster.storage import ConfigError
+
+SAID = ("dataset", "class_name", "label", "group", "hint")
+"""What a caption's row keeps of its class."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WriterConfig:
+    """Who writes the captions, how many, and how often one is asked for."""
+
+    per_class: PositiveInt = 300
+    """Captions per class. Source: ImagineFSL."""
+    attempts: PositiveInt = 4
+    """How often a caption is asked for; what is refused the last time stays as a refused row. Each
+    time is a pass of its own, in which engines start anew."""
+    pool: Pool = dataclasses.field(default_factory=Pool)
+    """Writers by the grammar, or clients of the endpoint; vLLM's engines have bounds of their own.
+    """
+    vllm: VllmConfig | None = None
+    """Engines that write, instead of the embedded grammar."""
+    endpoint: EndpointConfig | None = None
+    """Server that writes, instead of the embedded grammar."""
+    sampling: Sampling = dataclasses.field(default_factory=Sampling)
+    """How a language model draws its words."""
+
+    @property
+    def name(self) -> str:
+        """The grammar's, or the language model's."""
+        model = self.vllm or self.endpoint
+        return model.model if model else "grammar"
+
+    @property
+    def recipe(self) -> str:
+        """Names how captions are made; part of every caption's id."""
+        if not (self.vllm or self.endpoint):
+            return "grammar-1"
+        return f"{'vllm' if self.vllm else 'endpoint'}-1 {self.name}"
+
+    def content(self) -> dict[str, Any]:
+        """The settings that change captions."""
+        content: dict[str, Any] = {
+            "recipe": self.recipe, "per_class": self.per_class, "attempts": self.attempts
+        }  # fmt: skip
+        if self.vllm or self.endpoint:
+            content |= {"sampling": self.sampling}
+        if self.vllm:
+            content |= {"chat": self.vllm.chat}
+        return content
+
+
+def writer_stage(cfg: WriterConfig, factors: str) -> Stage:
+    """The stage that adds to rows of the plan what their class is, `mode`, the factors, and `text`
+    or, if there is none, `error`.
+
+    factors: URI of the artifact of kind "factors" that has the rows' classes.
+    Raises ConfigError if two writers are given.
+    """
+    if cfg.vllm and cfg.endpoint:
+        raise ConfigError(
+            f"writer: vllm ({cfg.vllm.model!r}) is given beside endpoint "
+            f"({cfg.endpoint.model!r}); allowed: one of the two"
+        )
+    if cfg.vllm:
+        return _prompted(vllm_stage(cfg.vllm, cfg.sampling), factors)
+    if cfg.endpoint:
+        return _prompted(endpoint_stage(cfg.endpoint, cfg.sampling, cfg.pool.max_workers), factors)
+    return lambda rows: rows.map_batches(
+        GrammarWriter,
+        fn_constructor_args=(factors,),
+        batch_format="pyarrow",
+        batch_size=None,
+        **cfg.pool.options(),
+    )
+
+
+def _prompted(answer: Stage, factors: str) -> Stage:
+    return lambda rows: answer(
+        rows.map_batches(
+            partial(draw_prompts, factors=factors),
+            batch_format="pyarrow",
+            num_cpus=SMALL_CPUS,
+        )
+    )
+
+
+class GrammarWriter:
+    """Writes captions by the grammar over the factors."""
+
+    def __init__(self, factors: str) -> None:
+        self.factors = factors
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = draw(batch, self.factors)
+        for row in rows:
+            row["text"] = grammar_caption(row["class_name"], row["hint"], row)
+            row["error"] = ""
+        return pa.Table.from_pylist(rows)
+
+
+def draw_prompts(batch: pa.Table, factors: str) -> pa.Table:
+    """Adds to rows of the plan what their class is, `mode`, the factors, and `prompt` and `seed`
+    for a language model."""
+    table, rows = class_table(factors), draw(batch, factors)
+    for row in rows:
+        key = asking(row["caption_id"], row["counter"])
+        known = table[class_key(row["dataset"], row["class_name"])]
+        row["prompt"] = caption_prompt(row, draw_examples(key, row, known))
+        row["seed"] = row_seed(key)
+    return pa.Table.from_pylist(rows)
+
+
+def draw(batch: pa.Table, factors: str) -> list[dict[str, Any]]:
+    """Rows of the plan, with what their class is, `mode` and the factors."""
+    table, rows = class_table(factors), batch.to_pylist()
+    for row in rows:
+        known = table[class_key(row["dataset"], row["class_name"])]
+        row |= {name: known[name] for name in SAID}
+        row |= draw_factors(asking(row["caption_id"], row["counter"]), known)
+    return rows
+
+
+def asking(caption_id: str, counter: int) -> str:
+    """Identity of one asking for a caption; the first is the caption's own."""
+    return f"{caption_id}/{counter}" if counter else caption_id
+
+
+def class_key(dataset: str, class_name: str) -> str:
+    """Identity of a class over all datasets, 32 hex digits."""
+    return digest(dataset, class_name).hex()
+
+
+@cache
+def class_table(factors: str) -> dict[str, dict[str, Any]]:
+    """Class key to the class's row in the table of factors; read once per process."""
+    rows = open_artifact(factors, "factors").read_table("classes").to_pylist()
+    return {class_key(row["dataset"], row["class_name"]): row for row in rows}

@@ -1,0 +1,88 @@
+"""Result tables as plain text, for the end of a run in a terminal."""
+
+from collections.abc import Sequence
+
+from cluster.artifacts import Artifact
+from jobs.report.sources import result_rows
+from jobs.report.statistics import (
+    H_MEAN,
+    HALVES,
+    Generalisation,
+    Measured,
+    below_zero_shot,
+    few_shot_rows,
+    generalisation,
+    measured,
+    with_average,
+    with_h_mean,
+)
+
+Lines = list[list[str]]
+"""A table to be shown: a header, then its lines."""
+BELOW = " ▼"
+"""Follows a mean that is below zero-shot's."""
+
+
+def closing_table(results: Artifact) -> str:
+    """Accuracy against shots and OOP against IP of a "results" artifact, in plain columns."""
+    rows = with_average(with_h_mean(result_rows(results)))
+    seeds = len({row.seed for row in rows})
+    title = f"Test accuracy in %: mean ± half of the 95 % interval over {seeds} seeds (Student's t)"
+    lines = accuracy_lines(measured(few_shot_rows(rows)))
+    if any(cell.endswith(BELOW) for line in lines for cell in line):
+        title += f";{BELOW}: below zero-shot"
+    parts = [title, _columns(lines)]
+    for halves in HALVES:
+        if groups := generalisation(rows, halves):
+            parts += [f"{' against '.join(halves)}; H is the harmonic mean per seed, then averaged"]
+            parts += [_columns(generalisation_lines(groups, halves))]
+    return "\n\n".join(parts)
+
+
+def accuracy_lines(cells: Sequence[Measured]) -> Lines:
+    """A header, then one line per dataset and method with a column for each number of shots.
+
+    BELOW marks a mean that is below zero-shot's.
+    """
+    shots = sorted({cell.shots for cell in cells})
+    below = below_zero_shot(cells)
+    found = {
+        (c.dataset, c.method, c.shots): c.accuracy.percent() + (BELOW if c in below else "")
+        for c in cells
+    }
+    lines = {(c.dataset, c.method): [c.dataset, c.method] for c in cells}
+    for (dataset, method), line in lines.items():
+        line += [found.get((dataset, method, number), "") for number in shots]
+    datasets = list(dict.fromkeys(dataset for dataset, _ in lines))
+    ordered = [line for d in datasets for (dataset, _), line in lines.items() if dataset == d]
+    return [["dataset", "method", *map(shots_title, shots)], *ordered]
+
+
+def generalisation_lines(groups: Sequence[Generalisation], halves: tuple[str, str]) -> Lines:
+    """A header, then one line per dataset, method and number of shots."""
+    datasets = list(dict.fromkeys(group.dataset for group in groups))
+    spaces = (*halves, "all", H_MEAN)
+    lines = [
+        [group.dataset, group.method, str(group.shots)]
+        + [group.accuracy[s].percent() if s in group.accuracy else "" for s in spaces]
+        for group in sorted(groups, key=lambda g: (datasets.index(g.dataset), g.shots))
+    ]
+    return [["dataset", "method", "shots", *spaces], *lines]
+
+
+def as_markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table that has a header as its first line."""
+    header, *rest = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (header, ["---"] * len(header), *rest))
+
+
+def shots_title(shots: int) -> str:
+    return "1 shot" if shots == 1 else f"{shots} shots"
+
+
+def _columns(lines: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = [
+        [text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in lines
+    ]
+    return "\n".join("  ".join(line).rstrip() for line in padded)

@@ -1,0 +1,31 @@
+"""Pictures are read from where the plan says they are."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from actors.pictures.places import image_places, read_images
+from cluster.artifacts import draft
+
+
+def test_every_picture_is_found_in_files_of_several_row_groups(tmp_path: Path) -> None:
+    out = draft(str(tmp_path), "images", "bytes", content={}, config={}, inputs={})
+    folder = Path(out.uri, "rows")
+    folder.mkdir()
+    rows = [
+        {"id": f"{number * 7 % 300:03d}", "image": b"%d" % (number * 7 % 300), "reason": ""}
+        for number in range(300)
+    ]
+    rows[5]["reason"] = "too dark"
+    rows.append(rows[9])  # written twice by a run that was killed
+    for file, start in enumerate(range(0, len(rows), 160)):
+        part = pa.Table.from_pylist(rows[start : start + 160])
+        pq.write_table(part, folder / f"{file}.parquet", row_group_size=70)
+    plan = image_places(out.publish({"rows": 300}), ["reason"], pc.field("reason") == "")
+    assert plan["id"].to_pylist() == [f"{i:03d}" for i in range(300) if i != 35]
+    order = np.random.default_rng(0).permutation(len(plan))
+    batch = {name: plan[name].to_numpy(zero_copy_only=False)[order] for name in plan.column_names}
+    assert read_images(batch) == [b"%d" % int(row) for row in batch["id"]]

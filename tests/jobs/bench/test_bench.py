@@ -1,0 +1,57 @@
+"""What `python -m jobs.bench` compares is the same computation."""
+
+import torch
+
+from jobs.bench import discovery as bench_discovery
+from jobs.bench import schedules as b
+from jobs.bench.views import views_per_second
+from models.clip import load_clip
+from models.dino_head import HeadConfig
+from models.moment_adapter import AdapterConfig
+from models.moment_dino import MomentDino, MomentDinoConfig
+from models.views import ViewConfig
+
+HEAD = HeadConfig(prototypes=12, hidden=16, bottleneck=8)
+MODEL = MomentDinoConfig(
+    adapter=AdapterConfig(depth=1, inner=8, heads=2),
+    dino_head=HEAD,
+    ibot_head=HEAD,
+    centering="sinkhorn",
+)
+
+
+def test_both_schedules_take_the_same_steps() -> None:
+    after = []
+    for schedule in (b._ours, b._straightforward):
+        torch.manual_seed(0)
+        backbone = load_clip("tiny")
+        model = MomentDino(backbone, MODEL)
+        step, move_teacher = schedule(model, backbone)
+        batch = b._batch(backbone, b.Shapes("tiny", MODEL, 2))
+        optimizer = torch.optim.SGD(model.student.parameters(), lr=0.1)
+        for _ in range(2):
+            done = step(*batch)
+            done.loss.backward()
+            optimizer.step()
+            move_teacher(done)
+        after.append((done, model.state_dict()))
+    (ours, our_weights), (plain, plain_weights) = after
+    assert ours.ibot > 0
+    for name in ("loss", "dino", "ibot", "koleo"):
+        assert torch.allclose(getattr(ours, name), getattr(plain, name), rtol=1e-4)
+    for name, weight in our_weights.items():
+        assert torch.allclose(weight, plain_weights[name], atol=1e-4), name
+
+
+def test_views_are_measured_on_both_ways() -> None:
+    figures = views_per_second(24, 16, ViewConfig())
+    assert len(figures) == 5
+    assert all(value > 0 for value in figures.values())
+
+
+def test_grouped_linkage_is_measured_against_the_exact_one() -> None:
+    cfg = bench_discovery.DiscoveryBench(images=[600], dim=32, classes=6, ward_points=80)
+    grouped, exact = (bench_discovery._measure(name, 600, cfg) for name in ("grouped", "exact"))
+    assert grouped.keys() == exact.keys()
+    assert grouped["accuracy"] > exact["accuracy"] - 0.1 > 0.5
+    assert bench_discovery._measure("blocks", 600, cfg)["seconds"] > 0
