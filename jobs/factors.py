@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from actors.embedded.sprite_factors import factor_table
 from actors.synthesis.factors.asker import ask_in_rounds, reasons
-from actors.synthesis.factors.drawing import factor_table
 from actors.synthesis.factors.questions import RECIPE as QUESTIONS_RECIPE
 from actors.synthesis.factors.questions import (
     Question,

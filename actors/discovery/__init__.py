@@ -1,0 +1,1 @@
+"""Names for concepts without a labelled image, and what a discovery is worth."""

@@ -1,0 +1,1 @@
+"""The embedded world: concepts, sprites, three kinds of scenes, the grammar, the tiny CLIP."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from actors.synthesis.factors.drawing import FACTORS
+from actors.embedded.sprite_factors import FACTORS
 
 
 def grammar_caption(class_name: str, hint: str, factors: Mapping[str, str]) -> str:

@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter
 
 from actors.embedded.concepts import DIGIT_NAMES, load_concepts
+from actors.embedded.sprite_factors import FACTORS, factor_table
 from actors.embedded.sprites import KEYCAP_CODES, SPRITE_SIZE, sprite
-from actors.synthesis.factors.drawing import FACTORS, factor_table
 from cluster.rows import row_rng
 
 SIDE = 96

@@ -1,0 +1,1 @@
+"""Frozen CLIP tokens: the encoder, and the store that every process of a node maps."""

@@ -1,0 +1,1 @@
+"""Encoded and decoded pictures, and what a node keeps of them."""

@@ -1,0 +1,1 @@
+"""Moment-DINO pretraining under Ray Train."""

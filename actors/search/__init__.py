@@ -1,0 +1,1 @@
+"""Methods fitted in cells (dataset × shots × method): searched, kept, tested, asked."""

@@ -1,0 +1,1 @@
+"""Measurements: `python -m jobs.bench NAME`, one module each."""

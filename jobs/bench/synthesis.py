@@ -10,7 +10,7 @@ import pyarrow as pa
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
 from actors.embedded.concepts import load_concepts
-from actors.synthesis.factors.drawing import factor_table
+from actors.embedded.sprite_factors import factor_table
 from actors.synthesis.painters.painter import CaptionPainter, PainterConfig
 from cluster.artifacts import Artifact, draft, open_artifact
 from jobs.bench.process import Taken, run_module

@@ -1,0 +1,1 @@
+"""`python -m jobs.doctor`: what a machine and its datasets lack."""

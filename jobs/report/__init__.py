@@ -1,0 +1,1 @@
+"""`python -m jobs.report`: what was run and measured, on a page that opens from disk."""

@@ -1,0 +1,1 @@
+"""Files of the two original implementations, in and out."""

@@ -13,10 +13,10 @@ from PIL import Image
 
 from actors.curation.decisions import CurationConfig
 from actors.embedded.imagined_scenes import Scene, paint, sprite_codes
+from actors.embedded.sprite_factors import factor_table
 from actors.embedded.target_scenes import photograph
 from actors.pictures.base_set import open_base_set_rows
 from actors.pictures.codec import decode_rgb, png_bytes
-from actors.synthesis.factors.drawing import factor_table
 from cluster.artifacts import Artifact, draft
 from cluster.catalog.dataset import SCHEMA, Concept, Dataset, publish_dataset
 from cluster.rows import row_id, row_rng

@@ -1,0 +1,1 @@
+"""Base sets from and to the files of other programs."""

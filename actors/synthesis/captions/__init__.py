@@ -1,0 +1,1 @@
+"""Captions class by class: written, accepted or asked for again."""

@@ -19,10 +19,10 @@ from open_clip import SimpleTokenizer
 from pyarrow.fs import FileSelector, FileSystem, FileType
 from ray.data import Dataset
 
+from actors.embedded.sprite_factors import FACTORS
 from actors.synthesis.captions.acceptance import Row, decide, kind_of
 from actors.synthesis.captions.prompts import first_line
 from actors.synthesis.captions.writer import SAID, Stage, WriterConfig, class_key, class_table
-from actors.synthesis.factors.drawing import FACTORS
 from cluster.artifacts import Artifact, Draft
 from cluster.progress import stage
 from cluster.row_pipeline import read_rows

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from actors.embedded.grammar import grammar_caption
-from actors.synthesis.factors.drawing import FACTORS, draw_factors
+from actors.embedded.sprite_factors import FACTORS
+from actors.synthesis.factors.drawing import draw_factors
 from actors.synthesis.factors.tables import one_line
 from cluster.rows import row_rng
 

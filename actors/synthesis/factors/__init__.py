@@ -1,0 +1,1 @@
+"""What captions and pictures vary in: by hand, or asked from a language model."""

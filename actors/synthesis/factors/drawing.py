@@ -1,14 +1,10 @@
-"""What captions and pictures vary in, beside the class: the embedded factor table, and drawing
-from one."""
+"""Drawing a caption's mode and factors from a table of them."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib import resources
-from typing import Any
 
 import numpy as np
-import yaml
 
+from actors.embedded.sprite_factors import FACTORS
 from cluster.rows import row_rng
 
 MODE_SHARES = {"Base": 0.4, "BG": 0.3, "LC": 0.2, "CD": 0.1}
@@ -25,15 +21,6 @@ MODE_LISTS: dict[str, tuple[str, ...]] = {
 FREQUENT_WEIGHT, RARE_WEIGHT, FREQUENT_SHARE = 4.0, 1.5, 0.6
 """Backgrounds are listed most frequent first: weight of the first 60 % and of the rest. Source:
 ImagineFSL."""
-FACTORS = ("attribute", "background", "viewpoint", "lighting", "degradation")
-
-
-@cache
-def factor_table() -> dict[str, dict[str, Any]]:
-    """Factor kind -> phrase -> what the sprite painter does for it (see `sprite_factors.yaml`)."""
-    return yaml.safe_load(
-        resources.files("actors.embedded").joinpath("sprite_factors.yaml").read_text("utf-8")
-    )
 
 
 def draw_factors(row_id: str, table: Mapping[str, Sequence[str]]) -> dict[str, str]:

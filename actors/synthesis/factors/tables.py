@@ -12,7 +12,8 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
 
-from actors.synthesis.factors.drawing import MODE_SHARES, factor_table
+from actors.embedded.sprite_factors import factor_table
+from actors.synthesis.factors.drawing import MODE_SHARES
 from cluster.catalog.dataset import Dataset
 from cluster.storage import ConfigError
 

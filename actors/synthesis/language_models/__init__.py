@@ -1,0 +1,1 @@
+"""Language models: vLLM's engines on Ray Data, or an OpenAI-compatible server."""

@@ -1,0 +1,1 @@
+"""Painters: captions to pictures."""

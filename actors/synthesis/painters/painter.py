@@ -12,9 +12,9 @@ from PIL import Image
 from ray.data import Dataset
 
 from actors.embedded.imagined_scenes import SIDE, Scene, paint
+from actors.embedded.sprite_factors import FACTORS
 from actors.pictures.codec import UnpaintableError, png_bytes
 from actors.synthesis.captions.writer import SAID
-from actors.synthesis.factors.drawing import FACTORS
 from actors.synthesis.painters.sd3 import Sd3Config, Sd3Painter, resolved
 from cluster.row_pipeline import Counted, Pool
 from cluster.rows import row_id, row_seed

@@ -1,0 +1,1 @@
+"""The search against the original's procedure, and how its cost grows."""

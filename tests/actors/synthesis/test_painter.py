@@ -7,9 +7,10 @@ import torch
 
 from actors.embedded.concepts import SUBJECTS
 from actors.embedded.imagined_scenes import SIDE, Scene, paint
+from actors.embedded.sprite_factors import FACTORS, factor_table
 from actors.embedded.target_scenes import target_concepts
 from actors.pictures.codec import decode_rgb, resized_square
-from actors.synthesis.factors.drawing import FACTORS, draw_factors, factor_table
+from actors.synthesis.factors.drawing import draw_factors
 from actors.synthesis.painters.painter import CaptionPainter, PainterConfig
 from models.clip import load_clip
 from models.text_classifier import text_classifier

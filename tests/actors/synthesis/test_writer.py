@@ -3,8 +3,9 @@ from collections import Counter
 import pytest
 
 from actors.embedded.grammar import grammar_caption
+from actors.embedded.sprite_factors import FACTORS
 from actors.synthesis.captions.prompts import EXAMPLES, caption_prompt, draw_examples, first_line
-from actors.synthesis.factors.drawing import FACTORS, MODE_SHARES, draw_factors
+from actors.synthesis.factors.drawing import MODE_SHARES, draw_factors
 from cluster.rows import row_id
 
 TABLE = {
