@@ -2,14 +2,11 @@
 
 import dataclasses
 import json
-import os
-import platform
 import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +16,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
 
+from cluster.content import canonical, content_of, plain
+from cluster.errors import ConfigError
+from cluster.provenance import code_version, library_versions
+from cluster.recipes import RECIPES
 from cluster.rows import digest, slug
 from cluster.storage import (
-    ConfigError,
     filesystem,
     join,
     node_cache,
@@ -33,13 +33,10 @@ from cluster.storage import (
 )
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
-# Libraries whose release can change the bytes of an artifact.
-_LIBRARIES = (
-    "diffusers", "imagehash", "numpy", "onnxruntime", "open_clip_torch", "optuna", "peft",
-    "pillow", "pyarrow", "ray", "resvg_py", "scikit-learn", "torch", "torchvision", "transformers",
-    "vllm",
-)  # fmt: skip
+SCHEMA_VERSION = 2
+WORK = "work"
+"""Folder of a draft for what is needed on the way, such as rows that are planned or committed;
+`Draft.publish` removes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +46,19 @@ class Manifest:
     kind: str
     name: str
     content_hash: str
-    """Hash of the recipe: kind, schema version, name, content settings, inputs' content hashes."""
+    """Hash of kind, schema and recipe version, name, settings that count, inputs' hashes."""
+    recipe: int
+    """Version of how this kind is made (`cluster.recipes`)."""
     config: dict[str, Any]
-    """The job's resolved configuration, for the reader; only its content settings are hashed."""
+    """The job's resolved configuration; which fields are hashed is declared at the fields."""
     inputs: dict[str, str]
     """Role to content hash."""
     rows: dict[str, int]
     """Table to number of rows."""
     versions: dict[str, str]
+    """Libraries and Python, where the job ran."""
+    code: dict[str, str]
+    """`version` and, from a git checkout, `commit` of the code; not hashed."""
     seeds: dict[str, int]
     created: str
     """Time of completion, ISO 8601, UTC."""
@@ -66,30 +68,43 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Artifact:
-    """A complete artifact, open for reading."""
+class Folder:
+    """A folder of JSON files and tables (folders of Parquet files) under a storage root."""
 
     uri: str
-    manifest: Manifest
 
     def file(self, *parts: str) -> str:
-        """Path or URI of a file of this artifact."""
+        """Path or URI of a file of this folder."""
         return join(self.uri, *parts)
 
     def filesystem(self) -> tuple[FileSystem, str]:
-        """File system, and this artifact's folder on it."""
+        """File system, and this folder on it."""
         return filesystem(self.uri)
 
     def read_json(self, name: str) -> Any:
+        """What the JSON file `name` holds."""
         fs, path = self.filesystem()
         return json.loads(read(fs, f"{path}/{name}"))
 
+    def open_table(self, name: str) -> ds.Dataset:
+        """The table `name` for filtered reads. Raises FileNotFoundError if it has no file."""
+        fs, path = self.filesystem()
+        selector = FileSelector(f"{path}/{name}", allow_not_found=True, recursive=True)
+        files = sorted(
+            info.path
+            for info in fs.get_file_info(selector)
+            if info.is_file and info.path.endswith(".parquet")
+        )
+        if not files:
+            raise FileNotFoundError(f"{self.file(name)} holds no Parquet file")
+        return ds.dataset(files, filesystem=fs, format="parquet")
+
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """The Parquet folder `name`, in order of `id` with repeated ids dropped, if it has ids.
+        """The table `name`, in order of `id` with repeated ids dropped, if it has ids.
 
         An interrupted writer repeats rows (at least once), never with another content.
         """
-        table = open_table(self, name)
+        table = self.open_table(name)
         if "id" not in table.schema.names:
             return table.to_table(columns=columns)
         wanted = columns if columns is None or "id" in columns else [*columns, "id"]
@@ -97,6 +112,18 @@ class Artifact:
         _, first = np.unique(np.array(rows["id"].to_pylist(), dtype=str), return_index=True)
         rows = rows.take(first)
         return rows if columns is None else rows.select(columns)
+
+
+@dataclass(frozen=True)
+class Artifact(Folder):
+    """A complete artifact, open for reading."""
+
+    manifest: Manifest
+
+    @property
+    def content_hash(self) -> str:
+        """What an artifact made from this one is known by."""
+        return self.manifest.content_hash
 
     def local_dir(self) -> Path:
         """This artifact as a local folder; a remote one is copied to this node's cache first."""
@@ -119,25 +146,15 @@ class Artifact:
 _LOCAL = LocalFileSystem()
 
 
-def open_table(artifact: Artifact, name: str) -> ds.Dataset:
-    """The Parquet folder `name` for filtered reads. Raises FileNotFoundError if it has no file."""
-    fs, path = artifact.filesystem()
-    found = fs.get_file_info(FileSelector(f"{path}/{name}", allow_not_found=True, recursive=True))
-    files = sorted(f.path for f in found if f.is_file and f.path.endswith(".parquet"))
-    if not files:
-        raise FileNotFoundError(f"{artifact.file(name)} holds no Parquet file")
-    return ds.dataset(files, filesystem=fs, format="parquet")
-
-
 def open_artifact(uri: str, kind: str) -> Artifact:
-    """Open a complete artifact of the given kind; else ConfigError that says what was found."""
+    """Opens a complete artifact of this kind; else ConfigError that says what is there."""
     uri = resolve(uri)
     artifact = _complete(uri)
     if artifact is None:
         fs, path = filesystem(uri)
         there = fs.get_file_info(path).type != FileType.NotFound
-        found = f"holds no {MANIFEST}, so it is not complete" if there else "does not exist"
-        raise ConfigError(f"{kind}: {uri!r} {found}; allowed: a complete artifact of kind {kind!r}")
+        state = f"holds no {MANIFEST}, so it is not complete" if there else "does not exist"
+        raise ConfigError(f"{kind}: {uri!r} {state}; allowed: a complete artifact of kind {kind!r}")
     if artifact.manifest.kind != kind:
         raise ConfigError(
             f"{kind}: {uri!r} is of kind {artifact.manifest.kind!r}; allowed: kind {kind!r}"
@@ -146,31 +163,31 @@ def open_artifact(uri: str, kind: str) -> Artifact:
 
 
 @dataclass(frozen=True)
-class Draft:
-    """An artifact that is being made, or (then `artifact` is set) was made by an earlier run."""
+class Draft(Folder):
+    """An artifact that is being made, or (then `artifact` is set) was made by an earlier run.
 
-    uri: str
+    It can read what it has written, and its hash stands for what it will be.
+    """
+
     artifact: Artifact | None
     manifest: Manifest = field(repr=False)
     """As it will be published, less rows, seeds, extra and time."""
 
-    def file(self, *parts: str) -> str:
-        """Path or URI of a file of this artifact."""
-        return join(self.uri, *parts)
-
-    def filesystem(self) -> tuple[FileSystem, str]:
-        """File system, and this artifact's folder on it."""
-        return filesystem(self.uri)
+    @property
+    def content_hash(self) -> str:
+        """What an artifact made from this one will be known by."""
+        return self.manifest.content_hash
 
     def write_json(self, name: str, obj: Any) -> None:
+        """Writes one JSON file; `name` may have folders."""
         self.write_bytes(name, json.dumps(obj, indent=1, ensure_ascii=False).encode())
 
     def write_bytes(self, name: str, data: bytes) -> None:
-        """Write one whole file; `name` may have folders."""
+        """Writes one whole file; `name` may have folders."""
         write(*self._parent_made(name), data)
 
     def write_table(self, name: str, table: pa.Table) -> None:
-        """Write the table as the Parquet folder `name`, one file."""
+        """Writes the table `name`, one file."""
         fs, path = self._parent_made(f"{name}/part-0.parquet")
         with published(fs, path) as target:
             pq.write_table(table, target, filesystem=fs)
@@ -181,7 +198,7 @@ class Draft:
         extra: Mapping[str, Any] | None = None,
         seeds: Mapping[str, int] | None = None,
     ) -> Artifact:
-        """Write the manifest; from here on the artifact is complete."""
+        """Writes the manifest, with which the artifact is complete, and removes the folder WORK."""
         manifest = dataclasses.replace(
             self.manifest,
             rows=dict(rows),
@@ -190,7 +207,13 @@ class Draft:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         self.write_json(MANIFEST, dataclasses.asdict(manifest))
+        self._remove_work()
         return Artifact(self.uri, manifest)
+
+    def _remove_work(self) -> None:
+        fs, path = self.filesystem()
+        if fs.get_file_info(f"{path}/{WORK}").type == FileType.Directory:
+            fs.delete_dir(f"{path}/{WORK}")
 
     def _parent_made(self, name: str) -> tuple[FileSystem, str]:
         fs, folder = self.filesystem()
@@ -204,30 +227,38 @@ def draft(
     kind: str,
     name: str,
     *,
-    content: Mapping[str, Any],
     config: Any,
-    inputs: Mapping[str, Artifact],
+    inputs: Mapping[str, Artifact | Draft],
+    content: Mapping[str, Any] | None = None,
 ) -> Draft:
     """Folder {storage}/{kind}/{name}-{hash}, made if missing, for a job to fill and publish.
 
-    content: the settings that change the bytes (no paths, no resources), plain or dataclasses.
-    config: the job's whole configuration, a dataclass. inputs: role to artifact.
-    Raises ConfigError if the storage cannot be written.
+    kind: one of `cluster.recipes.RECIPES`. config: the job's whole configuration, a dataclass; its
+    fields say themselves what counts (`cluster.content`). inputs: role to artifact. content: what
+    else changes the bytes, such as the hash of weights; plain or dataclasses.
+    Raises ConfigError if the storage cannot be written, ValueError for an unknown kind.
     """
-    hashes = {role: artifact.manifest.content_hash for role, artifact in sorted(inputs.items())}
-    recipe = [_canonical(part) for part in (SCHEMA_VERSION, plain(content), hashes)]
-    content_hash = digest(kind, name, *recipe).hex()
+    if kind not in RECIPES:
+        raise ValueError(f"kind: {kind!r} has no recipe; allowed: {', '.join(RECIPES)}")
+    hashes = {role: source.content_hash for role, source in sorted(inputs.items())}
+    settings = (content_of(config), content_of(content or {}))
+    parts = (SCHEMA_VERSION, RECIPES[kind], *settings, hashes)
+    content_hash = digest(kind, name, *map(canonical, parts)).hex()
     uri = join(resolve(storage), slug(kind), f"{slug(name)}-{content_hash[:12]}")
     if artifact := _complete(uri):
-        return Draft(uri, artifact, artifact.manifest)
+        done = Draft(uri, artifact, artifact.manifest)
+        done._remove_work()  # a kill may have come between the manifest and that
+        return done
     require_writable(uri, storage)
     manifest = Manifest(
         kind=kind,
         name=name,
         content_hash=content_hash,
+        recipe=RECIPES[kind],
         config=plain(config),
         inputs=hashes,
-        versions=_versions(),
+        versions=library_versions(),
+        code=code_version(),
         rows={},
         seeds={},
         created="",
@@ -236,39 +267,14 @@ def draft(
     return Draft(uri, None, manifest)
 
 
-def plain(value: Any) -> Any:
-    """Settings as what JSON knows: dataclasses and mappings to dict, sequences to list."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, os.PathLike) else value
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
 def _complete(uri: str) -> Artifact | None:
     fs, path = filesystem(uri)
     if fs.get_file_info(f"{path}/{MANIFEST}").type != FileType.File:
         return None
-    found = json.loads(read(fs, f"{path}/{MANIFEST}"))
-    if found.get("schema_version") != SCHEMA_VERSION:
+    manifest = json.loads(read(fs, f"{path}/{MANIFEST}"))
+    if manifest.get("schema_version") != SCHEMA_VERSION:
         raise ConfigError(
-            f"artifact: {uri!r} has schema version {found.get('schema_version')!r}; "
+            f"artifact: {uri!r} has schema version {manifest.get('schema_version')!r}; "
             f"allowed: {SCHEMA_VERSION}"
         )
-    return Artifact(uri, Manifest(**found))
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for library in _LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            continue
-    return found
+    return Artifact(uri, Manifest(**manifest))

@@ -8,8 +8,9 @@ from typing import NoReturn, TypeVar
 
 from jsonargparse import ArgumentParser, auto_cli, set_parsing_settings
 
-from cluster.artifacts import Artifact, ConfigError
+from cluster.artifacts import Artifact
 from cluster.connect import connect
+from cluster.errors import ConfigError
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 

@@ -1,8 +1,9 @@
 """One line of progress per stage: rate, remaining time, and the figures that the stage reports."""
 
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from cluster.artifacts import Artifact
 
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class Stage:
@@ -91,6 +93,29 @@ def stage(title: str, total: int, unit: str, done: int = 0) -> Iterator[Stage]:
         shown = _Lines(title, total, unit, done)
         yield shown
     closing_line(shown)
+
+
+@contextmanager
+def watched(look: Callable[[], None]) -> Iterator[None]:
+    """Calls `look` about once a second, from a thread, until the block is left, and then once more.
+
+    For work that other processes do while this one waits. What `look` raises in the last call is
+    raised here.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(SECONDS_BETWEEN_LOOKS):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    look()
 
 
 def closing_line(done: Stage) -> None:

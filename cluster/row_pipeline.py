@@ -1,8 +1,6 @@
 """Rows made by Ray Data, committed block by block: a run that was killed goes on with the rows
 that are missing."""
 
-import dataclasses
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,52 +11,18 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import ray
-from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from pyarrow.fs import FileSelector
 from ray.data import Dataset
 from ray.data.checkpoint import CheckpointConfig
 
-from cluster.artifacts import Artifact, Draft
-from cluster.progress import Stage, stage
-from cluster.storage import ConfigError
+from cluster.artifacts import WORK, Artifact, Draft
+from cluster.pool import Pool
+from cluster.progress import stage, watched
 
 Batch = dict[str, np.ndarray]
 Worker = Callable[[Batch], Batch]
-SECONDS_BETWEEN_LOOKS = 1.0
 FILE_TASK_CPUS = 0.5
 """Of tasks that read and write files: a small machine must have room for them beside the pools."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Pool:
-    """The workers of one stage. Ray starts them as there is work and room, and ends idle ones."""
-
-    min_workers: PositiveInt = 1
-    """Workers that are kept from beginning to end."""
-    max_workers: PositiveInt = 2
-    """Workers at most."""
-    cpus: NonNegativeFloat = 1.0
-    """CPUs of each worker."""
-    gpus: NonNegativeFloat = 0.0
-    """GPUs of each worker; fractions share one."""
-    group: str | None = None
-    """Worker group of ray_cluster.yaml to run in: each worker takes a unit of the resource of that
-    name. By default any node."""
-
-    def options(self) -> dict[str, Any]:
-        """Arguments of `Dataset.map_batches`. Raises ConfigError if the bounds are crossed."""
-        if self.max_workers < self.min_workers:
-            raise ConfigError(
-                f"pool: max_workers {self.max_workers} is below min_workers {self.min_workers}; "
-                f"allowed: {self.min_workers} or more"
-            )
-        sizes = {"min_size": self.min_workers, "max_size": self.max_workers}
-        return {
-            "compute": ray.data.ActorPoolStrategy(**sizes),
-            "num_cpus": self.cpus,
-            "num_gpus": self.gpus or None,
-            "resources": {self.group: 1} if self.group else None,
-        }
 
 
 def make_rows(
@@ -70,8 +34,7 @@ def make_rows(
     title: str,
     unit: str,
     block_rows: int,
-    workers: int,
-    gpus_per_worker: float = 0,
+    pool: Pool,
 ) -> int:
     """Writes the Parquet folder `table` of a draft: each row of the plan, as `worker` returns it.
 
@@ -83,22 +46,22 @@ def make_rows(
     block_rows: rows that are made, written and committed together; a kill loses at most what is
     under way.
     """
-    draft.write_table(f"{table}.plan", plan)
-    pool = Pool(max_workers=workers, gpus=gpus_per_worker)
+    planned = f"{WORK}/{table}.plan"
+    draft.write_table(planned, plan)
     done = min(committed_rows(draft, table), len(plan))  # an earlier plan may have had more
     with counted(title, len(plan), unit, done=done) as counter:
         write_committed(
             draft,
             table,
             lambda: (
-                read_rows(draft, f"{table}.plan")
+                read_rows(draft, planned)
                 # Without it small inputs become one task, and a task is what is committed.
                 .repartition(target_num_rows_per_block=block_rows)
                 .map_batches(
                     Counted,
                     fn_constructor_args=(worker, counter),
                     batch_size=block_rows,
-                    **pool.options(),
+                    **pool.map_options(),
                 )
             ),
         )
@@ -197,36 +160,17 @@ class Counted:
 def counted(title: str, total: int, unit: str, done: int = 0) -> Iterator[str]:
     """Progress of a stage whose rows are `Counted` on other processes; yields a counter's name."""
     name = f"rows-{uuid.uuid4().hex}"
-    counter = ray.remote(num_cpus=0)(_Counter).options(name=name).remote()
-    with stage(title, total, unit, done=done) as progress, _watching(counter, progress):
-        yield name
+    counter: Any = ray.remote(num_cpus=0)(_Counter).options(name=name).remote()
+    with stage(title, total, unit, done=done) as progress:
 
+        def look() -> None:
+            rows = done + ray.get(counter.total.remote())
+            if rows > progress.done:
+                progress.advance(rows - progress.done)
 
-@contextmanager
-def _watching(counter: Any, progress: Stage) -> Iterator[None]:
-    """Shows the newly made rows, from a thread, until the block is left."""
-    stopped, shown = threading.Event(), 0
-
-    def look() -> None:
-        nonlocal shown
-        total = ray.get(counter.total.remote())
-        if total > shown:
-            progress.advance(total - shown)
-            shown = total
-
-    def watch() -> None:
-        while not stopped.wait(SECONDS_BETWEEN_LOOKS):
-            look()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
-    look()
+        with watched(look):
+            yield name
 
 
 def _committed(draft: Draft, table: str) -> str:
-    return f"{draft.filesystem()[1]}/{table}.committed"
+    return f"{draft.filesystem()[1]}/{WORK}/{table}.committed"

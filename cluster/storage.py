@@ -9,9 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow.fs import FileSystem, LocalFileSystem
 
-
-class ConfigError(ValueError):
-    """A bad setting; the message names the field, its value and what is allowed, in one line."""
+from cluster.errors import ConfigError
 
 
 def resolve(uri: str) -> str:

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from actors.embedded.scores import embedded_scores
 from actors.embedded.trainer import ARCHITECTURE, ClipTrainer, ClipTrainerConfig
 from cluster.artifacts import Artifact, draft
+from cluster.content import unhashed
 from cluster.job import run_job
 from cluster.progress import already_done, stage
 from models.clip import clip_from_config
@@ -22,7 +23,7 @@ from models.clip import clip_from_config
 class BootstrapClipConfig:
     """Where the tiny CLIP goes and how it is trained."""
 
-    storage: str
+    storage: str = unhashed()
     """A local folder: the run's checkpoint and the artifact of kind "clip" are kept there."""
     trainer: ClipTrainerConfig = dataclasses.field(default_factory=ClipTrainerConfig)
 
@@ -30,9 +31,7 @@ class BootstrapClipConfig:
 def bootstrap_clip(cfg: BootstrapClipConfig) -> Artifact:
     """Trains to the last step and writes the averaged weights as fp16 safetensors beside their
     model config."""
-    out = draft(
-        cfg.storage, "clip", "tiny", content={"trainer": cfg.trainer}, config=cfg, inputs={}
-    )
+    out = draft(cfg.storage, "clip", "tiny", config=cfg, inputs={})
     if out.artifact:
         already_done("tiny CLIP", out.artifact)
         return out.artifact

@@ -10,6 +10,7 @@ from actors.synthesis.captions.passes import CaptionPlan, count_refusals, write_
 from actors.synthesis.captions.writer import WriterConfig, writer_stage
 from actors.synthesis.factors.drawing import MODE_SHARES
 from cluster.artifacts import Artifact, draft, open_artifact
+from cluster.content import unhashed
 from cluster.job import run_job
 from cluster.progress import already_done
 
@@ -18,11 +19,11 @@ from cluster.progress import already_done
 class CaptionsConfig:
     """Which classes get captions, who writes them, and where they go."""
 
-    storage: str
+    storage: str = unhashed()
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    factors: str
+    factors: str = unhashed()
     """Artifact of kind "factors": a path or URI."""
-    writer: WriterConfig = dataclasses.field(default_factory=WriterConfig)
+    writer: WriterConfig = unhashed(default_factory=WriterConfig)
 
 
 def captions(cfg: CaptionsConfig) -> Artifact:
@@ -48,7 +49,7 @@ def caption_plan(cfg: CaptionsConfig) -> CaptionPlan:
     content = {**cfg.writer.content(), "modes": MODE_SHARES}
     inputs = {"factors": factors}
     out = draft(
-        cfg.storage, "captions", cfg.writer.name, content=content, config=cfg, inputs=inputs
+        cfg.storage, "captions", cfg.writer.name, config=cfg, inputs=inputs, content=content
     )
     return CaptionPlan(out, factors, cfg.writer)
 

@@ -7,8 +7,6 @@ Decides which pictures of a base set are kept, and says why the others are not. 
 import dataclasses
 from functools import partial
 
-from jsonargparse.typing import NonNegativeFloat, PositiveInt
-
 from actors.curation import decisions as curation
 from actors.curation.critic import Critic, CriticConfig
 from actors.curation.critique import TABLE, critique_plan, read_critique
@@ -16,32 +14,30 @@ from actors.curation.decisions import CurationConfig
 from actors.features.encoder import backbone
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.catalog.dataset import Dataset, open_dataset
+from cluster.content import unhashed
+from cluster.errors import ConfigError
 from cluster.job import run_job
+from cluster.pool import Pool
 from cluster.progress import already_done
 from cluster.row_pipeline import make_rows
-from cluster.storage import ConfigError
-
-RECIPE = "critique-1"
-"""Names what critics look at."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CurateConfig:
     """Which base set is curated, and how."""
 
-    storage: str
+    storage: str = unhashed()
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    base_set: str
+    base_set: str = unhashed()
     """Artifact of kind "images": a path or URI."""
-    datasets: list[str]
+    datasets: list[str] = unhashed()
     """Artifacts of kind "dataset", whose test images the base set must not hold; their other images
     play no part."""
-    critic: CriticConfig = dataclasses.field(default_factory=CriticConfig)
+    critic: CriticConfig = unhashed(default_factory=CriticConfig)
+    """What critics look with; it makes the hash of what they say."""
     rules: CurationConfig = dataclasses.field(default_factory=CurationConfig)
-    workers: PositiveInt = 2
-    """Critics at most; Ray starts them as there is work and room."""
-    gpus_per_worker: NonNegativeFloat = 0.0
-    """Share of a GPU that each critic is given; without one it computes on a CPU."""
+    pool: Pool = unhashed(default_factory=Pool)
+    """Critics."""
 
 
 def curate(cfg: CurateConfig) -> Artifact:
@@ -56,26 +52,11 @@ def curate(cfg: CurateConfig) -> Artifact:
     sources = {"base_set": base_set} | {f"dataset {d.name}": d.artifact for d in datasets}
     name = base_set.manifest.name
     clip = backbone(cfg.critic.backbone)
+    weights = {"weights": clip.weights_hash}
     looked = draft(
-        cfg.storage,
-        "critique",
-        name,
-        content={
-            "recipe": RECIPE,
-            "weights": clip.weights_hash,
-            "precision": cfg.critic.precision,
-        },
-        config=cfg,
-        inputs=sources,
+        cfg.storage, "critique", name, config=cfg.critic, inputs=sources, content=weights
     )
-    out = draft(
-        cfg.storage,
-        "curation",
-        name,
-        content={"recipe": curation.RECIPE, "rules": cfg.rules},
-        config=cfg,
-        inputs=sources | {"critique": Artifact(looked.uri, looked.manifest)},
-    )
+    out = draft(cfg.storage, "curation", name, config=cfg, inputs=sources | {"critique": looked})
     if out.artifact:
         already_done("curate", out.artifact)
         return out.artifact
@@ -106,12 +87,11 @@ def _critique(
         out,
         TABLE,
         plan,
-        partial(Critic, cfg.critic, "cuda" if cfg.gpus_per_worker else "cpu"),
+        partial(Critic, cfg.critic, cfg.pool.device),
         title="critique",
         unit="images",
         block_rows=128,
-        workers=cfg.workers,
-        gpus_per_worker=cfg.gpus_per_worker,
+        pool=cfg.pool,
     )
     return out.publish({"rows": len(plan), "refused": refused}, {"embed_dim": embed_dim})
 

@@ -26,41 +26,42 @@ from cluster.catalog.dataset import SCHEMA, publish_dataset, require_known
 from cluster.catalog.layouts import benchmark_listing, flat_listing, folder_listing
 from cluster.catalog.listing import NEEDED
 from cluster.catalog.published import ShotLists, read_prompts, read_shot_lists, require_listed
+from cluster.content import unhashed
+from cluster.errors import ConfigError
 from cluster.job import run_job
 from cluster.progress import already_done, stage
-from cluster.storage import ConfigError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DatasetConfig:
     """Which dataset is written, and where."""
 
-    storage: str
+    storage: str = unhashed()
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    name: str
+    name: str = unhashed()  # has a place of its own in the hash
     """An embedded dataset; with `root` a benchmark set (`cluster.catalog.benchmarks`); with
     `folder` or `parquet` a name of your own."""
-    root: str | None = None
+    root: str | None = unhashed(None)
     """Local folder under which the benchmark sets lie, each in its own folder."""
-    oop_split: str | None = None
+    oop_split: str | None = unhashed(None)
     """Of a domain of LAION-Beyond that is there more than once: the split file of its OOP classes,
     relative to `root`."""
-    ip_split: str | None = None
+    ip_split: str | None = unhashed(None)
     """The split file of its IP classes."""
-    folder: str | None = None
+    folder: str | None = unhashed(None)
     """Local folder with train/CLASS/*, val/CLASS/* and test/CLASS/*."""
-    parquet: str | None = None
+    parquet: str | None = unhashed(None)
     """Parquet file or folder, local or a URI, with columns image, class_name and split; if there
     are any, group (IP or OOP), path and caption."""
-    images: str | None = None
+    images: str | None = unhashed(None)
     """Local folder of images without classes, at any depth: all of them are training images, for
     `jobs.discover`."""
-    hint: str = "object"
+    hint: str = unhashed("object")
     """What the classes of `folder` or `parquet` are, for prompts: "a photo of a {}, a type of
     {hint}."."""
-    prompts: str | None = None
+    prompts: str | None = unhashed(None)
     """JSON file {class: [prompts]} with prompts for every class, as CaFo has it."""
-    shots: str | None = None
+    shots: str | None = unhashed(None)
     """Folder of published few-shot lists, shot_K-seed_S.jsonl or .json."""
 
 
@@ -84,14 +85,8 @@ def dataset(cfg: DatasetConfig) -> Artifact:
 
 def _embedded(cfg: DatasetConfig) -> Artifact:
     require_known([cfg.name], field="name")
-    out = draft(
-        cfg.storage,
-        "dataset",
-        cfg.name,
-        content={"recipe": RECIPE, "per_class": PER_CLASS, "columns": SCHEMA.names},
-        config=cfg,
-        inputs={},
-    )
+    content = {"recipe": RECIPE, "per_class": PER_CLASS, "columns": SCHEMA.names}
+    out = draft(cfg.storage, "dataset", cfg.name, config=cfg, inputs={}, content=content)
     if out.artifact:
         already_done(f"dataset {cfg.name}", out.artifact)
         return out.artifact
@@ -113,20 +108,14 @@ def _from_source(cfg: DatasetConfig) -> Artifact:
         hint, template = BENCHMARKS[cfg.name].hint, BENCHMARKS[cfg.name].template
     names = [concept.name for concept in source.concepts]
     prompts = read_prompts(cfg.prompts, names) if cfg.prompts else []
-    out = draft(
-        cfg.storage,
-        "dataset",
-        cfg.name,
-        content={
-            "images": source.content_hash,
-            "hint": hint,
-            "template": template,
-            "prompts": prompts,
-            "shots": shots,
-        },
-        config=cfg,
-        inputs={},
-    )
+    content = {
+        "images": source.content_hash,
+        "hint": hint,
+        "template": template,
+        "prompts": prompts,
+        "shots": shots,
+    }
+    out = draft(cfg.storage, "dataset", cfg.name, config=cfg, inputs={}, content=content)
     if out.artifact:
         already_done(f"dataset {cfg.name}", out.artifact)
         return out.artifact

@@ -48,11 +48,17 @@ def demo(cfg: DemoConfig) -> None:
             methods=cfg.methods,
             seeds=cfg.seeds,
             studies=cfg.studies,
-            concurrent=cfg.workers,
+            pool=cfg.pool,
         )
     )
     results = evaluate(
-        EvaluateConfig(storage=cfg.storage, adapted=adapted.uri, datasets=targets, features=encoded)
+        EvaluateConfig(
+            storage=cfg.storage,
+            adapted=adapted.uri,
+            datasets=targets,
+            features=encoded,
+            pool=cfg.pool,
+        )
     )
     page = report(
         ReportConfig(

@@ -6,11 +6,9 @@ names of a list of candidates, and the names are learned (ZSNL).
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
 
-import ray
 from jsonargparse.typing import NonNegativeInt
-from pyarrow.fs import FileType
 
 from actors.discovery.discoverer import (
     DiscoveryCell,
@@ -19,15 +17,18 @@ from actors.discovery.discoverer import (
     require_runnable,
 )
 from actors.discovery.metrics import REFERENCES
-from actors.discovery.work import SCHEMAS, Part, Work, run_work
+from actors.discovery.work import SCHEMAS, Discovering, Work
 from actors.search.cells import MethodConfig, declared_cells
 from actors.search.tasks import Tasks, TaskSource
-from actors.search.trials import MODELS
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.catalog.dataset import DatasetName
+from cluster.content import unhashed
+from cluster.errors import ConfigError
 from cluster.job import run_job
-from cluster.progress import already_done, stage
-from cluster.storage import ConfigError, resolve
+from cluster.pieces import Pieces, make_pieces
+from cluster.pool import Pool
+from cluster.progress import already_done
+from cluster.storage import resolve
 from jobs.report.gallery import data_uri
 from jobs.report.job import PAGE, render
 from jobs.report.pages import discovery as report_discovery
@@ -38,17 +39,17 @@ from jobs.world import WorldConfig, with_world
 class DiscoverConfig:
     """What is discovered, and what it is compared with."""
 
-    storage: str
+    storage: str = unhashed()
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    world: WorldConfig | None = None
+    world: WorldConfig | None = unhashed(None)
     """Embedded datasets and a base set to make first, instead of the next two."""
-    leave_out: list[DatasetName] = dataclasses.field(default_factory=list)
+    leave_out: list[DatasetName] = unhashed(default_factory=list)
     """Datasets of the world in which nothing is discovered."""
-    datasets: list[str] = dataclasses.field(default_factory=list)
+    datasets: list[str] = unhashed(default_factory=list)
     """Artifacts of kind "dataset": paths or URIs. Their training images are unlabelled, but for
     those that `labelled` of a discovery takes; of one without classes (`jobs.dataset --images`)
     nothing can be measured."""
-    features: list[str] = dataclasses.field(default_factory=list)
+    features: list[str] = unhashed(default_factory=list)
     """Artifacts of kind "features", one of each dataset, in any order."""
     discoveries: dict[str, DiscoveryConfig]
     """Ways to discover, by their name in result tables."""
@@ -56,6 +57,8 @@ class DiscoverConfig:
     """Methods of `jobs.search` to compare with, by their name; with `trials` 0."""
     seeds: list[NonNegativeInt] = dataclasses.field(default_factory=lambda: [0, 1, 2])
     """Each draws other labelled images, and other starts of everything that is random."""
+    pool: Pool = unhashed(default_factory=Pool)
+    """Discoverers; more than one CPU for each pays on large datasets."""
 
 
 def discover_all(cfg: DiscoverConfig) -> Artifact:
@@ -77,26 +80,20 @@ def discover_all(cfg: DiscoverConfig) -> Artifact:
     tasks = Tasks(source)
     works = list(_works(cfg, tasks))
     inputs = {f"features {name}": e.store.artifact for name, e in tasks.encoded.items()}
-    content = {name: getattr(cfg, name) for name in ("discoveries", "baselines", "seeds")}
-    content["names"] = {w.discovery.name: w.discovery.names for w in works if w.discovery}
-    out = draft(cfg.storage, "discovery", "discovery", content=content, config=cfg, inputs=inputs)
+    content = {"names": {w.discovery.name: w.discovery.names for w in works if w.discovery}}
+    out = draft(cfg.storage, "discovery", "discovery", config=cfg, inputs=inputs, content=content)
     if out.artifact:
         already_done("discover", out.artifact)
         return out.artifact
-    missing = [work for work in works if not _is_there(out, work)]
-    with stage("discover", len(works), "cells", done=len(works) - len(missing)) as progress:
-        for work, (tables, files) in _parts(source, missing):
-            for name, data in files.items():
-                out.write_bytes(f"{MODELS}/{work.key}/{name}", data)
-            for name, table in tables.items():  # metrics come last, and with them a cell is done
-                out.write_table(f"{name}/{work.key}", table)
-            progress.advance(1, cell=work.key)
-    found = Artifact(out.uri, out.manifest)
-    out.write_bytes(PAGE, _page(found, tasks).encode())
-    return out.publish({name: len(found.read_table(name)) for name in SCHEMAS})
+    pieces = Pieces(out, SCHEMAS)
+    load = partial(Discovering, source, out)
+    make_pieces(pieces, works, load, cfg.pool, title="discover", unit="cells")
+    rows = pieces.gather(sorted(work.key for work in works))
+    out.write_bytes(PAGE, _page(out, tasks).encode())
+    return out.publish(rows)
 
 
-def _page(found: Artifact, tasks: Tasks) -> str:
+def _page(found: Draft, tasks: Tasks) -> str:
     metrics = found.read_table("metrics").to_pylist()
     clusters = found.read_table("clusters").slice(0, 1).to_pylist()
     shown = [
@@ -144,30 +141,6 @@ def _works(cfg: DiscoverConfig, tasks: Tasks) -> Iterator[Work]:
             tasks.split(baseline, seed)
             yield Work(baseline.dataset, (seed,), baseline=baseline)
     yield from (Work(dataset, tuple(cfg.seeds)) for dataset in labelled)
-
-
-def _parts(source: TaskSource, works: list[Work]) -> Iterator[tuple[Work, Part]]:
-    """What each piece of work gave, as they come; all at once as far as there are CPUs."""
-    task = ray.remote(num_cpus=1)(run_work)
-    running = {task.remote(source, work): work for work in works}
-    while running:
-        (done,), _ = ray.wait(list(running), num_returns=1)
-        yield running.pop(done), _result(done)
-
-
-def _result(done: Any) -> Part:
-    try:
-        return ray.get(done)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, ConfigError):
-            raise error.cause from error
-        raise
-
-
-def _is_there(out: Draft, work: Work) -> bool:
-    fs, folder = out.filesystem()
-    path = f"{folder}/metrics/{work.key}/part-0.parquet"
-    return fs.get_file_info(path).type == FileType.File
 
 
 if __name__ == "__main__":

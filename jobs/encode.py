@@ -10,7 +10,6 @@ from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
 from actors.features.cost import feature_bytes, require_room, warm_up_seconds
 from actors.features.encoder import Encoder, EncoderConfig, backbone
@@ -19,10 +18,12 @@ from actors.pictures.base_set import BaseSetRows, open_base_set_rows
 from actors.pictures.places import PLACE, image_places
 from cluster.artifacts import Artifact, Draft, draft
 from cluster.catalog.dataset import Dataset, open_dataset
+from cluster.content import unhashed
+from cluster.errors import ConfigError
 from cluster.job import run_job
+from cluster.pool import Pool
 from cluster.progress import already_done, clock, say
 from cluster.row_pipeline import make_rows
-from cluster.storage import ConfigError
 from models.clip import Clip
 
 
@@ -30,19 +31,17 @@ from models.clip import Clip
 class EncodeConfig:
     """Whose images are encoded, how, and where the features go."""
 
-    storage: str
+    storage: str = unhashed()
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    datasets: list[str]
+    datasets: list[str] = unhashed()
     """Artifacts of kind "dataset": paths or URIs."""
-    base_set: str | None = None
+    base_set: str | None = unhashed(None)
     """Artifact of kind "images", whose images of the datasets' classes are encoded, too."""
-    curation: str | None = None
+    curation: str | None = unhashed(None)
     """Artifact of kind "curation" of that base set; what it refuses is left out."""
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
-    workers: PositiveInt = 2
-    """Encoders at most; Ray starts them as there is work and room."""
-    gpus_per_worker: NonNegativeFloat = 0.0
-    """Share of a GPU that each encoder is given."""
+    pool: Pool = unhashed(default_factory=Pool)
+    """Encoders."""
 
 
 def encode(cfg: EncodeConfig) -> list[Artifact]:
@@ -69,10 +68,9 @@ def encode(cfg: EncodeConfig) -> list[Artifact]:
 
 
 def _draft(cfg: EncodeConfig, clip: Clip, dataset: Dataset, base_set: BaseSetRows | None) -> Draft:
-    content = dataclasses.asdict(cfg.encoder) | {"weights": clip.weights_hash}
-    content.pop("batch_size")
+    content = {"weights": clip.weights_hash}
     inputs = {"dataset": dataset.artifact} | (base_set.inputs if base_set else {})
-    return draft(cfg.storage, "features", dataset.name, content=content, config=cfg, inputs=inputs)
+    return draft(cfg.storage, "features", dataset.name, config=cfg, inputs=inputs, content=content)
 
 
 def _encoded(
@@ -87,7 +85,7 @@ def _encoded(
     content: what the working folder is known by.
     """
     encoder = cfg.encoder
-    work = draft(cfg.storage, "tokens", "encode", content=content, config=cfg, inputs={})
+    work = draft(cfg.storage, "tokens", "encode", config=cfg, inputs={}, content=content)
     views = {"train": encoder.views, "val": 1, "test": 1, "imagined": encoder.imagined_views}
     plans = [(out, encoding_plan(dataset, base_set, views)) for out, dataset in missing]
     rows = pa.concat_tables([plan for _, plan in plans])
@@ -96,17 +94,15 @@ def _encoded(
         work,
         TOKENS,
         rows.sort_by([(name, "ascending") for name in PLACE]),  # a batch reads few files
-        partial(Encoder, encoder, "cuda" if cfg.gpus_per_worker else "cpu"),
+        partial(Encoder, encoder, cfg.pool.device),
         title="encode",
         unit="images",
         block_rows=256,
-        workers=cfg.workers,
-        gpus_per_worker=cfg.gpus_per_worker,
+        pool=cfg.pool,
     )
     made = {}
     for out, plan in plans:
-        tokens = Artifact(work.uri, work.manifest)
-        counts = write_features(out, tokens, plan, views, (clip.num_tokens, clip.embed_dim))
+        counts = write_features(out, work, plan, views, (clip.num_tokens, clip.embed_dim))
         extra = {"backbone": clip.backbone, "weights_hash": clip.weights_hash}
         made[out.uri] = out.publish(counts, extra)
     fs, folder = work.filesystem()
@@ -119,12 +115,12 @@ def _announce(cfg: EncodeConfig, clip: Clip, work: Draft, rows: pa.Table) -> Non
     size, views = feature_bytes(rows, (clip.num_tokens, clip.embed_dim)), pc.sum(rows["views"])
     say(f"encode: {len(rows)} images in {views} views, {size / 1e9:.3g} GB of features")
     require_room(work, TOKENS, size, cfg.storage)
-    if cfg.gpus_per_worker:
+    if cfg.pool.gpus:
         return  # this process has none to try; the progress line shows the time after one block
-    seconds = warm_up_seconds(cfg.encoder, rows) * views.as_py() / cfg.workers
+    seconds = warm_up_seconds(cfg.encoder, rows) * views.as_py() / cfg.pool.workers
     say(
-        f"encode: about {clock(seconds)} if {cfg.workers} workers have a free core each, by a few "
-        "images tried here; the workers' start and writing come on top"
+        f"encode: about {clock(seconds)} if {cfg.pool.workers} workers have a free core each, by a "
+        "few images tried here; the workers' start and writing come on top"
     )
 
 

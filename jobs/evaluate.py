@@ -6,44 +6,40 @@ Test accuracy of every kept model: the only job that opens the test split, once 
 
 import dataclasses
 import json
-from typing import Any
-
-import pyarrow as pa
-import ray
-from jsonargparse.typing import PositiveInt
-from pyarrow.fs import FileType
-from ray.util import ActorPool
+from functools import partial
 
 from actors.search.evaluator import SCHEMAS, Evaluator
 from actors.search.tasks import TaskSource, pair
 from actors.search.trials import Fit
-from cluster.artifacts import Artifact, Draft, draft, open_artifact
+from cluster.artifacts import Artifact, draft, open_artifact
+from cluster.content import unhashed
+from cluster.errors import ConfigError
 from cluster.job import run_job
-from cluster.progress import already_done, stage
-from cluster.storage import ConfigError, read, resolve
+from cluster.pieces import Pieces, make_pieces
+from cluster.pool import Pool
+from cluster.progress import already_done
+from cluster.storage import resolve
 from jobs.report.tables import closing_table
 from jobs.search import SearchConfig, search
 from jobs.world import with_world
-
-Found = dict[str, list[dict[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """Which models are tested."""
 
-    storage: str
+    storage: str = unhashed()
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    search: SearchConfig | None = None
+    search: SearchConfig | None = unhashed(None)
     """What to search and fit first, instead of the next three."""
-    adapted: str | None = None
+    adapted: str | None = unhashed(None)
     """Artifact of kind "adapted": a path or URI."""
-    datasets: list[str] = dataclasses.field(default_factory=list)
+    datasets: list[str] = unhashed(default_factory=list)
     """The datasets of the search, as artifacts."""
-    features: list[str] = dataclasses.field(default_factory=list)
+    features: list[str] = unhashed(default_factory=list)
     """The features of the search, as artifacts."""
-    workers: PositiveInt = 2
-    """Evaluators, one CPU each."""
+    pool: Pool = unhashed(default_factory=Pool)
+    """Evaluators."""
 
 
 def evaluate(cfg: EvaluateConfig) -> Artifact:
@@ -58,23 +54,15 @@ def evaluate(cfg: EvaluateConfig) -> Artifact:
                 f"features: {of_dataset.store.artifact.uri!r} is not what {cfg.adapted!r} was made "
                 "from; allowed: the features of that search"
             )
-    out = draft(
-        cfg.storage,
-        "results",
-        "results",
-        content={name: schema.names for name, schema in SCHEMAS.items()},
-        config=cfg,
-        inputs={"adapted": adapted},
-    )
+    out = draft(cfg.storage, "results", "results", config=cfg, inputs={"adapted": adapted})
     if out.artifact:
         already_done("evaluate", out.artifact)
         return out.artifact
     fits = _fits(adapted)
-    found = _evaluated(cfg, adapted, out, fits)
-    for name, schema in SCHEMAS.items():
-        rows = [row for part in found for row in part[name]]
-        out.write_table(name, pa.Table.from_pylist(rows, schema))
-    return out.publish({name: sum(len(part[name]) for part in found) for name in SCHEMAS})
+    pieces = Pieces(out, SCHEMAS)
+    load = partial(Evaluator, _source(cfg, adapted), adapted.uri)
+    make_pieces(pieces, fits, load, cfg.pool, title="evaluate", unit="models")
+    return out.publish(pieces.gather(fit.key for fit in fits))
 
 
 def _searched(cfg: EvaluateConfig) -> EvaluateConfig:
@@ -94,41 +82,20 @@ def _searched(cfg: EvaluateConfig) -> EvaluateConfig:
     )
 
 
-def _evaluated(cfg: EvaluateConfig, adapted: Artifact, out: Draft, fits: list[Fit]) -> list[Found]:
-    """What each model scores, in the order of `fits`; an earlier run's are read."""
+def _source(cfg: EvaluateConfig, adapted: Artifact) -> TaskSource:
     settings = adapted.manifest.config
-    source = TaskSource(
+    return TaskSource(
         datasets=tuple(map(resolve, cfg.datasets)),
         features=tuple(map(resolve, cfg.features)),
         teacher=None,
         val_policy=settings["val_policy"],
         templates=settings["templates"],
     )
-    missing = [fit for fit in fits if _part(out, fit) is None]
-    with stage("evaluate", len(fits), "models", done=len(fits) - len(missing)) as progress:
-        worker = ray.remote(num_cpus=1, max_restarts=2, max_task_retries=2)(Evaluator)
-        workers = min(cfg.workers, len(missing))
-        pool = ActorPool([worker.remote(source, adapted.uri) for _ in range(workers)])
-        tested = pool.map_unordered(lambda actor, fit: actor.evaluate.remote(fit), missing)
-        for fit, found in tested if missing else ():
-            out.write_json(_name(fit), found)
-            progress.advance()
-    return [part for fit in fits if (part := _part(out, fit)) is not None]
 
 
 def _fits(adapted: Artifact) -> list[Fit]:
     rows = adapted.read_table("fits").to_pylist()
     return [Fit(**{**row, "hyper": json.loads(row["hyper"])}) for row in rows]
-
-
-def _name(fit: Fit) -> str:
-    return f"models/{fit.cell}-{fit.seed}.json"
-
-
-def _part(out: Draft, fit: Fit) -> Found | None:
-    fs, folder = out.filesystem()
-    path = f"{folder}/{_name(fit)}"
-    return json.loads(read(fs, path)) if fs.get_file_info(path).type == FileType.File else None
 
 
 def main(cfg: EvaluateConfig) -> Artifact:

@@ -11,9 +11,10 @@ from pyarrow.fs import FileSelector
 
 from actors.pictures.base_set import open_base_set_rows
 from actors.synthesis.base_sets.exporting import SAID, WRITERS, Layout
+from cluster.errors import ConfigError
 from cluster.job import run_job
 from cluster.progress import stage
-from cluster.storage import ConfigError, filesystem, require_writable, resolve
+from cluster.storage import filesystem, require_writable, resolve
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

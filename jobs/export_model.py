@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from actors.pretraining.state import TEACHER
 from cluster.artifacts import open_artifact
+from cluster.errors import ConfigError
 from cluster.job import run_job
-from cluster.storage import ConfigError
 from models.clip import load_clip
 from models.methods.adapted import read_card, read_saved
 from models.methods.imaginefsl import ImagineFsl
@@ -55,8 +55,6 @@ def export_model(cfg: ExportModelConfig) -> None:
             _export_teacher(cfg.teacher, folder / CHECKPOINT)
         elif cfg.adapted is not None:
             _export_adapted(cfg.adapted, folder, cfg.name)
-    except ConfigError:
-        raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
     print("\n".join(str(path) for path in sorted(folder.iterdir())))

@@ -32,12 +32,11 @@ from actors.synthesis.factors.tables import (
 from actors.synthesis.language_models.endpoint import EndpointConfig
 from cluster.artifacts import Artifact, Draft, draft
 from cluster.catalog.dataset import Dataset, open_dataset
+from cluster.content import unhashed
+from cluster.errors import ConfigError
 from cluster.job import run_job
 from cluster.progress import already_done, stage
-from cluster.storage import ConfigError
 
-RECIPE = "factors-2"
-"""Names the columns of the table."""
 REFUSED_SCHEMA = pa.schema(
     [
         (name, pa.string())
@@ -50,20 +49,20 @@ REFUSED_SCHEMA = pa.schema(
 class FactorsConfig:
     """Whose classes get factors, from where, and where the table goes."""
 
-    storage: str
+    storage: str = unhashed()
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    datasets: list[str]
+    datasets: list[str] = unhashed()
     """Artifacts of kind "dataset": paths or URIs."""
-    table: str | None = None
+    table: str | None = unhashed(None)
     """YAML file with a table of your own, instead of the embedded one (docs/factor_tables.md)."""
-    endpoint: EndpointConfig | None = None
+    endpoint: EndpointConfig | None = unhashed(None)
     """Language model that is asked, instead of the embedded table."""
-    subjects: dict[str, SubjectName] = dataclasses.field(default_factory=dict)
+    subjects: dict[str, SubjectName] = unhashed(default_factory=dict)
     """Dataset name to what its pictures show, for the questions; "object" where nothing is said.
     Backgrounds are asked of objects and actions, lights and flaws not of aerial and texture."""
-    backgrounds_per: Literal["class", "dataset"] = "class"
+    backgrounds_per: Literal["class", "dataset"] = unhashed("class")
     """Whether the language model is asked for the backgrounds of each class, or once for all."""
-    accept_refused: bool = False
+    accept_refused: bool = unhashed(False)
     """Publish without the answers that were refused, instead of ending and asking again next time.
     """
 
@@ -77,8 +76,7 @@ def factors(cfg: FactorsConfig) -> Artifact:
     datasets = [open_dataset(uri) for uri in cfg.datasets]
     name, content = _source(cfg, datasets)
     inputs = {dataset.name: dataset.artifact for dataset in datasets}
-    content = {"recipe": RECIPE, **content}
-    out = draft(cfg.storage, "factors", name, content=content, config=cfg, inputs=inputs)
+    out = draft(cfg.storage, "factors", name, config=cfg, inputs=inputs, content=content)
     if out.artifact:
         already_done("factors", out.artifact)
         return out.artifact

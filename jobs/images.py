@@ -7,6 +7,7 @@ import dataclasses
 
 from actors.synthesis.painters.painter import PainterConfig, painter_stage
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
+from cluster.content import unhashed
 from cluster.job import run_job
 from cluster.progress import already_done
 from cluster.row_pipeline import (
@@ -22,11 +23,11 @@ from cluster.row_pipeline import (
 class ImagesConfig:
     """Which captions are painted, by whom, and where the base set goes."""
 
-    storage: str
+    storage: str = unhashed()
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    captions: str
+    captions: str = unhashed()
     """Artifact of kind "captions": a path or URI."""
-    painter: PainterConfig = dataclasses.field(default_factory=PainterConfig)
+    painter: PainterConfig = unhashed(default_factory=PainterConfig)
 
 
 def images(cfg: ImagesConfig) -> Artifact:
@@ -48,11 +49,11 @@ def images(cfg: ImagesConfig) -> Artifact:
     return out.publish({"rows": total, "refused": count_refused(out, "rows")})
 
 
-def image_draft(cfg: ImagesConfig, captions: Artifact) -> Draft:
+def image_draft(cfg: ImagesConfig, captions: Artifact | Draft) -> Draft:
     """The base set that a configuration stands for, done or not."""
     content, inputs = cfg.painter.content(), {"captions": captions}
     return draft(
-        cfg.storage, "images", cfg.painter.name, content=content, config=cfg, inputs=inputs
+        cfg.storage, "images", cfg.painter.name, config=cfg, inputs=inputs, content=content
     )
 
 

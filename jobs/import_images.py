@@ -7,11 +7,11 @@ or what `jobs.export` wrote.
 import dataclasses
 from functools import partial
 
-from jsonargparse.typing import PositiveInt
-
 from actors.synthesis.base_sets.importing import RECIPE, FileReader, import_plan
 from cluster.artifacts import Artifact, draft
+from cluster.content import unhashed
 from cluster.job import run_job
+from cluster.pool import Pool
 from cluster.progress import already_done
 from cluster.row_pipeline import make_rows
 from cluster.rows import digest
@@ -22,15 +22,15 @@ from cluster.storage import resolve
 class ImportConfig:
     """Which pictures, and where the base set goes."""
 
-    storage: str
+    storage: str = unhashed()
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    folder: str
+    folder: str = unhashed()
     """view1/CLASS/file, view2/CLASS/file, …, or CLASS/file; seen by all nodes."""
     name: str
     """Of the base set, and the dataset that its classes belong to: with a dataset's own name its
     pictures are imagined ones of that dataset. What `jobs.export` wrote keeps its own datasets."""
-    workers: PositiveInt = 2
-    """Readers at most; Ray starts them as there is work and room."""
+    pool: Pool = unhashed(default_factory=Pool)
+    """Readers."""
 
 
 def import_images(cfg: ImportConfig) -> Artifact:
@@ -39,7 +39,7 @@ def import_images(cfg: ImportConfig) -> Artifact:
     plan = import_plan(folder, cfg.name)
     files = digest(*(f"{row['file']} {row['bytes']} {row['id']}" for row in plan.to_pylist())).hex()
     content = {"recipe": RECIPE, "files": files}
-    out = draft(cfg.storage, "images", cfg.name, content=content, config=cfg, inputs={})
+    out = draft(cfg.storage, "images", cfg.name, config=cfg, inputs={}, content=content)
     if out.artifact:
         already_done("import", out.artifact)
         return out.artifact
@@ -51,7 +51,7 @@ def import_images(cfg: ImportConfig) -> Artifact:
         title="import",
         unit="images",
         block_rows=256,
-        workers=cfg.workers,
+        pool=cfg.pool,
     )
     return out.publish({"rows": len(plan), "refused": refused})
 

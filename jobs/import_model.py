@@ -14,9 +14,10 @@ from safetensors.torch import save
 
 from actors.pretraining.state import METRICS, MODEL, TEACHER, teacher_facts
 from cluster.artifacts import Artifact, Draft, draft
+from cluster.content import unhashed
+from cluster.errors import ConfigError
 from cluster.job import run_job
 from cluster.progress import already_done
-from cluster.storage import ConfigError
 from models.clip import load_clip
 from models.methods.adapted import CARD, TENSORS
 from models.released.fine_tuned import OWN_CLIP, FineTunedConfig, read_fine_tuned
@@ -27,16 +28,16 @@ from models.released.teacher import Report, read_teacher
 class ImportModelConfig:
     """Which files, and the CLIP that they were made on."""
 
-    storage: str
+    storage: str = unhashed()
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    backbone: str
+    backbone: str = unhashed()
     """CLIP: "tiny", "ARCH/TAG" of open_clip, or "ARCH:FILE"."""
-    heads: PositiveInt | None = None
+    heads: PositiveInt | None = unhashed(None)
     """Attention heads of the adapter, which the files do not tell; by default its width / 64, as in
     all released models."""
-    teacher: str | None = None
+    teacher: str | None = unhashed(None)
     """Local file teacher_checkpoint.pth: makes an artifact of kind "teacher"."""
-    fine_tuned: FineTunedConfig | None = None
+    fine_tuned: FineTunedConfig | None = unhashed(None)
     """A set of fine-tuned files: makes an artifact of kind "model"."""
 
 
@@ -52,8 +53,6 @@ def import_model(cfg: ImportModelConfig) -> Artifact:
             return _import_teacher(cfg, cfg.teacher)
         if cfg.fine_tuned is not None and cfg.teacher is None:
             return _import_fine_tuned(cfg, cfg.fine_tuned)
-    except ConfigError:
-        raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
     raise ConfigError(
@@ -65,7 +64,7 @@ def _import_teacher(cfg: ImportModelConfig, file: str) -> Artifact:
     files, clip = _hashes({"teacher": file}), load_clip(cfg.backbone)
     state, model, report = read_teacher(Path(file), clip, cfg.heads)
     content = {"files": files, "weights": clip.weights_hash, "model": model}
-    out = draft(cfg.storage, "teacher", cfg.backbone, content=content, config=cfg, inputs={})
+    out = draft(cfg.storage, "teacher", cfg.backbone, config=cfg, inputs={}, content=content)
     if out.artifact is None:
         out.write_bytes(TEACHER, save(state))
         out.write_json(MODEL, teacher_facts(clip, model))
@@ -79,7 +78,7 @@ def _import_fine_tuned(cfg: ImportModelConfig, given: FineTunedConfig) -> Artifa
     adapted, reports = read_fine_tuned(given, load_clip(cfg.backbone), cfg.heads)
     content = {"files": files, "lora_alpha": given.lora_alpha, "card": adapted.card}
     content["log_temperature"] = adapted.model.log_temperature.item()
-    out = draft(cfg.storage, "model", given.dataset, content=content, config=cfg, inputs={})
+    out = draft(cfg.storage, "model", given.dataset, config=cfg, inputs={}, content=content)
     if out.artifact is None:
         if given.visual_model is not None:
             out.write_bytes(OWN_CLIP, save(adapted.clip.model.state_dict()))

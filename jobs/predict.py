@@ -9,8 +9,8 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 
 from actors.search.predictor import Predictor, open_model
+from cluster.errors import ConfigError
 from cluster.job import OneLineParser, refuse
-from cluster.storage import ConfigError
 
 IMAGES_AT_ONCE = 64
 MODEL = 'Local folder of a saved model: models/CELL/SEED of a search, or a "model" artifact.'
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         predict(given.model, given.images, given.names, given.top)
-    except ValueError as error:  # ConfigError is one; so is that of a name without tokens
+    except (ConfigError, ValueError) as error:  # the second: of a name without tokens
         refuse(str(error))
 
 

@@ -19,15 +19,18 @@ from actors.pretraining.config import PretrainerConfig
 from actors.pretraining.probe import ProbeConfig
 from actors.pretraining.state import METRICS, MODEL, TEACHER, TENSORBOARD
 from actors.pretraining.worker import pretrain_worker
-from cluster.artifacts import Artifact, ConfigError, Draft, draft
+from cluster.artifacts import WORK, Artifact, Draft, draft
 from cluster.catalog.dataset import open_dataset
+from cluster.content import unhashed
+from cluster.errors import ConfigError
 from cluster.job import run_job
+from cluster.pool import Pool
 from cluster.progress import already_done
 from cluster.storage import resolve
 from models.clip import load_clip
 from models.moment_dino import MomentDino
 
-RUN = "run"
+RUN = f"{WORK}/run"
 """Folder of the checkpoints inside the unfinished artifact: the same for every start of a run."""
 
 
@@ -35,24 +38,22 @@ RUN = "run"
 class PretrainConfig:
     """Which base set teaches which CLIP, where it runs, and where the teacher goes."""
 
-    storage: str
+    storage: str = unhashed()
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    base_set: str
+    base_set: str = unhashed()
     """Artifact of kind "images": a path or URI."""
-    curation: str | None = None
+    curation: str | None = unhashed(None)
     """Artifact of kind "curation" of that base set; what it refuses is left out."""
-    backbone: str = "tiny"
+    backbone: str = unhashed("tiny")
     """CLIP: "tiny", "ARCH/TAG" of open_clip, or "ARCH:FILE"."""
-    workers: PositiveInt = 1
+    pool: Pool = unhashed(default_factory=lambda: Pool(workers=1, gpus=1))
     """Processes that share every batch."""
-    workers_min: PositiveInt | None = None
+    workers_min: PositiveInt | None = unhashed(None)
     """Go on with as few as these while there is no room for all, and grow again when there is;
     by default only with all."""
-    gpu: bool = True
-    """One GPU for each worker; otherwise one CPU core."""
-    save_every: PositiveInt = 500
+    save_every: PositiveInt = unhashed(500)
     """Steps between checkpoints."""
-    probe: ProbeConfig | None = None
+    probe: ProbeConfig | None = unhashed(None)
     """Labelled images on which the teacher is tried now and then, for the learning curves."""
     pretrainer: PretrainerConfig = dataclasses.field(default_factory=PretrainerConfig)
 
@@ -61,13 +62,9 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
     """The teacher of a base set; a run that was broken off goes on from its last checkpoint."""
     base_set = open_base_set_rows(cfg.base_set, cfg.curation)
     weights, captions = _checked(cfg, base_set)
+    content = {"weights": weights}
     out = draft(
-        cfg.storage,
-        "teacher",
-        cfg.backbone,
-        content={"pretrainer": cfg.pretrainer, "weights": weights},
-        config=cfg,
-        inputs=base_set.inputs,
+        cfg.storage, "teacher", cfg.backbone, config=cfg, inputs=base_set.inputs, content=content
     )
     if out.artifact:
         already_done("pretraining", out.artifact)
@@ -85,12 +82,9 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
         files = [Path(folder, name) for name in (TEACHER, MODEL, METRICS)]
         for file in [*files, *Path(folder, TENSORBOARD).iterdir()]:
             out.write_bytes(str(file.relative_to(folder)), file.read_bytes())
-    artifact = out.publish(
+    return out.publish(
         {"steps": steps}, extra={"captions": captions}, seeds={"pretrainer": cfg.pretrainer.seed}
     )
-    fs, path = out.filesystem()
-    fs.delete_dir(f"{path}/{RUN}")
-    return artifact
 
 
 def _diverged(cfg: PretrainConfig, steps: int, left: str) -> ConfigError:
@@ -108,7 +102,8 @@ def _trainer(
     # Workers stand in another folder.
     probe = cfg.probe and dataclasses.replace(cfg.probe, dataset=resolve(cfg.probe.dataset))
     # Ray's annotation knows tuples only as choices of a search; its documentation has them.
-    workers: Any = (cfg.workers_min, cfg.workers) if cfg.workers_min else cfg.workers
+    most = cfg.pool.workers
+    workers: Any = (cfg.workers_min, most) if cfg.workers_min else most
     return TorchTrainer(
         pretrain_worker,
         train_loop_config={
@@ -120,10 +115,14 @@ def _trainer(
             "probe": probe,
             "board": board,
         },
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=cfg.gpu),
+        scaling_config=ScalingConfig(
+            num_workers=workers,
+            use_gpu=bool(cfg.pool.gpus),
+            resources_per_worker=cfg.pool.resources(),
+        ),
         run_config=RunConfig(
-            name=RUN,
-            storage_path=path,
+            name=RUN.rpartition("/")[2],
+            storage_path=f"{path}/{WORK}",
             storage_filesystem=fs,
             failure_config=FailureConfig(max_failures=3),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
@@ -139,14 +138,15 @@ def _checked(cfg: PretrainConfig, base_set: BaseSetRows) -> tuple[str, int]:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     captions, batch = base_set.count_captions(), cfg.pretrainer.batch_size
-    if not 2 * cfg.workers <= batch <= captions:
+    workers = cfg.pool.workers
+    if not 2 * workers <= batch <= captions:
         raise ConfigError(
-            f"pretrainer.batch_size: {batch}; allowed: from {2 * cfg.workers} (two a worker) to "
+            f"pretrainer.batch_size: {batch}; allowed: from {2 * workers} (two a worker) to "
             f"{captions}, the captions of the base set"
         )
-    if cfg.workers_min and cfg.workers_min > cfg.workers:
+    if cfg.workers_min and cfg.workers_min > workers:
         raise ConfigError(
-            f"workers_min: {cfg.workers_min}; allowed: at most workers ({cfg.workers})"
+            f"workers_min: {cfg.workers_min}; allowed: at most pool.workers ({workers})"
         )
     local = cfg.pretrainer.local
     if local.count and local.size % backbone.patch_size:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from ray import tune
 from ray.exceptions import OutOfMemoryError, RayActorError
 
@@ -26,12 +26,15 @@ from actors.search.studies import (
     trials_table,
 )
 from actors.search.tasks import Tasks, TaskSource
-from actors.search.trials import MODELS, TRIED, Gathering, adopt, fits_table, kept, run_trial
+from actors.search.trials import MODELS, Gathering, adopt, fits_table, kept, run_trial
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.catalog.splits import ShotRule, ValPolicy
+from cluster.content import unhashed
+from cluster.errors import ConfigError
 from cluster.job import run_job
+from cluster.pool import Pool
 from cluster.progress import already_done
-from cluster.storage import ConfigError, resolve
+from cluster.storage import resolve
 from jobs.world import WorldConfig, with_world
 from models.text_classifier import TemplateSet
 
@@ -45,17 +48,17 @@ RUNS = 3
 class SearchConfig:
     """Which cells are searched, and how."""
 
-    storage: str
+    storage: str = unhashed()
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    world: WorldConfig | None = None
+    world: WorldConfig | None = unhashed(None)
     """Embedded datasets and a base set to make first, instead of the next four."""
-    datasets: list[str] = dataclasses.field(default_factory=list)
+    datasets: list[str] = unhashed(default_factory=list)
     """Artifacts of kind "dataset": paths or URIs."""
-    features: list[str] = dataclasses.field(default_factory=list)
+    features: list[str] = unhashed(default_factory=list)
     """Artifacts of kind "features", one of each dataset, in any order."""
-    teacher: str | None = None
+    teacher: str | None = unhashed(None)
     """Artifact of kind "teacher", for the methods that start from one."""
-    base_set: str | None = None
+    base_set: str | None = unhashed(None)
     """Artifact of kind "images" that the features hold imagined images of, for the methods that
     learn on pictures."""
     methods: dict[str, MethodConfig]
@@ -71,17 +74,13 @@ class SearchConfig:
     """Prompts of the zero-shot classifier, which other methods start from."""
     generation: PositiveInt = 4
     """Trials of a cell that are tried side by side; they know those of earlier generations."""
-    population: PositiveInt | None = None
+    population: PositiveInt | None = unhashed(None)
     """Trials of a generation that one process trains together, where the method can; default: all.
     Fewer of them spread a cell over more CPUs or GPUs, which pays where one trial fills one."""
-    studies: str | None = None
+    studies: str | None = unhashed(None)
     """Optuna's database URL, or a local file for a journal; default: a file in the artifact."""
-    cpus_per_trial: PositiveFloat = 1.0
-    """CPUs, or a fraction of one, that Ray sets aside for a population of trials."""
-    gpus_per_trial: NonNegativeFloat = 0.0
-    """The same in GPUs; a fraction lets several share one. 0: methods learn on the CPU."""
-    concurrent: PositiveInt | None = None
-    """Populations at once over all cells; default: what the cluster has CPUs for."""
+    pool: Pool = unhashed(default_factory=Pool)
+    """Processes, each of which trains a population at a time."""
 
 
 def search(cfg: SearchConfig) -> Artifact:
@@ -95,9 +94,8 @@ def search(cfg: SearchConfig) -> Artifact:
     if cfg.teacher:
         inputs["teacher"] = open_artifact(cfg.teacher, "teacher")
     population = min(cfg.population or cfg.generation, cfg.generation)
-    settings = ("methods", "seeds", "val_policy", "shot_rule", "templates", "generation")
-    content = {name: getattr(cfg, name) for name in settings} | {"population": population}
-    out = draft(cfg.storage, "adapted", "search", content=content, config=cfg, inputs=inputs)
+    content = {"population": population}
+    out = draft(cfg.storage, "adapted", "search", config=cfg, inputs=inputs, content=content)
     if out.artifact:
         already_done("search", out.artifact)
         return out.artifact
@@ -121,11 +119,7 @@ def search(cfg: SearchConfig) -> Artifact:
     }
     for name, table in tables.items():
         out.write_table(name, table)
-    made = out.publish({name: len(table) for name, table in tables.items()})
-    fs, folder = out.filesystem()
-    fs.create_dir(f"{folder}/{TRIED}")  # missing if nothing was searched
-    fs.delete_dir(f"{folder}/{TRIED}")
-    return made
+    return out.publish({name: len(table) for name, table in tables.items()})
 
 
 def task_source(cfg: SearchConfig) -> TaskSource:
@@ -190,25 +184,23 @@ def _run(
     # What Tune writes is not needed: the studies and the kept models are the state of a search.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     cells = {study.cell.key: study.cell for study in studies}
-    gathering = None
-    if cfg.concurrent:
-        workers = min(cfg.concurrent, sum(study.at_once for study in studies))
-        gathering = ray.remote(num_cpus=0)(Gathering).remote(workers)
+    workers = min(cfg.pool.workers, sum(study.at_once for study in studies))
+    gathering = ray.remote(num_cpus=0)(Gathering).remote(workers)
     trial = tune.with_parameters(
         run_trial,
         source=source,
         cells=cells,
         folder=folder,
         gathering=gathering,
-        device="cuda" if cfg.gpus_per_trial else "cpu",
+        pool=cfg.pool,
     )
     with tempfile.TemporaryDirectory() as logs, search_progress(studies, folder) as on_done:
         results = tune.Tuner(
-            tune.with_resources(trial, {"cpu": cfg.cpus_per_trial, "gpu": cfg.gpus_per_trial}),
+            tune.with_resources(trial, tune.PlacementGroupFactory([cfg.pool.resources()])),
             tune_config=tune.TuneConfig(
                 search_alg=CellSearcher(studies, on_done),
                 num_samples=-1,  # the searcher knows when it has no more
-                max_concurrent_trials=cfg.concurrent or None,
+                max_concurrent_trials=cfg.pool.workers,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(

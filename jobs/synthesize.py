@@ -34,8 +34,7 @@ def synthesize(cfg: SynthesizeConfig) -> Artifact:
     asked = CaptionsConfig(storage=cfg.storage, factors=cfg.factors, writer=cfg.writer)
     plan = caption_plan(asked)
     painted = ImagesConfig(storage=cfg.storage, captions=plan.draft.uri, painter=cfg.painter)
-    promised = Artifact(plan.draft.uri, plan.draft.manifest)
-    out = image_draft(painted, promised)
+    out = image_draft(painted, plan.draft)
     if not plan.draft.artifact and (new := plan_pass(plan)):
         write = writer_stage(cfg.writer, plan.factors.uri)
         total, done = new * cfg.painter.views, committed_rows(out, "rows")

@@ -17,9 +17,10 @@ from actors.synthesis.captions.writer import WriterConfig
 from actors.synthesis.painters.painter import PainterConfig
 from cluster.artifacts import Artifact
 from cluster.catalog.dataset import DatasetName
+from cluster.content import unhashed
+from cluster.errors import ConfigError
 from cluster.job import run_job
-from cluster.row_pipeline import Pool
-from cluster.storage import ConfigError
+from cluster.pool import Pool
 from jobs.captions import CaptionsConfig, captions
 from jobs.dataset import DatasetConfig, dataset
 from jobs.encode import EncodeConfig, encode
@@ -40,10 +41,8 @@ class WorldConfig:
     """Embedded datasets to adapt to; their classes make up the base set."""
     captions_per_class: PositiveInt
     """Captions of each class in the base set, four images each."""
-    workers: PositiveInt = 2
+    pool: Pool = unhashed(default_factory=Pool)
     """Processes of each stage."""
-    gpu: bool = False
-    """One GPU for each worker of the pretraining."""
     pretrainer: PretrainerConfig
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     save_every: PositiveInt = 100
@@ -68,14 +67,14 @@ def world(storage: str, cfg: WorldConfig) -> World:
         CaptionsConfig(
             storage=storage,
             factors=classes.uri,
-            writer=WriterConfig(per_class=cfg.captions_per_class, pool=Pool(max_workers=1)),
+            writer=WriterConfig(per_class=cfg.captions_per_class, pool=Pool(workers=1)),
         )
     )
     base_set = images(
         ImagesConfig(
             storage=storage,
             captions=texts.uri,
-            painter=PainterConfig(pool=Pool(max_workers=cfg.workers)),
+            painter=PainterConfig(pool=cfg.pool),
         )
     )
     teacher = pretrain(
@@ -83,8 +82,7 @@ def world(storage: str, cfg: WorldConfig) -> World:
             storage=storage,
             base_set=base_set.uri,
             backbone=cfg.encoder.backbone,
-            workers=cfg.workers,
-            gpu=cfg.gpu,
+            pool=cfg.pool,
             save_every=cfg.save_every,
             probe=ProbeConfig(dataset=targets[0], every=cfg.save_every),
             pretrainer=cfg.pretrainer,
@@ -96,7 +94,7 @@ def world(storage: str, cfg: WorldConfig) -> World:
             datasets=targets,
             base_set=base_set.uri,
             encoder=cfg.encoder,
-            workers=cfg.workers,
+            pool=cfg.pool,
         )
     )
     return World(datasets, base_set, teacher, features)

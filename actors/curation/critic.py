@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from actors.features.encoder import backbone
 from actors.pictures.codec import BadImageError, decode_rgb, resized_square
 from actors.pictures.places import PLACE, read_images
+from cluster.content import unhashed
 from models.precision import Precision, autocast
 
 
@@ -21,7 +22,7 @@ from models.precision import Precision, autocast
 class CriticConfig:
     """What the numbers depend on, besides the pictures."""
 
-    backbone: str = "tiny"
+    backbone: str = unhashed("tiny")
     """CLIP: "tiny", "ARCH/TAG" of open_clip, or "ARCH:FILE" with a local file."""
     precision: Precision = "auto"
     """Arithmetic of both towers; embeddings are stored in float16."""

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from actors.curation.likeness import Pictures
 from actors.pictures.places import PLACE, image_places
-from cluster.artifacts import Artifact, open_table
+from cluster.artifacts import Artifact
 from cluster.catalog.dataset import Dataset
 
 TABLE = "pictures"
@@ -95,7 +95,7 @@ def _planned(rows: pa.Table, **others: pa.ChunkedArray | str | int) -> pa.Table:
 
 def read_critique(critique: Artifact) -> tuple[Critique, Critique]:
     """Imagined pictures and test images; reads the embeddings once, into one array each."""
-    said = [name for name in open_table(critique, TABLE).schema.names if name != "embedding"]
+    said = [name for name in critique.open_table(TABLE).schema.names if name != "embedding"]
     rows = critique.read_table(TABLE, said)
     imagined, tests = (rows.filter(pc.equal(rows["role"], role)) for role in ROLES)
     return _with_embeddings(critique, imagined), _with_embeddings(critique, tests)
@@ -104,7 +104,7 @@ def read_critique(critique: Artifact) -> tuple[Critique, Critique]:
 def _with_embeddings(critique: Artifact, rows: pa.Table) -> Critique:
     place = {row: i for i, row in enumerate(rows["id"].to_pylist())}
     embeddings = np.zeros((len(rows), critique.manifest.extra["embed_dim"]), dtype=np.float16)
-    for batch in open_table(critique, TABLE).to_batches(columns=["id", "embedding"]):
+    for batch in critique.open_table(TABLE).to_batches(columns=["id", "embedding"]):
         ids, found = (column.to_pylist() for column in batch.columns)
         here = [
             (place[row], data)

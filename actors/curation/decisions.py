@@ -14,8 +14,6 @@ from actors.curation.critique import Critique
 from actors.curation.likeness import NONE, Advance, Near, Nearest, first_likes, nearest
 from cluster.progress import stage
 
-RECIPE = "curation-1"
-"""Names how the rules are applied."""
 REASONS = ("broken", "flat", "contaminated", "duplicate", "low score")
 """Why a picture is refused; of several the first."""
 CLOSEST = 20

@@ -15,8 +15,8 @@ from torch import Tensor
 from actors.search.tasks import EncodedDataset, Tasks
 from cluster.catalog.listing import shown_name
 from cluster.catalog.splits import draw_shots
+from cluster.errors import ConfigError
 from cluster.rows import slug
-from cluster.storage import ConfigError
 from models.discovery.clustering import Clustering, ClusteringHyper, cluster
 from models.discovery.naming import Named, NamingHyper, name_clusters
 from models.discovery.problem import Problem

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from actors.discovery.discoverer import DiscoveryCell, discover
 from actors.discovery.metrics import (
@@ -20,13 +19,14 @@ from actors.discovery.metrics import (
     reference_rows,
 )
 from actors.search.cells import Cell
-from actors.search.tasks import TaskSource, opened_tasks
+from actors.search.tasks import Tasks, TaskSource
+from actors.search.trials import MODELS
+from cluster.artifacts import Draft
 from cluster.rows import slug
 from models.methods.adapted import CARD, TENSORS, Adapted
 
 SCHEMAS = {"clusters": CLUSTERS, "assignments": ASSIGNMENTS, "metrics": METRICS}
-Part = tuple[dict[str, pa.Table], dict[str, bytes]]
-"""Tables by name, and the files of a saved model."""
+"""Tables of a piece; metrics come last, and with them it is complete."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,34 +50,40 @@ class Work:
         return f"{slug(self.dataset)}--references"
 
 
-def run_work(source: TaskSource, work: Work) -> Part:
-    """On a worker. A discovery is made first, of what has no label in it, and then measured."""
-    torch.set_num_threads(1)
-    tasks = opened_tasks(source)
-    if work.baseline:
-        rows = {"metrics": baseline_rows(tasks, work.baseline, work.seeds[0])}
-    elif not work.discovery:
-        rows = {"metrics": reference_rows(tasks, work.dataset, work.seeds)}
-    else:
-        found = discover(tasks, work.discovery)
-        rows = {
-            "clusters": cluster_rows(work.discovery, found),
-            "assignments": assignment_rows(work.discovery, found),
-            "metrics": [],
-        }
-        if tasks.encoded[work.dataset].dataset.labelled:
-            rows["metrics"] = discovery_rows(tasks, work.discovery, found)
-        if found.learned:
-            return _tables(rows), _saved(found.learned.model)
-    return _tables(rows), {}
+class Discovering:
+    """Does pieces of work on a worker; the CLIP and the features are opened once."""
+
+    def __init__(self, source: TaskSource, out: Draft) -> None:
+        """out: where the learned names of a discovery are saved, as models/KEY."""
+        self.tasks, self.out = Tasks(source), out
+
+    def __call__(self, work: Work) -> dict[str, pa.Table]:
+        """The rows of a piece in the tables of SCHEMAS.
+
+        A discovery is made first, of what has no label in it, and then measured.
+        """
+        tasks = self.tasks
+        if work.baseline:
+            return _tables(metrics=baseline_rows(tasks, work.baseline, work.seeds[0]))
+        if not work.discovery:
+            return _tables(metrics=reference_rows(tasks, work.dataset, work.seeds))
+        discovered = discover(tasks, work.discovery)
+        if discovered.learned:
+            self._save(work.key, discovered.learned.model)
+        labelled = tasks.encoded[work.dataset].dataset.labelled
+        return _tables(
+            clusters=cluster_rows(work.discovery, discovered),
+            assignments=assignment_rows(work.discovery, discovered),
+            metrics=discovery_rows(tasks, work.discovery, discovered) if labelled else [],
+        )
+
+    def _save(self, key: str, model: Adapted) -> None:
+        """The card last: with it a model is complete."""
+        with tempfile.TemporaryDirectory() as folder:
+            model.save(folder)
+            for name in (TENSORS, CARD):
+                self.out.write_bytes(f"{MODELS}/{key}/{name}", Path(folder, name).read_bytes())
 
 
-def _tables(rows: dict[str, list[dict[str, Any]]]) -> dict[str, pa.Table]:
+def _tables(**rows: list[dict[str, Any]]) -> dict[str, pa.Table]:
     return {name: pa.Table.from_pylist(part, SCHEMAS[name]) for name, part in rows.items()}
-
-
-def _saved(model: Adapted) -> dict[str, bytes]:
-    """The files of a saved model by name, the card last."""
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(folder)
-        return {name: Path(folder, name).read_bytes() for name in (TENSORS, CARD)}

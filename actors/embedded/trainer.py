@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from actors.embedded.training_scenes import BootstrapScenes, ip_concepts
+from cluster.content import unhashed
 
 ARCHITECTURE: dict[str, Any] = {
     "embed_dim": 128,
@@ -50,7 +51,7 @@ class ClipTrainerConfig:
     """Share of the steps, the last ones, that see every patch, as at test."""
     ema: PositiveFloat = 0.998
     """Momentum of the averaged weights that are published."""
-    save_every: PositiveInt = 200
+    save_every: PositiveInt = unhashed(200)
     """Steps between checkpoints."""
     seed: NonNegativeInt = 0
     """Seeds the weights, the order of concepts and every scene."""

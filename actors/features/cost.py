@@ -11,7 +11,7 @@ from pyarrow.fs import FileSelector, LocalFileSystem
 
 from actors.features.encoder import Encoder, EncoderConfig
 from cluster.artifacts import Draft
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 
 WARM_UP_ROWS = 4
 

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from actors.pictures.codec import BadImageError, decode_rgb, resized_square
 from actors.pictures.places import read_images
+from cluster.content import unhashed
+from cluster.errors import ConfigError
 from cluster.rows import row_rng
-from cluster.storage import ConfigError
 from models.clip import Clip, load_clip
 from models.precision import Precision, autocast
 from models.views import NUMBERS, ViewConfig, make_views
@@ -35,7 +36,7 @@ class EncoderConfig:
     """How an augmented view is drawn. Of `blur` and `solarise` the first number counts."""
     precision: Precision = "auto"
     """Arithmetic of the image tower; tokens are stored in float16."""
-    batch_size: PositiveInt = 128
+    batch_size: PositiveInt = unhashed(128)
     """Views in one forward pass."""
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from cluster.artifacts import Artifact, Draft, open_artifact, open_table
+from cluster.artifacts import Draft, open_artifact
 from cluster.storage import published
 from models.task import Features
 
@@ -33,7 +33,7 @@ class FeatureStore:
     @cached_property
     def index(self) -> dict[str, pa.Table]:
         """The rows of each split in the order of its file."""
-        rows = open_table(self.artifact, "index").to_table()
+        rows = self.artifact.open_table("index").to_table()
         split = np.array(rows["split"].to_pylist(), dtype=str)
         return {name: rows.filter(split == name).sort_by("row") for name in SPLITS}
 
@@ -78,7 +78,7 @@ def taken(features: Features, rows: Sequence[int]) -> Features:
 
 
 def write_features(
-    draft: Draft, made: Artifact, plan: pa.Table, views: dict[str, int], shape: tuple[int, int]
+    draft: Draft, made: Draft, plan: pa.Table, views: dict[str, int], shape: tuple[int, int]
 ) -> dict[str, int]:
     """Puts the encoder's rows in order: one array per split, the index, and the rejected rows.
 
@@ -107,7 +107,7 @@ def write_features(
 
 def _write_array(
     draft: Draft,
-    made: Artifact,
+    made: Draft,
     split: str,
     ids: list[str],
     shape: tuple[int, int, int],
@@ -127,9 +127,9 @@ def _write_array(
                 stream.write(tokens.reshape(-1, views, *image)[:, view].tobytes())
 
 
-def _in_order(made: Artifact, ids: list[str]) -> Iterator[np.ndarray]:
+def _in_order(made: Draft, ids: list[str]) -> Iterator[np.ndarray]:
     """Tokens of these ids, float16, some hundred images at a time."""
-    rows = open_table(made, TOKENS)
+    rows = made.open_table(TOKENS)
     known = rows.to_table(columns=["id"])["id"].to_pylist()
     place = {row: i for i, row in enumerate(known)}
     for start in range(0, len(ids), ROWS_AT_ONCE):

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow.compute as pc
 
 from actors.pictures.codec import BadImageError, decode_rgb, resized_square
-from cluster.artifacts import Artifact, open_artifact, open_table
+from cluster.artifacts import Artifact, open_artifact
+from cluster.errors import ConfigError
 from cluster.rows import digest, row_rng
-from cluster.storage import ConfigError, node_cache
+from cluster.storage import node_cache
 
 CAPTION_COLUMNS = ("dataset", "class_name", "index", "view")
 ROWS_AT_ONCE = 256
@@ -77,7 +78,7 @@ class BaseSetRows:
         fine = pc.field("reason") == ""
         if self.curation is None:
             return fine
-        refused = open_table(self.curation, "decisions").to_table(
+        refused = self.curation.open_table("decisions").to_table(
             columns=["id"], filter=~pc.field("kept")
         )
         return fine & ~pc.field("id").isin(refused["id"].combine_chunks())
@@ -88,7 +89,7 @@ class BaseSetRows:
         Some hundred are in memory at once.
         """
         seen: set[str] = set()
-        for batch in open_table(self.artifact, "rows").to_batches(
+        for batch in self.artifact.open_table("rows").to_batches(
             columns=["id", *columns, "image"], filter=self.usable, batch_size=ROWS_AT_ONCE
         ):
             for row in batch.to_pylist():
@@ -104,7 +105,7 @@ class BaseSetRows:
 
     def count_captions(self) -> int:
         """Captions with at least two usable rows; reads no image."""
-        rows = open_table(self.artifact, "rows")
+        rows = self.artifact.open_table("rows")
         found = rows.to_table(columns=list(CAPTION_COLUMNS), filter=self.usable).to_pylist()
         good = {tuple(row[name] for name in CAPTION_COLUMNS) for row in found}
         return sum(images > 1 for images in Counter(key[:-1] for key in good).values())
@@ -174,7 +175,7 @@ def _fill(rows: BaseSetRows, folder: Path) -> None:
         size = min(decoded.size) if pixels is None else pixels.shape[-1]
         image = resized_square(decoded, size).transpose(2, 0, 1)
         if pixels is None:
-            shape = (open_table(rows.artifact, "rows").count_rows(), *image.shape)
+            shape = (rows.artifact.open_table("rows").count_rows(), *image.shape)
             pixels = np.lib.format.open_memmap(
                 folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape
             )

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cluster.artifacts import Artifact, open_table
+from cluster.artifacts import Artifact
 from cluster.storage import filesystem
 
 PLACE = ("source", "file", "place")
@@ -22,7 +22,7 @@ def image_places(artifact: Artifact, columns: Sequence[str], which: pc.Expressio
     artifact: with a table `rows` that has `id` and `image`; no image is read.
     """
     _, folder = artifact.filesystem()
-    rows = open_table(artifact, "rows")
+    rows = artifact.open_table("rows")
     said = [name for name in rows.schema.names if name != "image"]
     parts = []
     for fragment in rows.get_fragments():

@@ -14,8 +14,9 @@ import pyarrow.dataset as ds
 from actors.pictures.codec import BadImageError, decode_rgb
 from cluster.catalog.dataset import SCHEMA, Concept
 from cluster.catalog.listing import MISSING, SPLITS, Entry, Listing, require_images, shown_name
+from cluster.errors import ConfigError
 from cluster.rows import digest
-from cluster.storage import ConfigError, filesystem, resolve
+from cluster.storage import filesystem, resolve
 
 PART_BYTES, PART_ROWS = 32 << 20, 1024
 """Encoded images that are in memory at once, but for a part of a single larger one."""

@@ -1,6 +1,5 @@
 """How the driver of a pretraining run sees how far its workers are."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,9 +7,8 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-from cluster.progress import Stage, stage
+from cluster.progress import stage, watched
 
-SECONDS_BETWEEN_LOOKS = 1.0
 SHOWN = ("loss", "dino", "ibot")
 
 Note = tuple[int, dict[str, float]]
@@ -38,31 +36,24 @@ def new_board() -> Any:
 
 @contextmanager
 def shown(board: ActorHandle, images: int) -> Iterator[None]:
-    """Shows the board's notes as a stage, in a thread: `TorchTrainer.fit` keeps the main one.
+    """Shows the board's notes as a stage while `TorchTrainer.fit` keeps the main thread.
 
     images: crops to be trained on in the whole run.
     """
-    ended = threading.Event()
-    with stage("pretraining", images, "images") as bar:
-        watcher = threading.Thread(target=_watch, args=(board, bar, ended), daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            watcher.join()
-
-
-def _watch(board: ActorHandle, bar: Stage, ended: threading.Event) -> None:
     first = True
-    while True:
-        last = ended.wait(SECONDS_BETWEEN_LOOKS)
-        note: Any = ray.get(board.get.remote())
-        if note is not None:
-            done, row = note
+    with stage("pretraining", images, "images") as bar:
+
+        def look() -> None:
+            nonlocal first
+            note: Any = ray.get(board.get.remote())
+            if note is None:
+                return
+            images_done, row = note
             if first:  # left by an earlier run: does not count for the rate
-                bar.done = bar.earlier = done
+                bar.done = bar.earlier = images_done
                 first = False
-            bar.advance(done - bar.done, **{name: row[name] for name in SHOWN if name in row})
-        if last:
-            return
+            figures = {name: row[name] for name in SHOWN if name in row}
+            bar.advance(images_done - bar.done, **figures)
+
+        with watched(look):
+            yield

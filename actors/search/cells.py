@@ -14,10 +14,10 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from cluster.artifacts import plain
 from cluster.catalog.splits import Concepts
+from cluster.content import plain
+from cluster.errors import ConfigError
 from cluster.rows import slug
-from cluster.storage import ConfigError
 from models.methods import METHODS
 
 

@@ -75,8 +75,8 @@ class Evaluator:
         self.tasks = Tasks(source)
         self.adapted: Artifact = open_artifact(adapted, "adapted")
 
-    def evaluate(self, fit: Fit) -> tuple[Fit, dict[str, list[dict[str, Any]]]]:
-        """The fit and, per table of SCHEMAS, the rows of its model.
+    def __call__(self, fit: Fit) -> dict[str, pa.Table]:
+        """The rows of a fit's model in the tables of SCHEMAS.
 
         `rows` has one per label space that the model can answer in.
         """
@@ -118,7 +118,9 @@ class Evaluator:
             {**cell, "fusion_weight": weight, "val_accuracy": accuracy}
             for weight, accuracy in model.card.selection.curve
         ]
-        return fit, {"rows": rows, "confusion": confusion, "curves": curve}
+        tables: dict[str, list[dict[str, Any]]]
+        tables = {"rows": rows, "confusion": confusion, "curves": curve}
+        return {name: pa.Table.from_pylist(tables[name], SCHEMAS[name]) for name in SCHEMAS}
 
 
 def label_spaces(learned: Concepts, open_vocabulary: bool) -> list[Concepts]:

@@ -9,7 +9,7 @@ import torch
 
 from actors.features.encoder import backbone, clean_view, view_tokens
 from actors.pictures.codec import BadImageError, decode_rgb
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 from models.methods import load_adapted
 from models.methods.adapted import Adapted, read_card
 from models.released.fine_tuned import OWN_CLIP

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from actors.search.studies import CellStudy
 from actors.search.studies import Progress as OnDone
+from cluster.artifacts import WORK
 from cluster.progress import Stage, closing_line, stage
 from cluster.rows import digest
 from cluster.storage import node_cache
@@ -36,7 +37,9 @@ def _log(folder: str) -> Path:
     """JSON lines of a search while it goes on, kept over a kill: in its folder if that is local,
     else in this node's cache."""
     if "://" not in folder:
-        return Path(folder, "progress.jsonl")
+        log = Path(folder, WORK, "progress.jsonl")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return log
     node_cache().mkdir(parents=True, exist_ok=True)
     return node_cache() / f"progress-{digest(folder).hex()}.jsonl"
 

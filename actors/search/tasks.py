@@ -14,7 +14,7 @@ from actors.search.cells import Cell
 from cluster.artifacts import Artifact, open_artifact
 from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.catalog.splits import Concepts, ShotRule, Split, ValPolicy, draw_shots, labels_of
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 from models.clip import Clip
 from models.methods import METHODS
 from models.moment_adapter import Teacher, load_teacher

@@ -21,14 +21,16 @@ from ray.actor import ActorHandle
 
 from actors.search.cells import Cell
 from actors.search.tasks import Tasks, TaskSource, opened_tasks
-from cluster.artifacts import plain
+from cluster.artifacts import WORK
+from cluster.content import plain
+from cluster.pool import Pool
 from cluster.storage import filesystem, join, read, write
 from models.methods import METHODS
 from models.methods.adapted import CARD, TENSORS, Adapted, val_figures
 from models.task import Features, Task
 
 FIT = "fit.json"
-MODELS, TRIED = "models", "tried"
+MODELS, TRIED = "models", f"{WORK}/tried"
 """Folders of a search: final fits, and the models of trials while it goes on."""
 LONGEST_GATHERING_SECONDS = 60
 
@@ -56,6 +58,11 @@ class Fit:
     """Of the process in that time, over the members."""
     population: int
     """Members fitted together, this one among them."""
+
+    @property
+    def key(self) -> str:
+        """A safe file name that no other fit of a search has."""
+        return f"{self.cell}-{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,26 +107,23 @@ def run_trial(
     source: TaskSource,
     cells: Mapping[str, Cell],
     folder: str,
-    gathering: ActorHandle | None,
-    device: str,
+    gathering: ActorHandle,
+    pool: Pool,
 ) -> None:
     """One Tune trial: a population of a cell. config: see `CellStudy.next_config`.
 
     Reports once, the `outcomes` of all members. folder: URI; a final fit is kept in its `models`, a
     trial in its `tried/{number}`, until the best is known. gathering: of the search's workers.
-    device: "cpu" or "cuda", where the task lies and so is learned. With "cuda", `fit_cell` has been
-    run on an H100 for every method, a whole Tune run never.
+    pool: which device the task lies on, and so is learned, and in how many threads.
     """
     _gather(gathering)
-    torch.set_num_threads(
-        1
-    )  # one CPU per trial; set here, for Tune runs this in a thread of its own
+    torch.set_num_threads(pool.threads)  # here, for Tune runs this in a thread of its own
     cell, members = cells[config["cell"]], config["members"]
     values = [member["values"] for member in members]
     tasks = opened_tasks(source)
     final = members[0]["number"] is None
     medians = None if final else dict(config["medians"])
-    fitted = fit_cell(tasks, cell, config["seed"], values, medians, device)
+    fitted = fit_cell(tasks, cell, config["seed"], values, medians, pool.device)
     outcomes = []
     for member, (adapted, outcome) in zip(members, fitted, strict=True):
         if final and outcome.error:
@@ -270,7 +274,6 @@ def _copy(source: str, target: str) -> None:
 
 
 @lru_cache(maxsize=1)
-def _gather(gathering: ActorHandle | None) -> None:
+def _gather(gathering: ActorHandle) -> None:
     """Once in a process."""
-    if gathering is not None:
-        ray.get(gathering.arrive.remote())
+    ray.get(gathering.arrive.remote())

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cluster.artifacts import Artifact, ConfigError, Draft, open_artifact, open_table
+from cluster.artifacts import Artifact, Draft, open_artifact
+from cluster.errors import ConfigError
 from cluster.rows import digest
 from cluster.storage import published
 
@@ -120,7 +121,7 @@ class Dataset:
     def images(self, ids: Sequence[str]) -> list[bytes]:
         """Encoded images of these rows, in this order. Raises KeyError on an unknown id."""
         wanted = pc.field("id").isin(pa.array(ids, pa.string()))
-        found = open_table(self.artifact, "rows").to_table(columns=["id", "image"], filter=wanted)
+        found = self.artifact.open_table("rows").to_table(columns=["id", "image"], filter=wanted)
         image = dict(zip(found["id"].to_pylist(), found["image"].to_pylist(), strict=True))
         return [image[row] for row in ids]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.catalog.listing import SPLITS
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 
 
 def read_lines(path: Path) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from cluster.catalog.benchmarks import LaionSet
 from cluster.catalog.index_files import part_of, read_json
 from cluster.catalog.listing import SPLITS, Entry, Listing, listing
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 
 CAPTION = "Refined_caption3"
 """Its caption of an image, in what it says about it."""

@@ -10,8 +10,8 @@ from cluster.catalog.dataset import UNLABELLED
 from cluster.catalog.index_files import part_of, read_json, read_lines
 from cluster.catalog.laion_beyond import laion_listing, laion_splits
 from cluster.catalog.listing import SPLITS, Entry, Listing, listing
+from cluster.errors import ConfigError
 from cluster.rows import digest
-from cluster.storage import ConfigError
 
 NAMES_FILE = "classnames.txt"
 """Beside a dataset's folders: per line a class folder, a space or a tab, and its class name."""

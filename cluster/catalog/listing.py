@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from cluster.catalog.dataset import Concept
+from cluster.errors import ConfigError
 from cluster.rows import digest
-from cluster.storage import ConfigError
 
 SPLITS = ("train", "val", "test")
 NEEDED = ("train", "test")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.catalog.listing import Listing
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 
 _NAME = re.compile(r"shot_(\d+)-seed_(\d+)\.(json|jsonl)")
 LISTED = ("train", "val")

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.artifacts import ConfigError, Draft
+from cluster.artifacts import Draft
 from cluster.catalog.dataset import Dataset, split_lines
+from cluster.errors import ConfigError
 from cluster.rows import digest
 
 ValPolicy = Literal["none", "min", "full"]

@@ -86,7 +86,7 @@ def _captions(storage: Path, captions: int) -> _Run:
 
 def _images(captions: Artifact) -> _Run:
     storage = Path(captions.uri).parents[1]
-    return _run("images", storage, f"--captions={captions.uri}", "--painter.pool.max_workers=1")
+    return _run("images", storage, f"--captions={captions.uri}", "--painter.pool.workers=1")
 
 
 def _run(job: str, storage: Path, *arguments: str) -> _Run:

@@ -19,7 +19,8 @@ from cluster.catalog.benchmarks import BENCHMARKS
 from cluster.catalog.layouts import benchmark_listing
 from cluster.catalog.listing import MISSING, Listing, require_images
 from cluster.connect import connect
-from cluster.storage import ConfigError, require_writable, resolve
+from cluster.errors import ConfigError
+from cluster.storage import require_writable, resolve
 
 LITTLE_SPACE = 20 << 30
 """Bytes free below which there is a warning."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from cluster.artifacts import Artifact, open_table
+from cluster.artifacts import Artifact
 from cluster.rows import row_rng
 
 Key = tuple[str, str, int]
@@ -31,7 +31,7 @@ def gallery(base_set: Artifact, captions: int, seed: int) -> list[Imagined]:
     """Some captions with all their images: drawn by the seed, datasets and groups in turn."""
     names = ["dataset", "class_name", "index"]
     fine = pc.field("reason") == ""
-    rows = open_table(base_set, "rows")
+    rows = base_set.open_table("rows")
     first_views = rows.to_table(columns=[*names, "group"], filter=fine & (pc.field("view") == 0))
     pools: dict[tuple[str, str], set[Key]] = defaultdict(set)
     for *key, group in zip(*(column.to_pylist() for column in first_views.columns), strict=True):

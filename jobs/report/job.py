@@ -14,15 +14,14 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from actors.pictures.base_set import open_base_set_rows
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
+from cluster.content import unhashed
+from cluster.errors import ConfigError
 from cluster.progress import already_done, stage
-from cluster.storage import ConfigError
 from jobs.report.figures import shown_width
 from jobs.report.gallery import data_uri, gallery
 from jobs.report.pages.results import Comparison, Report
 from jobs.report.tables import closing_table as closing_table
 
-RECIPE = "report-2"
-"""Names how a page is made."""
 PAGE = "report.html"
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -31,22 +30,22 @@ TEMPLATES = Path(__file__).parent / "templates"
 class ReportConfig:
     """What is reported, and where the page goes."""
 
-    storage: str
+    storage: str = unhashed()
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    results: str
+    results: str = unhashed()
     """Artifact of kind "results": a path or URI."""
-    adapted: str
+    adapted: str = unhashed()
     """Artifact of kind "adapted", whose models the results are of."""
-    teacher: str | None = None
+    teacher: str | None = unhashed(None)
     """Artifact of kind "teacher", for its pretraining curves."""
-    base_set: str | None = None
+    base_set: str | None = unhashed(None)
     """Artifact of kind "images", for the gallery and its refused rows."""
-    curation: str | None = None
+    curation: str | None = unhashed(None)
     """Artifact of kind "curation" of that base set, for what it keeps and refuses."""
-    datasets: list[str] = dataclasses.field(default_factory=list)
+    datasets: list[str] = unhashed(default_factory=list)
     """Artifacts of kind "dataset", for their refused images, and for the test images that the
     curation compared."""
-    features: list[str] = dataclasses.field(default_factory=list)
+    features: list[str] = unhashed(default_factory=list)
     """Artifacts of kind "features", for their refused images."""
     compare: str | None = "imaginefsl"
     """Method whose difference from `against` is shown, seed by seed; none leaves it out."""
@@ -62,11 +61,7 @@ def report(cfg: ReportConfig) -> Artifact:
     """Writes report.html, figures/*.png, every table as Parquet and as tables/*.csv, and those of
     results as tables/*.md."""
     found = _opened(cfg)
-    settings = ("compare", "against", "captions", "gallery_seed")
-    content = {"recipe": RECIPE} | {name: getattr(cfg, name) for name in settings}
-    out = draft(
-        cfg.storage, "report", "report", content=content, config=cfg, inputs=found.artifacts
-    )
+    out = draft(cfg.storage, "report", "report", config=cfg, inputs=found.artifacts)
     if out.artifact:
         already_done("report", out.artifact)
         return out.artifact

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.pretraining.state import METRICS
-from cluster.artifacts import Artifact, open_table
+from cluster.artifacts import Artifact
 from cluster.storage import read
 from jobs.report.statistics import Row
 from models.methods.adapted import CARD
@@ -150,7 +150,7 @@ def _reasons(artifact: Artifact) -> list[str]:
 def _has(artifact: Artifact, table: str) -> bool:
     """An artifact without refusals may have no table of them."""
     try:
-        open_table(artifact, table)
+        artifact.open_table(table)
     except FileNotFoundError:
         return False
     return True

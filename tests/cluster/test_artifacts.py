@@ -2,6 +2,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,28 +11,22 @@ import pytest
 from pyarrow.fs import FileType
 
 from cluster import artifacts
-from cluster.artifacts import (
-    Artifact,
-    ConfigError,
-    Draft,
-    draft,
-    filesystem,
-    join,
-    open_artifact,
-    open_table,
-    resolve,
-)
+from cluster.artifacts import WORK, Artifact, Draft, draft, filesystem, join, open_artifact, resolve
+from cluster.content import unhashed
+from cluster.errors import ConfigError
+from cluster.recipes import RECIPES
 
 
 @dataclass(frozen=True)
 class ToyConfig:
-    storage: str
+    storage: str = unhashed()
     shots: int = 4
+    workers: int = unhashed(2)
 
 
 def toy(storage: str | Path, shots: int = 4, name: str = "toy") -> Draft:
     config = ToyConfig(str(storage), shots)
-    return draft(str(storage), "toys", name, content={"shots": shots}, config=config, inputs={})
+    return draft(str(storage), "factors", name, config=config, inputs={})
 
 
 @pytest.fixture(params=["local", "store"])
@@ -45,17 +40,17 @@ def test_a_draft_is_incomplete_until_published(storage: str) -> None:
     made.write_table("rows", pa.table({"id": ["a"]}))
     assert toy(storage).artifact is None
     with pytest.raises(ConfigError, match=r"no manifest\.json, so it is not complete"):
-        open_artifact(made.uri, "toys")
+        open_artifact(made.uri, "factors")
     published = made.publish({"rows": 1}, extra={"hint": "toy"}, seeds={"draw": 3})
-    assert toy(storage).artifact == published == open_artifact(made.uri, "toys")
+    assert toy(storage).artifact == published == open_artifact(made.uri, "factors")
 
 
 def test_manifest_says_how_it_was_made(storage: str) -> None:
     base = toy(storage).publish({"rows": 0})
     config = ToyConfig(storage)
-    made = draft(storage, "toys", "next", content={}, config=config, inputs={"base": base})
-    manifest = open_artifact(made.publish({"rows": 2}).uri, "toys").manifest
-    assert manifest.config == {"storage": storage, "shots": 4}
+    made = draft(storage, "factors", "next", config=config, inputs={"base": base})
+    manifest = open_artifact(made.publish({"rows": 2}).uri, "factors").manifest
+    assert manifest.config == {"storage": storage, "shots": 4, "workers": 2}
     assert manifest.inputs == {"base": base.manifest.content_hash}
     assert manifest.rows == {"rows": 2}
     assert manifest.versions["ray"].startswith("2.")
@@ -99,7 +94,7 @@ def test_a_table_without_ids_is_read_as_it_is(storage: str) -> None:
 def test_a_missing_table_is_named(storage: str) -> None:
     artifact = toy(storage).publish({})
     with pytest.raises(FileNotFoundError, match=r"rows.* holds no Parquet file"):
-        open_table(artifact, "rows")
+        artifact.open_table("rows")
 
 
 def test_json_comes_back(storage: str) -> None:
@@ -116,10 +111,64 @@ def test_content_hash_is_that_of_the_recipe_not_of_the_place(tmp_path: Path) -> 
     assert len({d.uri for d in [here, *others]}) == 3
 
 
+def test_only_fields_that_count_are_hashed(tmp_path: Path) -> None:
+    def hash_of(**settings: int) -> str:
+        config = ToyConfig(str(tmp_path), **settings)
+        return draft(str(tmp_path), "factors", "x", config=config, inputs={}).content_hash
+
+    assert hash_of() == hash_of(workers=8) != hash_of(shots=5)
+
+
+def test_a_raised_recipe_makes_it_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toy(tmp_path).publish({})
+    assert toy(tmp_path).artifact is not None
+    monkeypatch.setitem(RECIPES, "factors", RECIPES["factors"] + 1)
+    assert toy(tmp_path).artifact is None
+
+
+def test_a_kind_without_a_recipe_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="kind: 'toys' has no recipe; allowed: adapted, "):
+        draft(str(tmp_path), "toys", "x", config={}, inputs={})
+
+
+def test_the_manifest_names_the_code_that_made_it(tmp_path: Path) -> None:
+    code = toy(tmp_path).publish({}).manifest.code
+    assert code["version"] == version("imagine-beyond")
+    checkout = Path(artifacts.__file__).parents[1] / ".git"
+    if checkout.exists():
+        assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", code["commit"])
+
+
+def test_a_draft_stands_for_what_it_will_be(tmp_path: Path) -> None:
+    config, promised = ToyConfig(str(tmp_path)), toy(tmp_path)
+    early = draft(str(tmp_path), "captions", "x", config=config, inputs={"base": promised})
+    late = {"base": promised.publish({})}
+    assert draft(str(tmp_path), "captions", "x", config=config, inputs=late).uri == early.uri
+
+
+def test_a_draft_reads_what_it_has_written(storage: str) -> None:
+    made = toy(storage)
+    made.write_table("rows", pa.table({"id": ["b", "a"]}))
+    made.write_json("facts.json", [1])
+    assert made.read_table("rows")["id"].to_pylist() == ["a", "b"]
+    assert made.read_json("facts.json") == [1]
+
+
+def test_what_was_needed_on_the_way_goes_with_publishing(storage: str) -> None:
+    made = toy(storage)
+    made.write_json(f"{WORK}/notes.json", {})
+    fs, path = made.filesystem()
+    made.publish({})
+    assert fs.get_file_info(f"{path}/{WORK}").type == FileType.NotFound
+    made.write_json(f"{WORK}/notes.json", {})  # as a kill leaves it right behind the manifest
+    assert toy(storage).artifact is not None
+    assert fs.get_file_info(f"{path}/{WORK}").type == FileType.NotFound
+
+
 def test_content_hash_follows_the_inputs(tmp_path: Path) -> None:
     def child(base: Artifact) -> str:
         config = ToyConfig(str(tmp_path))
-        made = draft(str(tmp_path), "child", "x", content={}, config=config, inputs={"base": base})
+        made = draft(str(tmp_path), "captions", "x", config=config, inputs={"base": base})
         return made.manifest.content_hash
 
     one, two = (toy(tmp_path, shots=n).publish({}) for n in (1, 2))
@@ -128,7 +177,7 @@ def test_content_hash_follows_the_inputs(tmp_path: Path) -> None:
 
 def test_a_hostile_name_stays_inside_the_storage(tmp_path: Path) -> None:
     made = toy(tmp_path / "root", name="../../x")
-    assert Path(made.uri).parent == tmp_path / "root" / "toys"
+    assert Path(made.uri).parent == tmp_path / "root" / "factors"
 
 
 def below_a_file(tmp_path: Path) -> str:
@@ -154,7 +203,7 @@ def test_opening_what_is_not_there(tmp_path: Path) -> None:
 
 def test_opening_another_kind(tmp_path: Path) -> None:
     uri = toy(tmp_path).publish({}).uri
-    with pytest.raises(ConfigError, match="is of kind 'toys'; allowed: kind 'dataset'"):
+    with pytest.raises(ConfigError, match="is of kind 'factors'; allowed: kind 'dataset'"):
         open_artifact(uri, "dataset")
 
 
@@ -162,8 +211,8 @@ def test_another_schema_version_is_not_misread(tmp_path: Path) -> None:
     uri = toy(tmp_path).publish({}).uri
     path = Path(uri, "manifest.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
-    with pytest.raises(ConfigError, match="schema version 99; allowed: 1"):
-        open_artifact(uri, "toys")
+    with pytest.raises(ConfigError, match="schema version 99; allowed: 2"):
+        open_artifact(uri, "factors")
 
 
 def test_paths_are_made_absolute_and_uris_left(

@@ -25,7 +25,7 @@ def test_a_job_ends_with_one_json_line_and_knows_what_is_done(tmp_path: Path) ->
     assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
     assert first.stdout.count("\n") == 1
     uri = json.loads(first.stdout)["artifact"]
-    manifest = open_artifact(uri, "toys").manifest
+    manifest = open_artifact(uri, "factors").manifest
     assert manifest.config["optimizer"] == {"lr": 1e-4}
     assert manifest.rows == {"rows": 3}
     assert manifest.extra["cpus"] >= 4  # a resumed Ray Data job hangs on two

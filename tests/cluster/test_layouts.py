@@ -6,7 +6,7 @@ import pytest
 from cluster.catalog.benchmarks import BENCHMARKS, COOP, LAION_BEYOND
 from cluster.catalog.layouts import HELD_OUT, benchmark_listing, folder_listing
 from cluster.catalog.listing import Listing
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 from tests.small_trees import AWKWARD, coop_tree, folder_tree, laion_tree, picture
 
 NO_SPLITS = {"OOP": None, "IP": None}

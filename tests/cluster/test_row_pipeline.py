@@ -15,7 +15,7 @@ COMMITTED_BEFORE_THE_KILL = 3 * BLOCK
 
 
 def committed_rows(folder: Path) -> int:
-    files = folder.glob("dice/*/rows.committed/*.parquet")
+    files = folder.glob("images/*/work/rows.committed/*.parquet")
     return sum(pq.read_metadata(path).num_rows for path in files if "pending" not in path.name)
 
 

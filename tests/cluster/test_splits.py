@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from cluster.artifacts import ConfigError, draft
+from cluster.artifacts import draft
 from cluster.catalog.dataset import (
     DATASETS,
     SCHEMA,
@@ -17,6 +17,7 @@ from cluster.catalog.dataset import (
     require_known,
 )
 from cluster.catalog.splits import draw_shots
+from cluster.errors import ConfigError
 from cluster.rows import digest, row_id
 
 CONCEPTS = (Concept("okapi", "OOP"), Concept("cat", "IP"), Concept("../../x", "IP"))

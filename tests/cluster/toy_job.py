@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 import ray
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
-from cluster.artifacts import Artifact, ConfigError, draft
+from cluster.artifacts import Artifact, draft
+from cluster.content import unhashed
+from cluster.errors import ConfigError
 from cluster.job import run_job
 from cluster.progress import already_done, stage
 from cluster.rows import row_seed
@@ -20,7 +22,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ToyConfig:
-    storage: str
+    storage: str = unhashed()
     """Root of artifacts."""
     rows: PositiveInt = 2
     """How many rows to make."""
@@ -35,7 +37,7 @@ def work(index: int) -> tuple[int, str]:
 def toy(cfg: ToyConfig) -> Artifact:
     if cfg.rows == 13:
         raise ConfigError("rows: 13 is unlucky; allowed: any other number")
-    made = draft(cfg.storage, "toys", "toy", content={"rows": cfg.rows}, config=cfg, inputs={})
+    made = draft(cfg.storage, "factors", "toy", config=cfg, inputs={})
     if made.artifact:
         already_done("toys", made.artifact)
         return made.artifact

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from cluster.artifacts import Artifact, draft
 from cluster.connect import connect
+from cluster.pool import Pool
 from cluster.row_pipeline import make_rows
 from cluster.rows import row_id, row_rng
 
@@ -33,12 +34,19 @@ class SlowDice:
 
 
 def run(folder: Path) -> Artifact:
-    out = draft(str(folder), "dice", "toy", content={}, config={}, inputs={})
+    out = draft(str(folder), "images", "toy", config={}, inputs={})
     plan = pa.table({"id": [row_id("toy", "dice", i, 0, "1") for i in range(ROWS)]})
     worker = partial(SlowDice, str(folder / "made.txt"))
     with connect():
         refused = make_rows(
-            out, "rows", plan, worker, title="dice", unit="rows", block_rows=BLOCK, workers=1
+            out,
+            "rows",
+            plan,
+            worker,
+            title="dice",
+            unit="rows",
+            block_rows=BLOCK,
+            pool=Pool(workers=1),
         )
     return out.publish({"rows": len(plan), "refused": refused})
 

@@ -23,7 +23,7 @@ from tests.processes import PATIENCE_SECONDS, free_ports, kill_tree
 ROOT = Path(__file__).parents[2]
 HEAD_ID, HEAD_GROUP = "f" * 51 + "00000", "ray.head.default"  # as Ray's fake provider has them
 MOST_NODES = 3
-PAINTERS = {"min_workers": 1, "group": "painter"}
+PAINTERS = {"group": "painter"}
 WATCH = """
 import ray, sys, time
 ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
@@ -90,7 +90,7 @@ def test_a_painter_pool_grows_under_load_and_its_nodes_go_when_it_ends(
 ) -> None:
     writer = WriterConfig(per_class=240, attempts=1)
     texts = captions(CaptionsConfig(storage=str(tmp_path), factors=table.uri, writer=writer))
-    seen, pool = tmp_path / "nodes", {"max_workers": MOST_NODES, "cpus": 4, "gpus": 1}
+    seen, pool = tmp_path / "nodes", {"workers": MOST_NODES, "cpus": 4, "gpus": 1}
     painting = [sys.executable, "-m", "jobs.images", "--storage", str(tmp_path)]
     painting += [f"--captions={texts.uri}", f"--painter.pool={json.dumps(pool | PAINTERS)}"]
     watch = subprocess.Popen([sys.executable, "-c", WATCH, str(seen)], env=cluster)

@@ -31,7 +31,9 @@ from actors.pretraining.state import (
     write_checkpoint,
     write_teacher,
 )
-from cluster.artifacts import Artifact, open_artifact, plain
+from cluster.artifacts import Artifact, open_artifact
+from cluster.content import plain
+from cluster.pool import Pool
 from jobs.pretrain import PretrainConfig
 from models.clip import load_clip
 from tests.actors.small_base_set import CONFIG, write_base_set, write_clip
@@ -57,8 +59,7 @@ def cfg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PretrainConfig]:
             storage=str(folder),
             base_set=write_base_set(folder).uri,
             backbone=write_clip(folder),
-            workers=2,
-            gpu=False,
+            pool=Pool(workers=2),
             save_every=2,
             pretrainer=CONFIG,
         )
@@ -108,8 +109,8 @@ def checkpoints(storage: Path) -> list[Path]:
 
     One that lies there but is not in its list yet is lost with its worker.
     """
-    lists = [path.read_text() for path in storage.glob("teacher/*/run/*_snapshot.json")]
-    written = sorted(storage.glob("teacher/*/run/checkpoint_*/metrics.jsonl"))
+    lists = [path.read_text() for path in storage.glob("teacher/*/work/run/*_snapshot.json")]
+    written = sorted(storage.glob("teacher/*/work/run/checkpoint_*/metrics.jsonl"))
     return [path for path in written if any(path.parent.name in known for known in lists)]
 
 
@@ -155,7 +156,7 @@ def test_a_run_whose_driver_is_killed_ends_with_the_same_bits(
     teacher = finish(start(cfg, tmp_path))
     assert_equal(weights(teacher), unbroken)
     assert [row["step"] for row in metrics(teacher)] == list(range(1, 13))
-    assert not list(tmp_path.glob("teacher/*/run")), "checkpoints go once the teacher is there"
+    assert not list(tmp_path.glob("teacher/*/work")), "checkpoints go once the teacher is there"
 
 
 def test_a_run_whose_worker_is_killed_ends_with_the_same_bits(
@@ -256,7 +257,7 @@ def test_a_run_that_diverges_says_so_and_leaves_its_last_good_checkpoint(
     wild: PretrainerConfig = dataclasses.replace(
         cfg.pretrainer, lr=1e-3, lr_end=1e38, epochs=20, max_skipped=3
     )
-    run = start(dataclasses.replace(cfg, workers=1, pretrainer=wild), tmp_path)
+    run = start(dataclasses.replace(cfg, pool=Pool(workers=1), pretrainer=wild), tmp_path)
     run.communicate(timeout=600)
     said = (tmp_path / "stderr").read_text().splitlines()[-1]
     assert run.returncode == 2

@@ -14,6 +14,7 @@ import pytest
 from actors.curation.critic import Critic, CriticConfig
 from actors.features.encoder import EncoderConfig
 from actors.features.store import FeatureStore
+from cluster.pool import Pool
 from jobs.encode import EncodeConfig, encode, encoding_plan
 from jobs.evaluate import EvaluateConfig, evaluate
 from jobs.pretrain import PretrainConfig, pretrain
@@ -78,7 +79,7 @@ def test_encoding(tmp_path: Path, local_ray: None) -> None:
             datasets=[dataset.artifact.uri],
             base_set=base_set.uri,
             encoder=EncoderConfig(views=3, precision="fp32"),
-            gpus_per_worker=gpus,
+            pool=Pool(gpus=gpus),
         )
         stores.append(FeatureStore(encode(cfg)[0].uri))
     for split in ("train", "val", "test", "imagined"):
@@ -98,7 +99,7 @@ def test_a_search_and_its_evaluation(tmp_path: Path, local_ray: None) -> None:
             features=[features.uri],
             methods=METHODS,
             seeds=[0, 1],
-            gpus_per_trial=gpus,
+            pool=Pool(gpus=gpus),
         )
         adapted = search(cfg)
         results = evaluate(

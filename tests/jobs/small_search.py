@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cluster.artifacts import Artifact
 from cluster.connect import connect
+from cluster.pool import Pool
 from jobs.search import SearchConfig, search
 from tests.actors.small_world import METHODS
 
@@ -18,7 +19,7 @@ def config(folder: Path, storage: str) -> SearchConfig:
         methods=METHODS,
         seeds=[0, 1],
         generation=2,
-        concurrent=2,
+        pool=Pool(workers=2),
     )
 
 

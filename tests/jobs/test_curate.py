@@ -19,8 +19,9 @@ from actors.pictures.base_set import open_base_set_rows
 from actors.pictures.codec import decode_rgb, png_bytes
 from cluster.artifacts import Artifact, draft
 from cluster.catalog.dataset import SCHEMA, Concept, Dataset, publish_dataset
+from cluster.errors import ConfigError
+from cluster.pool import Pool
 from cluster.rows import row_id, row_rng
-from cluster.storage import ConfigError
 from jobs.curate import CurateConfig, curate
 from jobs.encode import encoding_plan
 from jobs.export import ExportConfig, export
@@ -135,7 +136,10 @@ def curated(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> Curate
     out.write_table("rows", pa.Table.from_pylist(rows))
     base_set = out.publish({"rows": len(rows), "refused": 1})
     cfg = CurateConfig(
-        storage=str(storage), base_set=base_set.uri, datasets=[dataset.artifact.uri], workers=1
+        storage=str(storage),
+        base_set=base_set.uri,
+        datasets=[dataset.artifact.uri],
+        pool=Pool(workers=1),
     )
     return Curated(cfg, dataset, base_set, curate(cfg))
 

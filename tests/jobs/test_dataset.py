@@ -17,7 +17,7 @@ import cluster.catalog.dataset
 from actors.pictures.codec import png_bytes
 from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.catalog.splits import ShotRule, Split, draw_shots
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 from jobs.dataset import DatasetConfig, dataset
 from jobs.encode import encoding_plan
 from tests.small_trees import AWKWARD, coop_tree, folder_tree, laion_tree

@@ -68,7 +68,7 @@ def test_the_demo_pretrains_as_its_recipe_for_pretraining_says() -> None:
     [
         (["--datasets", "[animals, nope]"], "datasets"),
         (["--capions_per_class", "3"], "capions_per_class"),
-        (["--workers", "0"], "workers"),
+        (["--pool.workers", "0"], "pool.workers"),
         (["--storage", "/proc/nothing/here"], "storage"),
     ],
 )

@@ -12,7 +12,8 @@ from jsonargparse import auto_cli
 from actors.discovery.discoverer import DiscoveryConfig
 from actors.search.cells import MethodConfig
 from cluster.artifacts import Artifact, open_artifact
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
+from cluster.pool import Pool
 from jobs.dataset import DatasetConfig, dataset
 from jobs.discover import DiscoverConfig, discover_all
 from jobs.encode import EncodeConfig, encode
@@ -171,7 +172,7 @@ def test_images_without_classes_are_clustered_and_named(local_ray: None, tmp_pat
         DatasetConfig(storage=str(tmp_path), name="finds", images=str(tmp_path / "images"))
     )
     assert made.manifest.rows == {"rows": 12, "rejected": 1}
-    encode(EncodeConfig(storage=str(tmp_path), datasets=[made.uri], workers=1))
+    encode(EncodeConfig(storage=str(tmp_path), datasets=[made.uri], pool=Pool(workers=1)))
     (tmp_path / "names.txt").write_text("okapi\n\n  quokka \nkinkajou\nviolin\nokapi\n")
     way = DiscoveryConfig(
         candidates=str(tmp_path / "names.txt"),

@@ -12,7 +12,8 @@ from actors.features.encoder import Encoder, EncoderConfig
 from actors.features.store import FeatureStore
 from actors.pictures.base_set import open_base_set_rows
 from cluster.catalog.dataset import open_dataset
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
+from cluster.pool import Pool
 from jobs import encode as encode_job
 from jobs.encode import EncodeConfig, encode, encoding_plan
 from tests.actors.small_world import CONCEPTS, IMAGES, make_base_set, make_dataset
@@ -31,7 +32,7 @@ def cfg(tmp_path_factory: pytest.TempPathFactory) -> EncodeConfig:
         datasets=[dataset.artifact.uri],
         base_set=base_set.uri,
         encoder=ENCODER,
-        workers=1,
+        pool=Pool(workers=1),
     )
 
 
@@ -88,7 +89,7 @@ def test_a_run_broken_off_between_two_datasets_encodes_nothing_again(
         storage=str(tmp_path),
         datasets=[dataset.artifact.uri for dataset in sets],
         encoder=ENCODER,
-        workers=1,
+        pool=Pool(workers=1),
     )
     write: Callable[..., dict[str, int]] = encode_job.write_features
     written: list[dict[str, int]] = []

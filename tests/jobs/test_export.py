@@ -13,7 +13,7 @@ from PIL import Image
 from actors.pictures.codec import png_bytes
 from actors.synthesis.base_sets.exporting import Layout
 from cluster.artifacts import Artifact, draft
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 from jobs.export import ExportConfig, export
 
 NAMES = ("okapi", "a/b", "../../x")

@@ -15,7 +15,7 @@ from actors.synthesis.factors.answers import COUNTS
 from actors.synthesis.factors.asker import TRIES
 from actors.synthesis.factors.tables import MODES
 from actors.synthesis.language_models.endpoint import EndpointConfig
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 from jobs.factors import FactorsConfig, factors
 from tests.jobs.small_datasets import dataset_of
 

@@ -10,7 +10,7 @@ from actors.pictures.base_set import BaseSetRows
 from actors.pictures.codec import png_bytes
 from actors.synthesis.base_sets.importing import import_plan
 from cluster.artifacts import Artifact
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 from jobs.export import ExportConfig, export
 from jobs.import_images import ImportConfig, import_images
 

@@ -10,7 +10,7 @@ from jsonargparse import auto_cli
 from safetensors.torch import load_file, save_file
 
 from actors.pretraining.state import MODEL
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 from jobs.export_model import ExportModelConfig, export_model
 from jobs.import_model import ImportModelConfig, import_model
 from models.clip import Clip, load_clip

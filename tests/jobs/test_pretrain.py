@@ -12,7 +12,8 @@ from tensorboardX.proto.event_pb2 import Event
 
 from actors.pretraining.config import LocalCrops, PretrainerConfig
 from actors.pretraining.probe import ProbeConfig
-from cluster.artifacts import ConfigError
+from cluster.errors import ConfigError
+from cluster.pool import Pool
 from jobs import pretrain as job
 from models.moment_adapter import AdapterConfig
 from models.moment_dino import MomentDinoConfig
@@ -29,8 +30,7 @@ def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> job.PretrainConfig:
         storage=str(tmp_path),
         base_set=write_base_set(tmp_path).uri,
         backbone=write_clip(tmp_path),
-        workers=2,
-        gpu=False,
+        pool=Pool(workers=2),
         save_every=2,
         pretrainer=CONFIG,
     )
@@ -40,7 +40,7 @@ def cfg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> job.PretrainConfig:
 def test_every_recipe_loads(recipe: str) -> None:
     path = ROOT / "jobs" / "recipes" / f"{recipe}.yaml"
     cfg = auto_cli(job.PretrainConfig, args=["--config", str(path)], as_positional=False)
-    assert cfg.pretrainer.batch_size % cfg.workers == 0
+    assert cfg.pretrainer.batch_size % cfg.pool.workers == 0
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_run_can_be_watched(cfg: job.PretrainConfig, tmp_path: Path, local_ray
     """One worker: its rows of metrics, the same for TensorBoard, and accuracies on other images."""
     labelled = make_dataset(tmp_path)
     probe = ProbeConfig(dataset=labelled.artifact.uri, every=6, per_class=4)
-    teacher = job.pretrain(dataclasses.replace(cfg, workers=1, probe=probe))
+    teacher = job.pretrain(dataclasses.replace(cfg, pool=Pool(workers=1), probe=probe))
     folder = teacher.local_dir()
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 13))
@@ -69,7 +69,7 @@ def test_a_run_can_be_watched(cfg: job.PretrainConfig, tmp_path: Path, local_ray
     (events,) = (folder / "tensorboard").iterdir()
     assert scalars(events)["loss"] == pytest.approx({row["step"]: row["loss"] for row in rows})
     assert scalars(events)["knn"] == pytest.approx({s: row["knn"] for s, row in probed.items()})
-    assert job.pretrain(dataclasses.replace(cfg, workers=1)) == teacher, "done before"
+    assert job.pretrain(dataclasses.replace(cfg, pool=Pool(workers=1))) == teacher, "done before"
 
 
 def scalars(events: Path) -> dict[str, dict[int, float]]:

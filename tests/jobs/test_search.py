@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from cluster.artifacts import Artifact, open_artifact
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
+from cluster.pool import Pool
 from jobs.evaluate import EvaluateConfig, evaluate
 from jobs.search import SearchConfig, search
 from tests.actors.small_world import METHODS, make_dataset, make_features
@@ -107,7 +108,7 @@ def test_every_cell_has_its_models(whole: Artifact) -> None:
         *[("imaginefsl-scratch", shots, seed) for shots in (1, 4) for seed in (0, 1)],
         *[("fsnl", 4, seed) for seed in (0, 1)],
     ]
-    assert not Path(whole.uri, "tried").exists()
+    assert not Path(whole.uri, "work").exists()
     trials = whole.read_table("trials").to_pylist()
     assert {trial["state"] for trial in trials} <= {"complete", "pruned"}
     assert all(json.loads(trial["reports"]) for trial in trials)
@@ -125,7 +126,7 @@ def test_evaluate_scores_every_model_in_its_label_spaces(whole: Artifact, world:
         adapted=whole.uri,
         datasets=[str(path) for path in world.glob("dataset/*")],
         features=[str(features)],
-        workers=1,
+        pool=Pool(workers=1),
     )
     results = evaluate(cfg)
     (features / "test.npy").rename(world / "test.npy")

@@ -11,7 +11,7 @@ from actors.synthesis.factors import questions as factor_questions
 from actors.synthesis.factors.answers import COUNTS, WORDS
 from actors.synthesis.factors.tables import MODES
 from actors.synthesis.language_models.endpoint import EndpointConfig
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 from jobs.factors import FactorsConfig, factors
 from tests.jobs.small_datasets import dataset_of
 from tests.vllm.conftest import SECRET

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from actors.pictures.codec import BadImageError, decode_rgb
 from actors.synthesis.base_sets.exporting import INDEX
+from cluster.errors import ConfigError
 from cluster.rows import row_id
-from cluster.storage import ConfigError
 
 RECIPE = "import-1"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}

@@ -25,9 +25,9 @@ from actors.synthesis.language_models.stages import (
     vllm_stage,
 )
 from cluster.artifacts import open_artifact
-from cluster.row_pipeline import Pool
+from cluster.errors import ConfigError
+from cluster.pool import Pool
 from cluster.rows import digest, row_seed
-from cluster.storage import ConfigError
 
 SAID = ("dataset", "class_name", "label", "group", "hint")
 """What a caption's row keeps of its class."""
@@ -92,13 +92,13 @@ def writer_stage(cfg: WriterConfig, factors: str) -> Stage:
     if cfg.vllm:
         return _prompted(vllm_stage(cfg.vllm, cfg.sampling), factors)
     if cfg.endpoint:
-        return _prompted(endpoint_stage(cfg.endpoint, cfg.sampling, cfg.pool.max_workers), factors)
+        return _prompted(endpoint_stage(cfg.endpoint, cfg.sampling, cfg.pool.workers), factors)
     return lambda rows: rows.map_batches(
         GrammarWriter,
         fn_constructor_args=(factors,),
         batch_format="pyarrow",
         batch_size=None,
-        **cfg.pool.options(),
+        **cfg.pool.map_options(),
     )
 
 

@@ -15,7 +15,8 @@ from pyarrow.fs import FileType
 from actors.synthesis.factors.answers import answer_schema, read_answer
 from actors.synthesis.factors.questions import Question, identity
 from actors.synthesis.language_models.endpoint import AnswerError, Endpoint, EndpointConfig
-from cluster.artifacts import Artifact, Draft
+from cluster.artifacts import Draft
+from cluster.pool import Pool
 from cluster.row_pipeline import make_rows
 from cluster.rows import row_seed
 
@@ -100,10 +101,10 @@ def ask_in_rounds(
                 title=f"factors: {table}",
                 unit="questions",
                 block_rows=4 * config.concurrent,
-                workers=1,
+                pool=Pool(workers=1),
             )
             out.write_json(f"{name}.finished.json", {"questions": len(plan)})
-        made = Artifact(out.uri, out.manifest).read_table(name).to_pylist()
+        made = out.read_table(name).to_pylist()
         rows |= {row["question"]: row for row in made if row["question"] in rows}
         if not finished:
             break

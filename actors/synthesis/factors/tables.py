@@ -15,7 +15,7 @@ from jsonschema.exceptions import best_match
 from actors.embedded.sprite_factors import factor_table
 from actors.synthesis.factors.drawing import MODE_SHARES
 from cluster.catalog.dataset import Dataset
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 
 LISTS = ("attributes", "backgrounds", "viewpoints", "lightings", "degradations")
 MODES = tuple(MODE_SHARES)

@@ -16,7 +16,8 @@ from actors.embedded.sprite_factors import FACTORS
 from actors.pictures.codec import UnpaintableError, png_bytes
 from actors.synthesis.captions.writer import SAID
 from actors.synthesis.painters.sd3 import Sd3Config, Sd3Painter, resolved
-from cluster.row_pipeline import Counted, Pool
+from cluster.pool import Pool
+from cluster.row_pipeline import Counted
 from cluster.rows import row_id, row_seed
 
 SPRITE_CAPTIONS_AT_ONCE, SD3_CAPTIONS_AT_ONCE = 32, 4
@@ -117,7 +118,7 @@ def painter_stage(cfg: PainterConfig, captions: Dataset, counter: str) -> Datase
         fn_constructor_args=(partial(CaptionPainter, cfg), counter),
         batch_format="pyarrow",
         batch_size=at_once,
-        **cfg.pool.options(),
+        **cfg.pool.map_options(),
     )
 
 

@@ -13,8 +13,9 @@ from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from PIL import Image
 
 from actors.pictures.codec import UnpaintableError
+from cluster.errors import ConfigError
 from cluster.rows import row_seed
-from cluster.storage import ConfigError, node_cache
+from cluster.storage import node_cache
 
 Provider = Literal["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
 SIZE_STEP = 16

@@ -6,6 +6,7 @@ import time
 
 from actors.search.cells import MethodConfig, Range
 from cluster.artifacts import Artifact
+from cluster.pool import Pool
 from jobs.encode import EncodeConfig, encode
 from jobs.search import SearchConfig, search
 
@@ -114,7 +115,7 @@ def _searched(
             features=[features.uri],
             methods=methods,
             seeds=[0],
-            concurrent=workers,
+            pool=Pool(workers=workers),
         )
     )
     seconds = time.monotonic() - started

@@ -14,9 +14,10 @@ from actors.features.encoder import EncoderConfig
 from actors.features.store import FeatureStore
 from actors.search.cells import MethodConfig, Range
 from actors.synthesis.captions.writer import WriterConfig
-from cluster.artifacts import Artifact, open_artifact, plain
+from cluster.artifacts import Artifact, open_artifact
 from cluster.catalog.dataset import DatasetName
 from cluster.connect import connect
+from cluster.content import plain
 from jobs.bench.process import Taken, run_module
 from jobs.bench.search.growth import growing, overhead
 from jobs.bench.search.sizes import at_sizes
@@ -175,7 +176,7 @@ def _ours(cfg: SearchBench, target: Artifact, base_set: Artifact) -> dict[str, f
             f"--datasets=[{target.uri}]",
             f"--base_set={base_set.uri}",
             f"--encoder={json.dumps(plain(EncoderConfig()))}",
-            f"--workers={cfg.workers}",
+            f"--pool.workers={cfg.workers}",
         )
         features = FeatureStore(json.loads(encoded.stdout)["artifact"])
         settings: dict[str, Any] = {
@@ -184,7 +185,7 @@ def _ours(cfg: SearchBench, target: Artifact, base_set: Artifact) -> dict[str, f
             "features": [features.artifact.uri],
             "methods": {"imaginefsl": plain(_method(cfg))},
             "seeds": [0],
-            "concurrent": cfg.workers,
+            "pool": {"workers": cfg.workers},
         }
         config = Path(folder, "search.json")
         config.write_text(json.dumps(settings))

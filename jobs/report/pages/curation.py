@@ -12,7 +12,7 @@ from PIL import Image
 from actors.curation.decisions import CLASS, REASONS
 from actors.pictures.codec import BadImageError, decode_rgb, png_bytes, resized_square
 from actors.pictures.places import image_places, read_images
-from cluster.artifacts import Artifact, open_table
+from cluster.artifacts import Artifact
 from jobs.report.gallery import data_uri
 
 CLASSES, PICTURES, REFUSED = 12, 8, 6
@@ -94,7 +94,7 @@ def _gallery(curation: Artifact, classes: Sequence[Row]) -> list[tuple[Row, list
     """The classes with the lowest kept share: some refused pictures, of every reason, then kept
     ones."""
     lowest = [c for c in classes if c["kept"] < c["offered"]][:CLASSES]
-    decisions = open_table(curation, "decisions")
+    decisions = curation.open_table("decisions")
     found = []
     for c in lowest:
         of_class = pc.scalar(True)

@@ -13,7 +13,7 @@ from sklearn.manifold import TSNE
 
 from actors.pictures.codec import decode_rgb, png_bytes
 from actors.search.tasks import EncodedDataset
-from cluster.artifacts import Artifact
+from cluster.artifacts import Folder
 from cluster.rows import row_rng
 from jobs.report.figures import png
 from jobs.report.gallery import data_uri
@@ -106,7 +106,7 @@ def alone_lines(metrics: Sequence[Mapping[str, Any]]) -> Lines:
     return [*lines, ["(average)", *mean]] if len(datasets) > 1 else lines
 
 
-def shown(found: Artifact, encoded: Mapping[str, EncodedDataset]) -> list[Shown]:
+def shown(found: Folder, encoded: Mapping[str, EncodedDataset]) -> list[Shown]:
     """Pictures of every dataset. found: the artifact's tables, all written."""
     clusters = found.read_table("clusters").to_pylist()
     images = found.read_table("assignments").to_pylist()

@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from actors.curation.decisions import REASONS
-from cluster.artifacts import Artifact, ConfigError
+from cluster.artifacts import Artifact
+from cluster.errors import ConfigError
 from jobs.report.classes import ClassScore, class_scores, hardest_lines
 from jobs.report.figures import (
     accuracy_figure,

@@ -8,7 +8,7 @@ from actors.features.encoder import Encoder, EncoderConfig
 from actors.pictures.base_set import BaseSetRows
 from actors.pictures.codec import decode_rgb, resized_square
 from actors.pictures.places import read_images
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 from jobs.encode import encoding_plan
 from tests.actors.small_world import make_base_set, make_dataset
 

@@ -21,7 +21,7 @@ from actors.pictures.codec import decode_rgb
 from actors.synthesis.captions.writer import SAID
 from actors.synthesis.painters.painter import CaptionPainter, PainterConfig
 from actors.synthesis.painters.sd3 import Sd3Config, Sd3Painter
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 from models.onnx_denoiser import CPU, load_onnx_denoiser
 from tests.actors.synthesis.tiny_sd3 import save_tiny_sd3
 

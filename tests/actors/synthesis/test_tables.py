@@ -15,7 +15,7 @@ from actors.synthesis.factors.tables import (
 )
 from cluster.artifacts import Artifact
 from cluster.catalog.dataset import Concept, Dataset
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "factor_tables.md"
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cluster.artifacts import Artifact, ConfigError
+from cluster.artifacts import Artifact
+from cluster.errors import ConfigError
 from jobs.report.job import PAGE, ReportConfig, closing_table, report
 from tests.jobs.report.report_artifacts import SCRIPT, Sources, write_sources
 

@@ -1,0 +1,145 @@
+"""Keyed pieces of work: each is computed on a worker and lies in atomic files under its key.
+
+One of the three ways in which a killed job goes on; the others are Ray Data's committed blocks
+(`cluster.row_pipeline`) and Ray Train's checkpoints. A piece is there or it is not: what is missing
+is made by the next run, and so the result is that of an unbroken one.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import ray
+from pyarrow.fs import FileSelector
+from ray.exceptions import RayTaskError
+from ray.util import ActorPool
+
+from cluster.artifacts import WORK, Draft
+from cluster.errors import ConfigError
+from cluster.pool import Pool
+from cluster.progress import stage
+from cluster.storage import published
+
+PIECES = f"{WORK}/pieces"
+ROWS_AT_ONCE = 100_000
+
+Tables = Mapping[str, pa.Table]
+
+
+class Work(Protocol):
+    """What one piece is made from; goes to a worker by pickle."""
+
+    @property
+    def key(self) -> str:
+        """A safe file name that no other piece of the job has."""
+
+
+AnyWork = TypeVar("AnyWork", bound=Work)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Some tables of a draft, written piece by piece.
+
+    schemas: by table. Of each piece the tables are written in this order, so that the last one says
+    that the piece is complete; one that a piece does not give is empty.
+    """
+
+    draft: Draft
+    schemas: Mapping[str, pa.Schema]
+
+    def write(self, key: str, tables: Tables) -> None:
+        """Keeps a piece; what a worker left half written before is written over."""
+        fs, folder = self.draft.filesystem()
+        for name, schema in self.schemas.items():
+            fs.create_dir(f"{folder}/{PIECES}/{name}", recursive=True)
+            with published(fs, self._file(name, key)) as path:
+                rows = tables.get(name, schema.empty_table())
+                pq.write_table(rows.cast(schema), path, filesystem=fs)
+
+    def read(self, name: str, key: str) -> pa.Table:
+        """One table of a piece that is there."""
+        fs, _ = self.draft.filesystem()
+        return pq.read_table(self._file(name, key), filesystem=fs, partitioning=None)
+
+    def complete(self) -> set[str]:
+        """Keys of all pieces that are there; one request, however many they are."""
+        fs, folder = self.draft.filesystem()
+        last = f"{folder}/{PIECES}/{list(self.schemas)[-1]}"
+        files = fs.get_file_info(FileSelector(last, allow_not_found=True))
+        names = (file.base_name for file in files)
+        return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet")}
+
+    def gather(self, keys: Iterable[str]) -> dict[str, int]:
+        """Writes the draft's tables from these pieces, in their order.
+
+        Returns the rows of each table. No more than ROWS_AT_ONCE rows are in memory.
+        """
+        fs, folder = self.draft.filesystem()
+        ordered, counts = list(keys), {}
+        for name, schema in self.schemas.items():
+            fs.create_dir(f"{folder}/{name}", recursive=True)
+            counts[name] = 0
+            with (
+                published(fs, f"{folder}/{name}/part-0.parquet") as path,
+                pq.ParquetWriter(path, schema, filesystem=fs) as table,
+            ):
+                for batch in self._batches(name, ordered):
+                    table.write_batch(batch)
+                    counts[name] += len(batch)
+        return counts
+
+    def _batches(self, name: str, keys: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        fs, _ = self.draft.filesystem()
+        files = [self._file(name, key) for key in keys]
+        if files:
+            pieces = ds.dataset(files, self.schemas[name], "parquet", filesystem=fs)
+            yield from pieces.to_batches(batch_size=ROWS_AT_ONCE)
+
+    def _file(self, name: str, key: str) -> str:
+        return f"{self.draft.filesystem()[1]}/{PIECES}/{name}/{key}.parquet"
+
+
+class _Worker:
+    """Makes pieces on a node and writes them there, so that no rows pass through the driver."""
+
+    def __init__(self, load: Callable[[], Callable[[Any], Tables]], pieces: Pieces) -> None:
+        self.make, self.pieces = load(), pieces
+
+    def run(self, work: Work) -> str:
+        self.pieces.write(work.key, self.make(work))
+        return work.key
+
+
+def make_pieces(
+    pieces: Pieces,
+    works: Sequence[AnyWork],
+    load: Callable[[], Callable[[AnyWork], Tables]],
+    pool: Pool,
+    *,
+    title: str,
+    unit: str,
+) -> None:
+    """Makes every piece that is not there yet, on the workers of a pool.
+
+    load: builds, on a worker, the callable that makes the tables of a piece. A worker that dies is
+    started again and its piece tried twice more; ConfigError of a worker is raised as it is.
+    """
+    there = pieces.complete()
+    missing = [work for work in works if work.key not in there]
+    with stage(title, len(works), unit, done=len(works) - len(missing)) as progress:
+        if not missing:
+            return
+        worker = ray.remote(_Worker).options(max_restarts=2, max_task_retries=2, **pool.options())
+        count = min(pool.workers, len(missing))
+        actors = ActorPool([worker.remote(load, pieces) for _ in range(count)])
+        try:
+            for _ in actors.map_unordered(lambda actor, work: actor.run.remote(work), missing):
+                progress.advance()
+        except RayTaskError as error:
+            if isinstance(error.cause, ConfigError):
+                raise error.cause from error
+            raise

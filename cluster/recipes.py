@@ -1,0 +1,25 @@
+"""The recipe versions of all kinds of artifacts, which are part of their hashes.
+
+Raise a kind's number with every change that alters the bytes of its artifacts, so that those of
+before are made again instead of being taken for done.
+"""
+
+RECIPES = {
+    "adapted": 1,
+    "captions": 1,
+    "clip": 1,
+    "critique": 1,
+    "curation": 1,
+    "dataset": 1,
+    "discovery": 1,
+    "factors": 2,
+    "features": 1,
+    "images": 1,
+    "model": 1,
+    "report": 3,
+    "results": 2,
+    "teacher": 1,
+    "tokens": 1,
+}
+"""Kind of artifact to the version of how it is made. What goes into the identity of a *row* has a
+name of its own beside the code that makes it (such as "sprites-2")."""
