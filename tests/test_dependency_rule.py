@@ -17,6 +17,17 @@ MAY_IMPORT = {
     "kernels": {"kernels"},
     "cluster": {"cluster"},
 }
+ROOMS = {
+    "embedded": {"pictures"},
+    "pictures": set(),
+    "synthesis": {"embedded", "pictures"},
+    "features": {"pictures"},
+    "pretraining": {"pictures"},
+    "curation": {"features", "pictures"},
+    "search": {"features", "pretraining", "pictures"},
+    "discovery": {"search", "features", "pictures"},
+}
+"""Rooms of actors/, and the rooms that each may use besides itself."""
 TENSOR_LIBRARIES = {"torch", "triton", "xformers"}
 FORBIDDEN_NAMES = {"utils", "util", "misc", "common", "helpers"}
 
@@ -27,14 +38,20 @@ def modules(folder: str) -> list[Path]:
     return found
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and top-level name of every import, also of those inside functions."""
+def modules_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of every imported module, also of those inside functions; of what is
+    imported from a package also the name, which may be a module."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name.partition(".")[0]) for alias in node.names)
+            yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: imports here are absolute"
-            yield node.lineno, (node.module or "").partition(".")[0]
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and top-level name of every import, each once."""
+    yield from dict.fromkeys((line, name.partition(".")[0]) for line, name in modules_of(path))
 
 
 def imports_of(folder: str) -> list[tuple[str, str]]:
@@ -50,6 +67,24 @@ def imports_of(folder: str) -> list[tuple[str, str]]:
 def test_arrows_point_downwards(folder: str) -> None:
     forbidden = {*MAY_IMPORT, "tests"} - MAY_IMPORT[folder]
     assert [(where, name) for where, name in imports_of(folder) if name in forbidden] == []
+
+
+def test_no_module_lies_directly_in_actors() -> None:
+    assert [path.name for path in (ROOT / "actors").glob("*.py")] == ["__init__.py"]
+    rooms = {path.name for path in (ROOT / "actors").iterdir() if (path / "__init__.py").exists()}
+    assert rooms == ROOMS.keys()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_arrows_between_the_rooms_of_actors(room: str) -> None:
+    allowed = ROOMS[room] | {room}
+    used = [
+        (f"{path.relative_to(ROOT)}:{line}", name)
+        for path in modules(f"actors/{room}")
+        for line, name in modules_of(path)
+        if name.startswith("actors.")
+    ]
+    assert [(where, name) for where, name in used if name.split(".")[1] not in allowed] == []
 
 
 def test_kernels_know_tensors_only() -> None:
