@@ -30,13 +30,16 @@ def run_job(
     code 2. A job that returns None has printed its own closing lines.
     """
     defaults = [str(recipe)] if recipe else []
-    cfg = auto_cli(
-        config_type, as_positional=False, parser_class=OneLineParser, default_config_files=defaults
-    )
     try:
+        cfg = auto_cli(
+            config_type,
+            as_positional=False,
+            parser_class=OneLineParser,
+            default_config_files=defaults,
+        )
         with connect():
             artifact = function(cfg)
-    except ConfigError as error:
+    except ConfigError as error:  # also of a configuration that refuses itself, before Ray starts
         refuse(str(error))
     if artifact is not None:
         print(json.dumps({"kind": artifact.manifest.kind, "artifact": artifact.uri}))

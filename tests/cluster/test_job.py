@@ -68,5 +68,13 @@ def test_what_the_job_refuses_is_one_line_and_exit_2(tmp_path: Path) -> None:
     assert refused.stderr == "error: rows: 13 is unlucky; allowed: any other number\n"
 
 
+def test_a_configuration_that_refuses_itself_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("{storage: x, rows: 12}")
+    refused = run("--config", str(recipe))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == "error: rows: 12 does not suit the rest; allowed: any other number\n"
+
+
 def test_help_shows_the_words_under_a_field() -> None:
     assert "How many rows to make." in run("--help").stdout

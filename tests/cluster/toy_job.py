@@ -28,6 +28,10 @@ class ToyConfig:
     """How many rows to make."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
+    def __post_init__(self) -> None:
+        if self.rows == 12:
+            raise ConfigError("rows: 12 does not suit the rest; allowed: any other number")
+
 
 @ray.remote
 def work(index: int) -> tuple[int, str]:
