@@ -1,18 +1,46 @@
 PYTHON ?= python3
 PY := .venv/bin/python
-# Named after the requirements file's checksum: a checkout or a touch reinstalls nothing, a change does.
-STAMP := .venv/installed-$(firstword $(shell cksum < pyproject.toml))
-VLLM_STAMP := .venv-vllm/installed-$(firstword $(shell cksum < tests/vllm/requirements.txt))
+# Every version that `make setup` and CI install.
+LOCK := requirements.lock
+VLLM_LOCK := tests/vllm/requirements.lock
+# Named after its files' checksum: a checkout or a touch reinstalls nothing, a change does.
+STAMP := .venv/installed-$(firstword $(shell cat pyproject.toml $(LOCK) | cksum))
+VLLM_STAMP := .venv-vllm/installed-$(firstword $(shell cksum < $(VLLM_LOCK)))
 
-.PHONY: setup demo test test-vllm test-faults test-gpu lint clean
+.PHONY: setup lock lowest demo test test-vllm test-faults test-gpu lint clean
 
 setup: $(STAMP)
 
 $(STAMP):
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --editable '.[dev]'
+	$(PY) -m pip install --quiet --constraint $(LOCK) --editable '.[dev]'
 	rm -f .venv/installed-*
 	touch $@
+
+# Of vLLM's lock: their wheels do not match its torch, and nothing here needs them.
+LEFT_OUT := torchvision torchaudio torchcodec
+# A new lock keeps the versions of the old one where the bounds allow it. ARGS=--upgrade takes the newest,
+# ARGS='--upgrade-package NAME' the newest of one package.
+COMPILE := .venv-lock/bin/uv pip compile --quiet --no-annotate --python-version 3.11 \
+	--python-platform x86_64-unknown-linux-gnu
+.venv-lock/bin/uv:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet uv
+
+lock: .venv-lock/bin/uv
+	$(COMPILE) pyproject.toml --extra dev --output-file $(LOCK) \
+		--custom-compile-command 'make lock' $(ARGS)
+	grep '^ray==' $(LOCK) | $(COMPILE) - tests/vllm/requirements.txt --output-file $(VLLM_LOCK) \
+		--custom-compile-command 'make lock' $(ARGS) \
+		$(LEFT_OUT:%=--no-emit-package %)
+
+# The oldest versions that pyproject.toml allows, and the tests that need no Ray, on them.
+lowest: .venv-lock/bin/uv
+	$(PYTHON) -m venv --clear .venv-lowest
+	$(COMPILE) pyproject.toml --extra dev --resolution lowest-direct \
+		--output-file .venv-lowest/requirements.txt $(ARGS)
+	.venv-lowest/bin/python -m pip install --quiet --requirement .venv-lowest/requirements.txt
+	.venv-lowest/bin/python -m pytest tests/kernels tests/models tests/cluster
 
 demo: setup
 	$(PY) -m jobs.demo $(ARGS)
@@ -25,13 +53,10 @@ lint: setup
 test: lint
 	$(PY) -m pytest $(ARGS)
 
-# vLLM's engines in an environment of their own, with the Ray of .venv. torchvision and its kin, which
-# pip brings along, do not match its torch.
+# vLLM's engines in an environment of their own, with the Ray of .venv.
 $(VLLM_STAMP): $(STAMP)
 	$(PY) -m venv .venv-vllm
-	.venv-vllm/bin/python -m pip install --quiet --requirement tests/vllm/requirements.txt \
-		"ray[data]==$$($(PY) -c 'from importlib.metadata import version; print(version("ray"))')"
-	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	.venv-vllm/bin/python -m pip install --quiet --no-deps --requirement $(VLLM_LOCK)
 	rm -f .venv-vllm/installed-*
 	touch $@
 
@@ -46,4 +71,4 @@ test-gpu: setup
 	$(PY) -m pytest tests/gpu tests/kernels $(ARGS)
 
 clean:
-	rm -rf .venv .venv-vllm .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+	rm -rf .venv .venv-vllm .venv-lock .venv-lowest .mypy_cache .ruff_cache .pytest_cache build *.egg-info

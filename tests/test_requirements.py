@@ -1,6 +1,7 @@
-"""pyproject.toml against the imports: what is used is required, and what is required is used."""
+"""pyproject.toml against the imports: what is used is required, what is required is used, and locked."""
 
 import ast
+import re
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -12,6 +13,8 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("jobs", "actors", "models", "kernels", "cluster")
+LOCK = ROOT / "requirements.lock"
+VLLM_LOCK = ROOT / "tests" / "vllm" / "requirements.lock"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 REQUIRED = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
 EXTRAS = {
@@ -49,3 +52,40 @@ def test_what_is_required_is_used() -> None:
     source = "".join(path.read_text("utf-8") for path in FILES)
     unused = REQUIRED - {d for path in FILES for n in imported(path) for d in distributions(n)}
     assert [name for name in unused if f'"{name.replace("-", "_")}"' not in source] == []
+
+
+def locked(path: Path) -> dict[str, str]:
+    """Version of each package that a lock file pins; every line of it pins one."""
+    lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
+    pins = [re.fullmatch(r"([a-z0-9-]+)==(\S+)", line) for line in lines]
+    assert all(pins), [line for line, pin in zip(lines, pins, strict=True) if not pin]
+    return {pin[1]: pin[2] for pin in pins if pin}
+
+
+def wanted(lines: list[str]) -> list[Requirement]:
+    """Requirements with those of this project's own extras in their place."""
+    found = []
+    for requirement in map(Requirement, lines):
+        if requirement.name == PROJECT["name"]:
+            for extra in requirement.extras:
+                found += wanted(PROJECT["optional-dependencies"][extra])
+        else:
+            found.append(requirement)
+    return found
+
+
+def test_the_lock_has_a_version_of_every_requirement_that_its_bounds_allow() -> None:
+    versions = locked(LOCK)
+    required = wanted(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
+    assert len(required) > len(PROJECT["dependencies"])
+    for requirement in required:
+        version = versions[canonicalize_name(requirement.name)]
+        assert version in requirement.specifier, f"{requirement} has {version}: `make lock`"
+
+
+def test_vllms_environment_has_the_same_ray() -> None:
+    lines = (ROOT / "tests" / "vllm" / "requirements.txt").read_text().splitlines()
+    versions = locked(VLLM_LOCK)
+    for requirement in wanted([line for line in lines if not line.startswith("#")]):
+        assert versions[canonicalize_name(requirement.name)] in requirement.specifier
+    assert versions["ray"] == locked(LOCK)["ray"]
