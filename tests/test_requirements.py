@@ -1,4 +1,4 @@
-"""pyproject.toml against the imports: what is used is required, what is required is used, and locked."""
+"""pyproject.toml against the imports and the locks: what is used is required, and the other way."""
 
 import ast
 import re

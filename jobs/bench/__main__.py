@@ -6,41 +6,41 @@ machines are the ratios, measured within one run.
 
 import json
 import os
+from collections.abc import Callable
+from typing import Any
 
 from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
+from cluster.artifacts import ConfigError
+from cluster.job import OneLineParser, refuse
 from jobs.bench.adapt import AdaptBench, adapting
 from jobs.bench.discovery import DiscoveryBench, discovering
 from jobs.bench.pretrain import PretrainBench, pretraining
 from jobs.bench.search.procedure import SearchBench, searching
 from jobs.bench.synthesis import SynthesisBench, synthesis
 
+Measure = Callable[[Any], dict[str, float]]
+BENCHES: dict[str, tuple[type, Measure]] = {
+    "synthesis": (SynthesisBench, synthesis),
+    "pretrain": (PretrainBench, pretraining),
+    "adapt": (AdaptBench, adapting),
+    "search": (SearchBench, searching),
+    "discovery": (DiscoveryBench, discovering),
+}
+"""What each is asked for, and what measures it."""
+
 
 def main() -> None:
-    """Measures what the command line names."""
-    cfg = auto_cli(
-        {
-            "synthesis": SynthesisBench,
-            "pretrain": PretrainBench,
-            "adapt": AdaptBench,
-            "search": SearchBench,
-            "discovery": DiscoveryBench,
-        },
-        as_positional=False,
-    )
-    match cfg:
-        case SynthesisBench():
-            name, figures = "synthesis", synthesis(cfg)
-        case PretrainBench():
-            name, figures = "pretrain", pretraining(cfg)
-        case AdaptBench():
-            name, figures = "adapt", adapting(cfg)
-        case SearchBench():
-            name, figures = "search", searching(cfg)
-        case DiscoveryBench():
-            name, figures = "discovery", discovering(cfg)
+    """Measures what the command line names; a bad setting is one line and exit code 2."""
+    configs = {name: config for name, (config, _) in BENCHES.items()}
+    cfg = auto_cli(configs, as_positional=False, parser_class=OneLineParser)
+    ((name, measure),) = ((n, run) for n, (config, run) in BENCHES.items() if type(cfg) is config)
+    try:
+        figures = measure(cfg)
+    except ConfigError as error:
+        refuse(str(error))
     _show(figures, Console(stderr=True))
     print(json.dumps({"bench": name, "cores": os.cpu_count(), **figures}))
 

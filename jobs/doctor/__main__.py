@@ -12,6 +12,7 @@ from jsonargparse import auto_cli
 
 from cluster.catalog.benchmarks import BENCHMARKS
 from cluster.catalog.layouts import is_there
+from cluster.job import OneLineParser
 from jobs.doctor import findings as health
 from jobs.doctor.findings import Finding
 
@@ -76,5 +77,10 @@ def doctor(cfg: DoctorConfig) -> int:
     return int(failed)
 
 
+def main() -> None:
+    """Ends the process with the doctor's exit code; 2, after one line, for a bad setting."""
+    sys.exit(doctor(auto_cli(DoctorConfig, as_positional=False, parser_class=OneLineParser)))
+
+
 if __name__ == "__main__":
-    sys.exit(doctor(auto_cli(DoctorConfig, as_positional=False)))
+    main()

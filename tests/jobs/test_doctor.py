@@ -1,8 +1,9 @@
+import sys
 from pathlib import Path
 
 import pytest
 
-from jobs.doctor.__main__ import DoctorConfig, doctor
+from jobs.doctor.__main__ import DoctorConfig, doctor, main
 from jobs.doctor.findings import benchmark
 from tests.small_trees import coop_tree, laion_tree
 
@@ -59,3 +60,27 @@ def test_what_would_stop_a_job_fails(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "no file /no/such/file.pt" in said["weights"]
     for name in ("oxford_pets", "laion_food", "imagenet", "storage", "weights"):
         assert said[name].startswith("fail")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--all_images", "7"], '"all_images"'),
+        (["--rooot", "x"], "--rooot"),
+        (["--config", "/nothing.yaml"], "'/nothing.yaml'"),
+    ],
+)
+def test_a_bad_setting_is_one_line_and_exit_2(
+    arguments: list[str],
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["doctor", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed, line = capsys.readouterr()
+    assert (ended.value.code, printed) == (2, "")
+    assert line.startswith("error: ")
+    assert line.count("\n") == 1
+    assert named in line

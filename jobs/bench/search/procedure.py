@@ -18,6 +18,7 @@ from cluster.artifacts import Artifact, open_artifact
 from cluster.catalog.dataset import DatasetName
 from cluster.connect import connect
 from cluster.content import plain
+from cluster.storage import require_writable, resolve
 from jobs.bench.process import Taken, run_module
 from jobs.bench.search.growth import growing, overhead
 from jobs.bench.search.sizes import at_sizes
@@ -87,6 +88,7 @@ def searching(cfg: SearchBench) -> dict[str, float]:
     """What `part` says. Ratios are of one run on one machine."""
     if cfg.part == "b16":
         return at_sizes()
+    require_writable(resolve(cfg.storage), cfg.storage)
     with connect():
         target, base_set = _data(cfg)
         if cfg.part == "growth":
