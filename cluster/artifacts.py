@@ -25,11 +25,11 @@ from cluster.storage import (
     filesystem,
     join,
     node_cache,
-    published,
     read,
     require_writable,
     resolve,
     write,
+    written_whole,
 )
 
 MANIFEST = "manifest.json"
@@ -189,7 +189,7 @@ class Draft(Folder):
     def write_table(self, name: str, table: pa.Table) -> None:
         """Writes the table `name`, one file."""
         fs, path = self._parent_made(f"{name}/part-0.parquet")
-        with published(fs, path) as target:
+        with written_whole(fs, path) as target:
             pq.write_table(table, target, filesystem=fs)
 
     def publish(

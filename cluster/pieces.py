@@ -21,7 +21,7 @@ from cluster.artifacts import WORK, Draft
 from cluster.errors import ConfigError
 from cluster.pool import Pool
 from cluster.progress import stage
-from cluster.storage import published
+from cluster.storage import written_whole
 
 PIECES = f"{WORK}/pieces"
 ROWS_AT_ONCE = 100_000
@@ -56,7 +56,7 @@ class Pieces:
         fs, folder = self.draft.filesystem()
         for name, schema in self.schemas.items():
             fs.create_dir(f"{folder}/{PIECES}/{name}", recursive=True)
-            with published(fs, self._file(name, key)) as path:
+            with written_whole(fs, self._file(name, key)) as path:
                 rows = tables.get(name, schema.empty_table())
                 pq.write_table(rows.cast(schema), path, filesystem=fs)
 
@@ -84,7 +84,7 @@ class Pieces:
             fs.create_dir(f"{folder}/{name}", recursive=True)
             counts[name] = 0
             with (
-                published(fs, f"{folder}/{name}/part-0.parquet") as path,
+                written_whole(fs, f"{folder}/{name}/part-0.parquet") as path,
                 pq.ParquetWriter(path, schema, filesystem=fs) as table,
             ):
                 for batch in self._batches(name, ordered):

@@ -43,7 +43,7 @@ def filesystem(uri: str) -> tuple[FileSystem, str]:
 
 
 @contextmanager
-def published(fs: FileSystem, path: str) -> Iterator[str]:
+def written_whole(fs: FileSystem, path: str) -> Iterator[str]:
     """Yield the path to write to, so that `path` is never seen half-written.
 
     A local file is written aside and renamed; an object store shows an object once it is whole.
@@ -83,8 +83,8 @@ def read(fs: FileSystem, path: str) -> bytes:
 
 
 def write(fs: FileSystem, path: str, data: bytes) -> None:
-    """The whole file, in a folder that is there; see `published`."""
-    with published(fs, path) as target, fs.open_output_stream(target) as stream:
+    """The whole file, in a folder that is there; see `written_whole`."""
+    with written_whole(fs, path) as target, fs.open_output_stream(target) as stream:
         stream.write(data)
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import torch
 
 from cluster.artifacts import Draft, open_artifact
-from cluster.storage import published
+from cluster.storage import written_whole
 from models.task import Features
 
 SPLITS = ("train", "val", "test", "imagined")
@@ -120,7 +120,10 @@ def _write_array(
         "shape": (views, len(ids), *image),
     }
     fs, folder = draft.filesystem()
-    with published(fs, f"{folder}/{split}.npy") as target, fs.open_output_stream(target) as stream:
+    with (
+        written_whole(fs, f"{folder}/{split}.npy") as target,
+        fs.open_output_stream(target) as stream,
+    ):
         np.lib.format.write_array_header_2_0(stream, header)
         for view in range(views):
             for tokens in _in_order(made, ids):

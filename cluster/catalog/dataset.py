@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from cluster.artifacts import Artifact, Draft, open_artifact
 from cluster.errors import ConfigError
 from cluster.rows import digest
-from cluster.storage import published
+from cluster.storage import written_whole
 
 DatasetName = Literal[
     "animals", "food", "transport", "clothing", "buildings", "plants", "sport", "music", "tools",
@@ -214,7 +214,7 @@ def _write_rows(draft: Draft, parts: Iterable[pa.Table]) -> tuple[pa.Table, pa.T
         if first is None:
             break
         path, held = f"{folder}/rows/part-{number}.parquet", 0
-        with published(fs, path) as to, pq.ParquetWriter(to, SCHEMA, filesystem=fs) as file:
+        with written_whole(fs, path) as to, pq.ParquetWriter(to, SCHEMA, filesystem=fs) as file:
             for part in chain([first], coming):
                 file.write_table(part)
                 held += part.nbytes

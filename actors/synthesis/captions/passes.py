@@ -27,7 +27,7 @@ from cluster.artifacts import Artifact, Draft
 from cluster.progress import stage
 from cluster.row_pipeline import read_rows
 from cluster.rows import row_id
-from cluster.storage import published
+from cluster.storage import written_whole
 
 SETTLED, REFUSED, PLAN = "settled", "refused", "plan"
 """Folders: captions, accepted or given up; every text that was refused; what a pass asks for."""
@@ -88,7 +88,7 @@ def plan_pass(plan: CaptionPlan) -> int:
     over = Counter(_class_of(path) for path in _files(plan.draft, SETTLED))
     total = 0
     with (
-        published(fs, f"{folder}/{PLAN}/part-0.parquet") as path,
+        written_whole(fs, f"{folder}/{PLAN}/part-0.parquet") as path,
         pq.ParquetWriter(path, PLAN_SCHEMA, filesystem=fs) as file,
     ):
         for dataset, class_name in plan.classes():
@@ -157,7 +157,7 @@ class Acceptance:
         # The file of what is settled comes last: it says that this asking is over.
         for table, kept in ((REFUSED, refused), (SETTLED, settled)):
             if kept or table == SETTLED:
-                with published(self.fs, _file(self.folder, table, key, counter)) as path:
+                with written_whole(self.fs, _file(self.folder, table, key, counter)) as path:
                     made = pa.Table.from_pylist(kept, SCHEMA)
                     pq.write_table(made, path, filesystem=self.fs)
         return pa.Table.from_pylist(settled, SCHEMA)
@@ -187,7 +187,7 @@ def _gather(plan: CaptionPlan) -> None:
     fs.create_dir(f"{folder}/rows", recursive=True)
     files = _files(plan.draft, SETTLED)
     with (
-        published(fs, f"{folder}/rows/part-0.parquet") as path,
+        written_whole(fs, f"{folder}/rows/part-0.parquet") as path,
         pq.ParquetWriter(path, SCHEMA, filesystem=fs) as table,
     ):
         for _, of_a_class in groupby(files, key=_class_of):
