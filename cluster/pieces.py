@@ -20,7 +20,7 @@ from ray.util import ActorPool
 from cluster.artifacts import WORK, Draft
 from cluster.errors import ConfigError
 from cluster.pool import Pool
-from cluster.progress import stage
+from cluster.progress import show_progress
 from cluster.storage import written_whole
 
 PIECES = f"{WORK}/pieces"
@@ -130,7 +130,7 @@ def make_pieces(
     """
     there = pieces.complete()
     missing = [work for work in works if work.key not in there]
-    with stage(title, len(works), unit, done=len(works) - len(missing)) as progress:
+    with show_progress(title, len(works), unit, done=len(works) - len(missing)) as progress:
         if not missing:
             return
         worker = ray.remote(_Worker).options(max_restarts=2, max_task_retries=2, **pool.options())

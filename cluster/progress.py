@@ -1,4 +1,4 @@
-"""One line of progress per stage: rate, remaining time, and the figures that the stage reports."""
+"""How far work is, in one line: rate, remaining time, and the metrics that it reports."""
 
 import sys
 import threading
@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as RichProgress
 
 from cluster.artifacts import Artifact
 
@@ -15,23 +16,23 @@ SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_LOOKS = 1.0
 
 
-class Stage:
-    """Progress of one stage; `advance` is called as work gets done."""
+class Progress:
+    """How far one piece of work is; `advance` is called as units of it get done."""
 
     def __init__(self, title: str, total: int, unit: str, done: int) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.done, self.earlier = done, done
-        self.figures: dict[str, float | str] = {}
+        self.metrics: dict[str, float | str] = {}
         self.started = time.monotonic()
 
-    def advance(self, n: int = 1, **figures: float | str) -> None:
-        """Count n more units; figures (loss=0.31) are shown beside the rate until replaced."""
+    def advance(self, n: int = 1, **metrics: float | str) -> None:
+        """Counts n more units; metrics (loss=0.31) stand beside the rate until replaced."""
         self.done += n
-        self.figures.update(figures)
+        self.metrics.update(metrics)
         self.show()
 
     def show(self) -> None:
-        """Bring the display up to date."""
+        """Brings the display up to date."""
         raise NotImplementedError
 
     def seconds(self) -> float:
@@ -42,21 +43,21 @@ class Stage:
         return (self.done - self.earlier) / max(self.seconds(), 1e-9)
 
     def detail(self) -> str:
-        """Rate, remaining time and figures in words."""
+        """Rate, remaining time and metrics in words."""
         parts = [f"{self.rate():.1f} {self.unit}/s"]
         if self.rate() and self.total > self.done:
             parts.append(f"{clock((self.total - self.done) / self.rate())} left")
         parts += [
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in self.figures.items()
+            for name, value in self.metrics.items()
         ]
         return ", ".join(parts)
 
 
-class _Bar(Stage):
-    """For a terminal."""
+class _Bar(Progress):
+    """A bar, for a terminal."""
 
-    def __init__(self, title: str, total: int, unit: str, done: int, bar: Progress) -> None:
+    def __init__(self, title: str, total: int, unit: str, done: int, bar: RichProgress) -> None:
         super().__init__(title, total, unit, done)
         self.bar = bar
         self.task = bar.add_task(title, total=total, completed=done, detail="")
@@ -65,8 +66,8 @@ class _Bar(Stage):
         self.bar.update(self.task, completed=self.done, detail=self.detail())
 
 
-class _Lines(Stage):
-    """For a log file: few whole lines."""
+class _Lines(Progress):
+    """Few whole lines, for a log file."""
 
     last_line = 0.0
 
@@ -77,22 +78,22 @@ class _Lines(Stage):
 
 
 @contextmanager
-def stage(title: str, total: int, unit: str, done: int = 0) -> Iterator[Stage]:
-    """Show the progress of one stage on stderr, and a closing line with its time and rate.
+def show_progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Progress]:
+    """Shows on stderr how far work is, and when it has ended a line with its time and rate.
 
     total: units in all; done: units left by an earlier run, which do not count for the rate.
     """
     console = Console(stderr=True)
     if console.is_terminal:
         columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-        with Progress(*columns, TextColumn("{task.fields[detail]}"), console=console) as bar:
-            shown: Stage = _Bar(title, total, unit, done, bar)
-            yield shown
+        with RichProgress(*columns, TextColumn("{task.fields[detail]}"), console=console) as bar:
+            progress: Progress = _Bar(title, total, unit, done, bar)
+            yield progress
             bar.update(bar.task_ids[0], visible=False)
     else:
-        shown = _Lines(title, total, unit, done)
-        yield shown
-    closing_line(shown)
+        progress = _Lines(title, total, unit, done)
+        yield progress
+    closing_line(progress)
 
 
 @contextmanager
@@ -118,13 +119,15 @@ def watched(look: Callable[[], None]) -> Iterator[None]:
     look()
 
 
-def closing_line(done: Stage) -> None:
-    """Say what a stage that has ended did, with its time and rate."""
-    say(f"{done.title}: {done.done} {done.unit} in {clock(done.seconds())} ({done.detail()})")
+def closing_line(progress: Progress) -> None:
+    """Says on stderr what work that has ended did, with its time and rate."""
+    duration = clock(progress.seconds())
+    count = f"{progress.done} {progress.unit}"
+    say(f"{progress.title}: {count} in {duration} ({progress.detail()})")
 
 
 def already_done(title: str, artifact: Artifact) -> None:
-    """Say that an earlier run made this artifact."""
+    """Says on stderr that an earlier run made this artifact."""
     say(f"{title}: done before ({artifact.uri})")
 
 

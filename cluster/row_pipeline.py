@@ -17,7 +17,7 @@ from ray.data.checkpoint import CheckpointConfig
 
 from cluster.artifacts import WORK, Artifact, Draft
 from cluster.pool import Pool
-from cluster.progress import stage, watched
+from cluster.progress import show_progress, watched
 
 Batch = dict[str, np.ndarray]
 Worker = Callable[[Batch], Batch]
@@ -158,10 +158,10 @@ class Counted:
 
 @contextmanager
 def counted(title: str, total: int, unit: str, done: int = 0) -> Iterator[str]:
-    """Progress of a stage whose rows are `Counted` on other processes; yields a counter's name."""
+    """Shows how far work is whose rows are `Counted` elsewhere; yields a counter's name."""
     name = f"rows-{uuid.uuid4().hex}"
     counter: Any = ray.remote(num_cpus=0)(_Counter).options(name=name).remote()
-    with stage(title, total, unit, done=done) as progress:
+    with show_progress(title, total, unit, done=done) as progress:
 
         def look() -> None:
             rows = done + ray.get(counter.total.remote())

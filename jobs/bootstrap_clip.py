@@ -15,7 +15,7 @@ from actors.embedded.trainer import ARCHITECTURE, ClipTrainer, ClipTrainerConfig
 from cluster.artifacts import Artifact, draft
 from cluster.content import unhashed
 from cluster.job import run_job
-from cluster.progress import already_done, stage
+from cluster.progress import already_done, show_progress
 from models.clip import clip_from_config
 
 
@@ -38,7 +38,7 @@ def bootstrap_clip(cfg: BootstrapClipConfig) -> Artifact:
     trainer, saved = ClipTrainer(cfg.trainer), Path(out.uri) / "training_state.pt"
     if saved.exists():
         trainer.load(saved)
-    with stage("tiny CLIP", cfg.trainer.steps, "steps", done=trainer.step) as progress:
+    with show_progress("tiny CLIP", cfg.trainer.steps, "steps", done=trainer.step) as progress:
         for figures in trainer.train():
             progress.advance(loss=figures["loss"], top1=figures["top1"])
             if figures["step"] % cfg.trainer.save_every == 0:

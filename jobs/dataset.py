@@ -29,7 +29,7 @@ from cluster.catalog.published import ShotLists, read_prompts, read_shot_lists, 
 from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.job import run_job
-from cluster.progress import already_done, stage
+from cluster.progress import already_done, show_progress
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def _embedded(cfg: DatasetConfig) -> Artifact:
         return out.artifact
     rows = target_rows(cfg.name)
     hint = target_hint(cfg.name)
-    with stage(f"dataset {cfg.name}", len(rows), "images") as progress:
+    with show_progress(f"dataset {cfg.name}", len(rows), "images") as progress:
         made = publish_dataset(
             out, rows, target_concepts(cfg.name), hint=hint, template=_template(hint)
         )
@@ -119,7 +119,7 @@ def _from_source(cfg: DatasetConfig) -> Artifact:
     if out.artifact:
         already_done(f"dataset {cfg.name}", out.artifact)
         return out.artifact
-    with stage(f"dataset {cfg.name}", source.images, "images") as progress:
+    with show_progress(f"dataset {cfg.name}", source.images, "images") as progress:
 
         def parts() -> Iterator[pa.Table]:
             for part in source.parts():

@@ -13,7 +13,7 @@ from actors.pictures.base_set import open_base_set_rows
 from actors.synthesis.base_sets.exporting import SAID, WRITERS, Layout
 from cluster.errors import ConfigError
 from cluster.job import run_job
-from cluster.progress import stage
+from cluster.progress import show_progress
 from cluster.storage import filesystem, require_writable, resolve
 
 
@@ -42,7 +42,7 @@ def export(cfg: ExportConfig) -> None:
     if fs.get_file_info(FileSelector(folder)):
         raise ConfigError(f"folder: {cfg.folder!r} is not empty; allowed: an empty or missing one")
     count = base_set.count_images()
-    with stage("export", count, "images") as progress:
+    with show_progress("export", count, "images") as progress:
         pictures = base_set.good(SAID)
         WRITERS[cfg.layout](pictures, fs, folder, cfg.per_file, progress.advance)
     print(f"{count} images: {target}")

@@ -35,7 +35,7 @@ from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.job import run_job
-from cluster.progress import already_done, stage
+from cluster.progress import already_done, show_progress
 
 REFUSED_SCHEMA = pa.schema(
     [
@@ -88,7 +88,7 @@ def factors(cfg: FactorsConfig) -> Artifact:
     else:
         table = content["table"] if cfg.table else embedded_table()
         rows, counts = table_rows(datasets, table), {}
-    with stage("factors", len(rows), "classes") as progress:
+    with show_progress("factors", len(rows), "classes") as progress:
         out.write_table("classes", pa.Table.from_pylist(rows, schema=CLASSES_SCHEMA))
         progress.advance(len(rows))
     return out.publish({"classes": len(rows), **counts})

@@ -12,7 +12,7 @@ from jsonargparse.typing import ClosedUnitInterval, PositiveFloat
 
 from actors.curation.critique import Critique
 from actors.curation.likeness import NONE, Advance, Near, Nearest, first_likes, nearest
-from cluster.progress import stage
+from cluster.progress import show_progress
 
 REASONS = ("broken", "flat", "contaminated", "duplicate", "low score")
 """Why a picture is refused; of several the first."""
@@ -81,7 +81,7 @@ def curate(imagined: Critique, tests: Critique, config: CurationConfig) -> Curat
     reason[(reason == "") & (imagined.column("contrast") < config.flat_below)] = "flat"
 
     rows = np.flatnonzero(reason == "")
-    with stage("contamination", len(rows), "images") as progress:
+    with show_progress("contamination", len(rows), "images") as progress:
         near = nearest(
             imagined.pictures, rows, tests.pictures, config.contaminated, progress.advance
         )
@@ -90,7 +90,7 @@ def curate(imagined: Critique, tests: Critique, config: CurationConfig) -> Curat
     detail[rows[copies]] = tests.column("id")[near.copied[copies]]
 
     left = np.flatnonzero(reason == "")
-    with stage("duplicates", len(left), "images") as progress:
+    with show_progress("duplicates", len(left), "images") as progress:
         like = _duplicates(imagined, left, config.duplicate, progress.advance)
     reason[left[like != NONE]] = "duplicate"
     detail[left[like != NONE]] = imagined.column("id")[like[like != NONE]]

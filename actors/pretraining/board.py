@@ -7,7 +7,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 
-from cluster.progress import stage, watched
+from cluster.progress import show_progress, watched
 
 SHOWN = ("loss", "dino", "ibot")
 
@@ -36,12 +36,12 @@ def new_board() -> Any:
 
 @contextmanager
 def shown(board: ActorHandle, images: int) -> Iterator[None]:
-    """Shows the board's notes as a stage while `TorchTrainer.fit` keeps the main thread.
+    """Shows the board's notes as a progress line while `TorchTrainer.fit` keeps the main thread.
 
     images: crops to be trained on in the whole run.
     """
     first = True
-    with stage("pretraining", images, "images") as bar:
+    with show_progress("pretraining", images, "images") as bar:
 
         def look() -> None:
             nonlocal first

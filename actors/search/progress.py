@@ -12,10 +12,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from actors.search.studies import CellStudy
-from actors.search.studies import Progress as OnDone
+from actors.search.studies import CellStudy, OnDone
 from cluster.artifacts import WORK
-from cluster.progress import Stage, closing_line, stage
+from cluster.progress import Progress, closing_line, show_progress
 from cluster.rows import digest
 from cluster.storage import node_cache
 
@@ -72,7 +71,7 @@ def progress_table(folder: str) -> pa.Table:
     return pa.Table.from_pylist(rows, SCHEMA)
 
 
-class _LiveTable(Stage):
+class _LiveTable(Progress):
     """For a terminal: the cells, running ones first, as many as it has lines for."""
 
     def __init__(self, total: int, done: int, studies: Sequence[CellStudy], live: Live) -> None:
@@ -124,11 +123,11 @@ def search_progress(studies: Sequence[CellStudy], folder: str) -> Iterator[OnDon
 
 
 @contextmanager
-def _shown(studies: Sequence[CellStudy], total: int) -> Iterator[Stage]:
+def _shown(studies: Sequence[CellStudy], total: int) -> Iterator[Progress]:
     done = total - sum(study.remaining for study in studies)
     console = Console(stderr=True)
     if not console.is_terminal:
-        with stage("search", total, "trials", done=done) as lines:
+        with show_progress("search", total, "trials", done=done) as lines:
             yield lines
         return
     with Live(console=console, refresh_per_second=4, transient=True) as live:

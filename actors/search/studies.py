@@ -33,7 +33,7 @@ TRIALS_SCHEMA = pa.schema(
         ("error", pa.string()),
     ]
 )
-Progress = Callable[["CellStudy"], None]
+OnDone = Callable[["CellStudy"], None]
 
 
 class CellStudy:
@@ -281,7 +281,7 @@ def trials_table(studies: Sequence[CellStudy]) -> pa.Table:
 class CellSearcher(Searcher):
     """Hands the work of all cells to Tune, cell after cell in turn, and keeps what comes back."""
 
-    def __init__(self, studies: Sequence[CellStudy], on_done: Progress) -> None:
+    def __init__(self, studies: Sequence[CellStudy], on_done: OnDone) -> None:
         """on_done: called after each trial and fit that has ended."""
         super().__init__()
         self.studies = list(studies)

@@ -16,7 +16,7 @@ from actors.pictures.base_set import open_base_set_rows
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.content import unhashed
 from cluster.errors import ConfigError
-from cluster.progress import already_done, stage
+from cluster.progress import already_done, show_progress
 from jobs.report.figures import shown_width
 from jobs.report.gallery import data_uri, gallery
 from jobs.report.pages.results import Comparison, Report
@@ -65,7 +65,7 @@ def report(cfg: ReportConfig) -> Artifact:
     if out.artifact:
         already_done("report", out.artifact)
         return out.artifact
-    with stage("report", 3, "parts") as progress:
+    with show_progress("report", 3, "parts") as progress:
         figures = found.figures()
         for name, png in figures.items():
             out.write_bytes(f"figures/{name}.png", png)

@@ -3,15 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from cluster import progress
 from cluster.artifacts import draft
-from cluster.progress import already_done, stage
+from cluster.progress import _Bar, already_done, show_progress
 
 
 def test_a_log_gets_few_lines_and_a_closing_one(capsys: pytest.CaptureFixture[str]) -> None:
-    with stage("paint", total=100, unit="images") as shown:
+    with show_progress("paint", total=100, unit="images") as progress:
         for _ in range(100):
-            shown.advance(loss=0.25)
+            progress.advance(loss=0.25)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("paint: 1/100 images, ")
@@ -20,16 +19,16 @@ def test_a_log_gets_few_lines_and_a_closing_one(capsys: pytest.CaptureFixture[st
 
 
 def test_work_of_an_earlier_run_does_not_count_for_the_rate() -> None:
-    with stage("paint", total=100, unit="images", done=90) as shown:
-        shown.advance(10)
-    assert shown.done == 100
-    assert shown.rate() * shown.seconds() == pytest.approx(10, rel=0.5)
+    with show_progress("paint", total=100, unit="images", done=90) as progress:
+        progress.advance(10)
+    assert progress.done == 100
+    assert progress.rate() * progress.seconds() == pytest.approx(10, rel=0.5)
 
 
 def test_the_closing_line_of_a_stage_that_failed_is_not_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(RuntimeError), stage("paint", total=2, unit="images"):
+    with pytest.raises(RuntimeError), show_progress("paint", total=2, unit="images"):
         raise RuntimeError
     assert capsys.readouterr().err == ""
 
@@ -39,9 +38,9 @@ def test_a_terminal_gets_a_bar(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal
     monkeypatch.setenv("COLUMNS", "200")
-    with stage("paint", total=2, unit="images") as shown:
-        shown.advance(2, loss=0.25)
-    assert isinstance(shown, progress._Bar)
+    with show_progress("paint", total=2, unit="images") as progress:
+        progress.advance(2, loss=0.25)
+    assert isinstance(progress, _Bar)
     assert "loss 0.25" in capsys.readouterr().err
 
 

@@ -10,7 +10,7 @@ from cluster.artifacts import Artifact, draft
 from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.job import run_job
-from cluster.progress import already_done, stage
+from cluster.progress import already_done, show_progress
 from cluster.rows import row_seed
 
 
@@ -45,7 +45,7 @@ def toy(cfg: ToyConfig) -> Artifact:
     if made.artifact:
         already_done("toys", made.artifact)
         return made.artifact
-    with stage("toys", cfg.rows, "rows") as progress:
+    with show_progress("toys", cfg.rows, "rows") as progress:
         for index in range(cfg.rows):
             ray.get(work.remote(index))
             progress.advance(loss=0.5)

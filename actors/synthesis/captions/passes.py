@@ -24,7 +24,7 @@ from actors.synthesis.captions.acceptance import Row, decide, kind_of
 from actors.synthesis.captions.prompts import first_line
 from actors.synthesis.captions.writer import SAID, Stage, WriterConfig, class_key, class_table
 from cluster.artifacts import Artifact, Draft
-from cluster.progress import stage
+from cluster.progress import show_progress
 from cluster.row_pipeline import read_rows
 from cluster.rows import row_id
 from cluster.storage import written_whole
@@ -69,7 +69,7 @@ def write_captions(plan: CaptionPlan, write: Stage) -> int:
     """
     total = len(plan.classes()) * plan.writer.per_class
     idle, askings = 0, -1
-    with stage("captions", total, "captions", done=_count(plan.draft, SETTLED)) as progress:
+    with show_progress("captions", total, "captions", done=_count(plan.draft, SETTLED)) as progress:
         while wanted := plan_pass(plan):
             before, askings = askings, len(_files(plan.draft, SETTLED))
             idle = idle + 1 if askings == before else 0
