@@ -13,7 +13,7 @@ from models.discovery.estimate import Estimate, estimate_clusters
 from models.discovery.mean_shift import (
     PATIENCE,
     MeanShiftHyper,
-    Report,
+    Watch,
     embed,
     shifts,
     train_shift_model,
@@ -54,7 +54,7 @@ class Clustering:
 
 
 def cluster(
-    problem: Problem, hyper: ClusteringHyper, seed: int, report: Report | None = None
+    problem: Problem, hyper: ClusteringHyper, seed: int, watch: Watch | None = None
 ) -> Clustering:
     """Clusters unlabelled, labelled and val images together.
 
@@ -62,7 +62,7 @@ def cluster(
     mean-shift training (labelled images). Raises ValueError if there is no number and no val.
     """
     if hyper.way == "mean_shift":
-        return _by_mean_shift(problem, hyper, seed, report)
+        return _by_mean_shift(problem, hyper, seed, watch)
     tree = None
     if hyper.way == "ward" or hyper.clusters is None:
         tree = WardTree(problem.pool, hyper.ward_points, seed)
@@ -73,10 +73,10 @@ def cluster(
 
 
 def _by_mean_shift(
-    problem: Problem, hyper: ClusteringHyper, seed: int, report: Report | None
+    problem: Problem, hyper: ClusteringHyper, seed: int, watch: Watch | None
 ) -> Clustering:
     """Shifts until val images have not clustered better twice; without val, one shift."""
-    model = train_shift_model(problem, hyper.mean_shift, seed, report)
+    model = train_shift_model(problem, hyper.mean_shift, seed, watch)
     train = embed(model, problem.tokens, torch.cat([problem.unlabelled, problem.labelled]))
     val = embed(model, problem.val[None], torch.arange(len(problem.val)))
     most = hyper.mean_shift.shifts if len(val) else 1

@@ -18,7 +18,8 @@ LAST_LR = 1e-3
 IMAGES_AT_ONCE = 512
 PATIENCE = 2
 
-Report = Callable[[dict[str, float]], None]
+Watch = Callable[[dict[str, float]], None]
+"""What is called after every epoch with `step` and `loss`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ class ShiftModel(nn.Module):
 
 
 def train_shift_model(
-    problem: Problem, hyper: MeanShiftHyper, seed: int, report: Report | None = None
+    problem: Problem, hyper: MeanShiftHyper, seed: int, watch: Watch | None = None
 ) -> ShiftModel:
     """Learns from the unlabelled images and the labelled known ones; val is not looked at.
 
@@ -124,8 +125,8 @@ def train_shift_model(
             loss.backward()
             optimizer.step()
             step += 1
-        if report is not None:
-            report({"step": step, "loss": loss.item()})
+        if watch is not None:
+            watch({"step": step, "loss": loss.item()})
     return model.eval()
 
 

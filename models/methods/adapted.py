@@ -21,11 +21,11 @@ from models.task import Reads, Task
 
 TENSORS, CARD = "adapted.safetensors", "adapted.json"
 
-Report = Callable[[dict[str, float]], None]
+Watch = Callable[[dict[str, float]], None]
 """Called at evaluation points with `step`, `loss`, and of val `val_accuracy` and `val_loss`."""
 
-Reports = Callable[[int, dict[str, float]], bool]
-"""The same for one of several members, by its place; whether that member goes on."""
+WatchMany = Callable[[int, dict[str, float]], bool]
+"""A Watch over several members, called with one's place; says whether that member goes on."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Method(ABC):
         hyper: Any,
         seed: int,
         teacher: dict[str, Tensor] | None = None,
-        report: Report | None = None,
+        watch: Watch | None = None,
     ) -> Adapted:
         """Learns from the task's train split, chooses on its val split, and sees nothing else.
 
@@ -141,7 +141,7 @@ class Method(ABC):
         hypers: Sequence[Any],
         seed: int,
         teacher: dict[str, Tensor] | None = None,
-        report: Reports | None = None,
+        watch: WatchMany | None = None,
     ) -> list[Adapted | None]:
         """`fit` for every member of a search, here one by one; None for one that was stopped.
 
@@ -150,11 +150,11 @@ class Method(ABC):
 
         def one(member: int, hyper: Any) -> Adapted | None:
             def say(figures: dict[str, float]) -> None:
-                if report is not None and not report(member, figures):
+                if watch is not None and not watch(member, figures):
                     raise _StoppedError
 
             try:
-                return cls.fit(task, hyper, seed, teacher, report and say)
+                return cls.fit(task, hyper, seed, teacher, watch and say)
             except _StoppedError:
                 return None
 
@@ -167,7 +167,7 @@ class Method(ABC):
 
 
 class _StoppedError(Exception):
-    """Leaves `fit` at a report."""
+    """Leaves `fit` at an evaluation point."""
 
 
 def read_saved(folder: str | Path, clip: Clip) -> tuple[Card, dict[str, Tensor]]:
@@ -222,7 +222,7 @@ def class_tokens(tokens: Tensor) -> Tensor:
 
 
 def val_figures(selection: Selection) -> dict[str, float]:
-    """`val_accuracy` and `val_loss` for a report; nothing where there is no val."""
+    """`val_accuracy` and `val_loss` for a Watch; nothing where there is no val."""
     figures = {"val_accuracy": selection.val_accuracy, "val_loss": selection.val_loss}
     return {name: figure for name, figure in figures.items() if figure is not None}
 

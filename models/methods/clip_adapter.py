@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from models.clip import Clip
-from models.methods.adapted import Card, Reports, exactly, refuse_teacher
+from models.methods.adapted import Card, WatchMany, exactly, refuse_teacher
 from models.methods.descent import ShotBatches
 from models.methods.population import (
     BatchedMethod,
@@ -100,7 +100,7 @@ class ClipAdapter(BatchedMethod):
         hypers: Sequence[ClipAdapterHyper],
         seed: int,
         teacher: dict[str, Tensor] | None,
-        report: Reports | None,
+        watch: WatchMany | None,
     ) -> list[ClipAdapterAdapted | None]:
         refuse_teacher(ClipAdapter.name, teacher)
         first, scale = hypers[0], task.clip.logit_scale
@@ -129,7 +129,7 @@ class ClipAdapter(BatchedMethod):
 
         population = Population([start] * len(hypers), lambda m, own: sgd(own, hypers[m]))
         budgets = [hyper.epochs * batches.epoch for hyper in hypers]
-        learned = descend_together(population, losses, budgets, batches.epoch, report, select)
+        learned = descend_together(population, losses, budgets, batches.epoch, watch, select)
 
         def adapted(
             hyper: ClipAdapterHyper, own: dict[str, Tensor], selection: Selection

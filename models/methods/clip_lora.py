@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from models.clip import Clip
 from models.lora import Lora, LoraConfig, Part, Tower
-from models.methods.adapted import Adapted, Card, Method, Report, exactly, refuse_teacher
+from models.methods.adapted import Adapted, Card, Method, Watch, exactly, refuse_teacher
 from models.methods.descent import descend
 from models.methods.image_batches import ImageBatches
 from models.methods.selection import Selection, only_head
@@ -94,13 +94,13 @@ class ClipLora(Method):
         hyper: ClipLoraHyper,
         seed: int,
         teacher: dict[str, Tensor] | None = None,
-        report: Report | None = None,
+        watch: Watch | None = None,
     ) -> ClipLoraAdapted:
         refuse_teacher(ClipLora.name, teacher)
         lora = Lora(task.clip, _config(hyper), seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # dropout has no generator of its own
-            _train(lora, task, hyper, seed, report)
+            _train(lora, task, hyper, seed, watch)
         card = Card.of(ClipLora.name, task, hyper, seed, _selection(lora, task, hyper))
         return ClipLoraAdapted(card, task.clip, lora)
 
@@ -122,7 +122,7 @@ def _config(hyper: ClipLoraHyper) -> LoraConfig:
     )
 
 
-def _train(lora: Lora, task: Task, hyper: ClipLoraHyper, seed: int, report: Report | None) -> None:
+def _train(lora: Lora, task: Task, hyper: ClipLoraHyper, seed: int, watch: Watch | None) -> None:
     clip = lora.clip
     augmented = (clip.image_size, hyper.augmentation, [seed])
     batches = ImageBatches(task.train, hyper.batch, *augmented)
@@ -141,7 +141,7 @@ def _train(lora: Lora, task: Task, hyper: ClipLoraHyper, seed: int, report: Repo
     optimizer = torch.optim.AdamW(
         lora.parameters().values(), hyper.lr, weight_decay=hyper.weight_decay
     )
-    descend(optimizer, losses, steps, 0, report, lambda: _selection(lora, task, hyper))
+    descend(optimizer, losses, steps, 0, watch, lambda: _selection(lora, task, hyper))
 
 
 @torch.no_grad()

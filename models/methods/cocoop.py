@@ -14,7 +14,7 @@ from models.methods.adapted import (
     Adapted,
     Card,
     Method,
-    Report,
+    Watch,
     class_tokens,
     exactly,
     refuse_teacher,
@@ -106,7 +106,7 @@ class CoCoOp(Method):
         hyper: CoCoOpHyper,
         seed: int,
         teacher: dict[str, Tensor] | None = None,
-        report: Report | None = None,
+        watch: Watch | None = None,
     ) -> CoCoOpAdapted:
         refuse_teacher(CoCoOp.name, teacher)
         with torch.random.fork_rng(devices=[]):
@@ -129,7 +129,7 @@ class CoCoOp(Method):
         optimizer = torch.optim.SGD(
             model.parameters(), hyper.lr, hyper.momentum, weight_decay=hyper.weight_decay
         )
-        descend(optimizer, losses, hyper.epochs * batches.epoch, batches.epoch, report, select)
+        descend(optimizer, losses, hyper.epochs * batches.epoch, batches.epoch, watch, select)
         learned = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         return CoCoOpAdapted(Card.of(CoCoOp.name, task, hyper, seed, select()), task.clip, learned)
 

@@ -13,7 +13,7 @@ from models.context_learner import ContextLearner
 from models.methods.adapted import (
     Adapted,
     Card,
-    Reports,
+    WatchMany,
     class_tokens,
     exactly,
     refuse_teacher,
@@ -90,7 +90,7 @@ class CoOp(BatchedMethod):
         hypers: Sequence[CoOpHyper],
         seed: int,
         teacher: dict[str, Tensor] | None,
-        report: Reports | None,
+        watch: WatchMany | None,
     ) -> list[CoOpAdapted | None]:
         refuse_teacher(CoOp.name, teacher)
         learner = ContextLearner(task.clip, task.names)
@@ -115,7 +115,7 @@ class CoOp(BatchedMethod):
             [{"context": learner.context}] * len(hypers), lambda m, own: sgd(own, hypers[m])
         )
         budgets = [hyper.epochs * batches.epoch for hyper in hypers]
-        learned = descend_together(population, losses, budgets, batches.epoch, report, select)
+        learned = descend_together(population, losses, budgets, batches.epoch, watch, select)
 
         def adapted(hyper: CoOpHyper, context: Tensor, selection: Selection) -> CoOpAdapted:
             card = Card.of(CoOp.name, task, hyper, seed, selection)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from models.methods.adapted import Report, val_figures
+from models.methods.adapted import Watch, val_figures
 from models.methods.batches import endless_batches
 from models.methods.selection import Selection
 from models.schedules import cosine
@@ -42,14 +42,14 @@ def descend(
     losses: Callable[[], Iterable[Tensor]],
     steps: int,
     warm_up: int,
-    report: Report | None,
+    watch: Watch | None,
     select: Callable[[], Selection],
 ) -> None:
     """`steps` steps of the optimizer; its step sizes go to 0 by a cosine.
 
     losses: called once a step, the parts whose sum is the batch's loss; each part's graph is freed
     before the next one is asked for. warm_up: first steps, at WARM_UP_LR. select: what val says,
-    asked at each of EVALUATIONS reports. Source of the warm-up: CoOp (Zhou et al., 2022).
+    asked at each of EVALUATIONS points. Source of the warm-up: CoOp (Zhou et al., 2022).
     """
     rates = [group["lr"] for group in optimizer.param_groups]
     for step in range(steps):
@@ -61,8 +61,8 @@ def descend(
             part.backward()
             loss = loss + part.detach()
         optimizer.step()
-        if report is not None and is_evaluated(step, steps):
-            report({"step": step + 1, "loss": loss.item(), **val_figures(select())})
+        if watch is not None and is_evaluated(step, steps):
+            watch({"step": step + 1, "loss": loss.item(), **val_figures(select())})
 
 
 def step_size(lr: float, step: int, steps: int, warm_up: int) -> float:

@@ -12,7 +12,7 @@ from models.clip import Clip
 from models.methods.adapted import (
     Adapted,
     Card,
-    Reports,
+    WatchMany,
     class_tokens,
     exactly,
     refuse_teacher,
@@ -144,7 +144,7 @@ class Fsnl(BatchedMethod):
         hypers: Sequence[FsnlHyper],
         seed: int,
         teacher: dict[str, Tensor] | None,
-        report: Reports | None,
+        watch: WatchMany | None,
     ) -> list[FsnlAdapted | None]:
         adapter = _adapter(task.clip, hypers[0], teacher)
         if adapter is not None:
@@ -155,7 +155,7 @@ class Fsnl(BatchedMethod):
         start = [RANDOM_DEVIATION * torch.randn(shape, generator=generator) for shape in shapes]
         given = dict(zip(task.names, start, strict=True)) if random else {}
         learner = NameLearner(task.clip, task.names, task.hint, given)
-        learned = _train(learner, task, hypers, generator, report)
+        learned = _train(learner, task, hypers, generator, watch)
 
         def adapted(hyper: FsnlHyper, own: dict[str, Tensor], selection: Selection) -> FsnlAdapted:
             card = Card.of(Fsnl.name, task, hyper, seed, selection)
@@ -226,7 +226,7 @@ def _train(
     task: Task,
     hypers: Sequence[FsnlHyper],
     generator: torch.Generator,
-    report: Reports | None,
+    watch: WatchMany | None,
 ) -> list[Learned | None]:
     scale, which = task.clip.logit_scale, hypers[0].loss
     batch = len(task.names) * min(int(task.train.labels.bincount().max()), SHOTS_PER_BATCH)
@@ -266,7 +266,7 @@ def _train(
     population = Population(starts, lambda m, own: sgd(own, hypers[m], factor=batch / 128))
     epoch = parts[0][0].epoch
     budgets = [hyper.epochs * epoch for hyper in hypers]
-    return descend_together(population, losses, budgets, epoch, report, select)
+    return descend_together(population, losses, budgets, epoch, watch, select)
 
 
 def _key(number: int) -> str:

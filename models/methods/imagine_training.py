@@ -16,7 +16,7 @@ from jsonargparse.typing import (
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from models.methods.adapted import Reports
+from models.methods.adapted import WatchMany
 from models.methods.batches import endless_batches
 from models.methods.imagine_model import (
     ADAPTER,
@@ -76,26 +76,26 @@ def train(
     task: Task,
     hypers: Sequence[ImagineFslHyper],
     seed: int,
-    report: Reports | None,
+    watch: WatchMany | None,
 ) -> list[Learned | None]:
     """First the heads on features pooled once, then adapter and heads together."""
     start = {name: p.detach().clone() for name, p in model.named_parameters()}
-    learned = _train_heads(model, task, hypers, seed, report)
+    learned = _train_heads(model, task, hypers, seed, watch)
     size = members_at_once(_adapter_bytes(task, hypers[0]), task.text.device)
     for head_steps in sorted({hyper.head_steps for hyper in hypers}):
         left = [m for m, h in enumerate(hypers) if h.head_steps == head_steps and learned[m]]
         for batch in split(left, size):
             starts = [start | found[0] for m in batch if (found := learned[m])]
-            say = report and _later(report, batch, head_steps)
+            say = watch and _later(watch, batch, head_steps)
             moved = _train_all(model, task, [hypers[m] for m in batch], starts, seed, say)
             for m, found in zip(batch, moved, strict=True):
                 learned[m] = found
     return learned
 
 
-def _later(report: Reports, members: list[int], steps: int) -> Reports:
-    """Reports of some members in steps that come after others."""
-    return lambda i, figures: report(members[i], figures | {"step": steps + figures["step"]})
+def _later(watch: WatchMany, members: list[int], steps: int) -> WatchMany:
+    """A Watch of some members in steps that come after others."""
+    return lambda i, figures: watch(members[i], figures | {"step": steps + figures["step"]})
 
 
 def _train_heads(
@@ -103,7 +103,7 @@ def _train_heads(
     task: Task,
     hypers: Sequence[ImagineFslHyper],
     seed: int,
-    report: Reports | None,
+    watch: WatchMany | None,
 ) -> list[Learned | None]:
     """Members share the adapter they start with, and so all that it makes of the images."""
     batches = Batches(task, hypers[0], seed)
@@ -129,7 +129,7 @@ def _train_heads(
     starts = [heads | {TEMPERATURE: scale.log().to(task.text)} for scale in scales]
     population = Population(starts, lambda m, own: _optimizer(own, hypers[m], None))
     budgets = [hyper.head_steps for hyper in hypers]
-    return descend_together(population, losses, budgets, 0, report, select, evaluations=1)
+    return descend_together(population, losses, budgets, 0, watch, select, evaluations=1)
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def _train_all(
     hypers: Sequence[ImagineFslHyper],
     starts: Sequence[Mapping[str, Tensor]],
     seed: int,
-    report: Reports | None,
+    watch: WatchMany | None,
 ) -> list[Learned | None]:
     """Adapter, heads and temperature of every member, from `starts`; all had as many head steps."""
     batches = Batches(task, hypers[0], seed, skipped=hypers[0].head_steps)
@@ -182,7 +182,7 @@ def _train_all(
 
     population = Population(starts, lambda m, own: _optimizer(own, hypers[m], hypers[m].adapter_lr))
     budgets = [hyper.steps for hyper in hypers]
-    return descend_together(population, losses, budgets, 0, report, select)
+    return descend_together(population, losses, budgets, 0, watch, select)
 
 
 def _losses(

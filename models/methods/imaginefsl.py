@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kernels.fusion import fuse
 from models.clip import Clip
-from models.methods.adapted import Adapted, Card, Reports, exactly
+from models.methods.adapted import Adapted, Card, WatchMany, exactly
 from models.methods.imagine_model import ImagineModel
 from models.methods.imagine_training import ImagineFslHyper, train
 from models.methods.population import BatchedMethod, Learned
@@ -82,14 +82,14 @@ class ImagineFsl(BatchedMethod):
         hypers: Sequence[ImagineFslHyper],
         seed: int,
         teacher: dict[str, Tensor] | None,
-        report: Reports | None,
+        watch: WatchMany | None,
     ) -> list[ImagineFslAdapted | None]:
         """teacher: the adapter's weights, as `Teacher.adapter_state` or with `adapter.` in front.
 
         Without it the adapter starts at random; ValueError if it does not fit `hyper.adapter`.
         """
         model = _initial_model(task, hypers[0], seed, teacher)
-        learned = train(model, task, hypers, seed, report)
+        learned = train(model, task, hypers, seed, watch)
         return [
             found and _adapted(model, task, hyper, seed, found)
             for hyper, found in zip(hypers, learned, strict=True)

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from models.clip import Clip
 from models.lora import Lora, LoraConfig, Part
-from models.methods.adapted import Card, Method, Report, exactly
+from models.methods.adapted import Card, Method, Watch, exactly
 from models.methods.descent import descend
 from models.methods.image_batches import ImageBatches
 from models.methods.imagine_model import ImagineModel
@@ -85,14 +85,14 @@ class ImagineFslLora(Method):
         hyper: ImagineFslLoraHyper,
         seed: int,
         teacher: dict[str, Tensor] | None = None,
-        report: Report | None = None,
+        watch: Watch | None = None,
     ) -> ImagineFslLoraAdapted:
         """teacher: see `ImagineFsl.fit`."""
-        model = ImagineFsl.fit(task, hyper, seed, teacher, report).model
+        model = ImagineFsl.fit(task, hyper, seed, teacher, watch).model
         lora = Lora(task.clip, _config(hyper), seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # dropout has no generator of its own
-            _train(model, lora, task, hyper, seed, report)
+            _train(model, lora, task, hyper, seed, watch)
         card = Card.of(ImagineFslLora.name, task, hyper, seed, _selection(model, lora, task))
         return ImagineFslLoraAdapted(card, task.clip, model, lora)
 
@@ -123,7 +123,7 @@ def _train(
     task: Task,
     hyper: ImagineFslLoraHyper,
     seed: int,
-    report: Report | None,
+    watch: Watch | None,
 ) -> None:
     clip, lr = lora.clip, hyper.adapter_lr
     sources = [(task.train, hyper.batch_real, hyper.real_weight if task.imagined else 1.0)]
@@ -155,15 +155,15 @@ def _train(
             loss = cross_entropy(visual, labels)
             yield share * (loss + hyper.text_weight * cross_entropy(text, labels))
 
-    later = report and _later(report, hyper.head_steps + hyper.steps)
+    later = watch and _later(watch, hyper.head_steps + hyper.steps)
     model.requires_grad_(True)
     descend(optimizer, losses, hyper.lora_steps, 0, later, lambda: _selection(model, lora, task))
     model.clamp_temperature()
 
 
-def _later(report: Report, steps: int) -> Report:
-    """Reports of steps that come after others."""
-    return lambda figures: report(figures | {"step": steps + figures["step"]})
+def _later(watch: Watch, steps: int) -> Watch:
+    """A Watch of steps that come after others."""
+    return lambda figures: watch(figures | {"step": steps + figures["step"]})
 
 
 def _selection(model: ImagineModel, lora: Lora, task: Task) -> Selection:

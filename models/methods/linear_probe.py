@@ -16,7 +16,7 @@ from models.methods.adapted import (
     Adapted,
     Card,
     Method,
-    Report,
+    Watch,
     class_tokens,
     exactly,
     refuse_teacher,
@@ -68,7 +68,7 @@ class LinearProbe(Method):
         hyper: LinearProbeHyper,
         seed: int,
         teacher: dict[str, Tensor] | None = None,
-        report: Report | None = None,
+        watch: Watch | None = None,
     ) -> LinearProbeAdapted:
         refuse_teacher(LinearProbe.name, teacher)
         present = task.train.labels.unique()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
-from models.methods.adapted import Adapted, Method, Report, Reports, val_figures
+from models.methods.adapted import Adapted, Method, Watch, WatchMany, val_figures
 from models.methods.descent import EVALUATIONS, is_evaluated, step_size
 from models.methods.selection import Selection
 from models.task import Task
@@ -38,14 +38,14 @@ class BatchedMethod(Method):
         hyper: Any,
         seed: int,
         teacher: dict[str, Tensor] | None = None,
-        report: Report | None = None,
+        watch: Watch | None = None,
     ) -> Any:
         def go_on(_: int, figures: dict[str, float]) -> bool:
-            if report is not None:
-                report(figures)
+            if watch is not None:
+                watch(figures)
             return True
 
-        (adapted,) = cls.fit_many(task, [hyper], seed, teacher, report and go_on)
+        (adapted,) = cls.fit_many(task, [hyper], seed, teacher, watch and go_on)
         return adapted
 
     @classmethod
@@ -55,7 +55,7 @@ class BatchedMethod(Method):
         hypers: Sequence[Any],
         seed: int,
         teacher: dict[str, Tensor] | None = None,
-        report: Reports | None = None,
+        watch: WatchMany | None = None,
     ) -> list[Adapted | None]:
         groups: dict[Hashable, list[int]] = {}
         for member, hyper in enumerate(hypers):
@@ -64,7 +64,7 @@ class BatchedMethod(Method):
         for group in groups.values():
             size = members_at_once(cls.member_bytes(task, hypers[group[0]]), task.text.device)
             for batch in split(group, size):
-                say = report and _renumbered(report, batch)
+                say = watch and _renumbered(watch, batch)
                 made = cls.fit_batch(task, [hypers[m] for m in batch], seed, teacher, say)
                 for member, one in zip(batch, made, strict=True):
                     adapted[member] = one
@@ -87,7 +87,7 @@ class BatchedMethod(Method):
         hypers: Sequence[Any],
         seed: int,
         teacher: dict[str, Tensor] | None,
-        report: Reports | None,
+        watch: WatchMany | None,
     ) -> Sequence[Adapted | None]:
         """`fit_many` for members of one shape, as many as there is room for."""
 
@@ -167,15 +167,15 @@ def descend_together(
     losses: Callable[[], Iterable[Tensor]],
     budgets: Sequence[int],
     warm_up: int,
-    report: Reports | None,
+    watch: WatchMany | None,
     select: Callable[[int, dict[str, nn.Parameter]], Selection],
     evaluations: int = EVALUATIONS,
 ) -> list[Learned | None]:
-    """`descend` for all members of a population; None for a member that a report has stopped.
+    """`descend` for all members of a population; None for a member that `watch` has stopped.
 
     losses: called once a step, the parts (k,) of the current members' losses. budgets: steps of
     each member. warm_up: see `descend`. select: what val says of a member and its parameters, asked
-    at its `evaluations` reports and at its end.
+    at its `evaluations` points and at its end.
     """
     selections: list[Selection | None] = [None] * len(budgets)
     ended = [m for m, budget in enumerate(budgets) if not budget]
@@ -188,13 +188,13 @@ def descend_together(
         population.set_rates(step, budgets, warm_up)
         loss, gone = population.step(losses()), []
         for i, m in enumerate(population.members):
-            due = report is not None and is_evaluated(step, budgets[m], evaluations)
+            due = watch is not None and is_evaluated(step, budgets[m], evaluations)
             ends = step + 1 == budgets[m]
             if not (due or ends):
                 continue
             selection = select(m, population.own[m])
             figures = {"step": step + 1, "loss": loss[i].item(), **val_figures(selection)}
-            goes_on = not due or report is None or report(m, figures)
+            goes_on = not due or watch is None or watch(m, figures)
             if ends and goes_on:
                 selections[m] = selection
             if ends or not goes_on:
@@ -244,5 +244,5 @@ def split(members: Sequence[int], size: int) -> list[list[int]]:
     return [list(members[i : i + size]) for i in range(0, len(members), size)]
 
 
-def _renumbered(report: Reports, members: Sequence[int]) -> Reports:
-    return lambda i, figures: report(members[i], figures)
+def _renumbered(watch: WatchMany, members: Sequence[int]) -> WatchMany:
+    return lambda i, figures: watch(members[i], figures)

@@ -12,7 +12,7 @@ from models.clip import Clip
 from models.methods.adapted import (
     Adapted,
     Card,
-    Reports,
+    WatchMany,
     class_tokens,
     exactly,
     refuse_teacher,
@@ -82,7 +82,7 @@ class TaskRes(BatchedMethod):
         hypers: Sequence[TaskResHyper],
         seed: int,
         teacher: dict[str, Tensor] | None,
-        report: Reports | None,
+        watch: WatchMany | None,
     ) -> list[TaskResAdapted | None]:
         refuse_teacher(TaskRes.name, teacher)
         first, scale = hypers[0], task.clip.logit_scale
@@ -115,7 +115,7 @@ class TaskRes(BatchedMethod):
         few = int(batches.labels.bincount().max()) <= 4
         epochs = [hyper.epochs or (100 if few else 200) for hyper in hypers]
         budgets = [batches.epoch * passes for passes in epochs]
-        learned = descend_together(population, losses, budgets, batches.epoch, report, select)
+        learned = descend_together(population, losses, budgets, batches.epoch, watch, select)
 
         def adapted(hyper: TaskResHyper, residual: Tensor, selection: Selection) -> TaskResAdapted:
             card = Card.of(TaskRes.name, task, hyper, seed, selection)

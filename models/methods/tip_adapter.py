@@ -14,8 +14,8 @@ from models.methods.adapted import (
     Adapted,
     Card,
     Method,
-    Report,
-    Reports,
+    Watch,
+    WatchMany,
     class_tokens,
     exactly,
     refuse_teacher,
@@ -106,7 +106,7 @@ class TipAdapter(Method):
         hyper: TipAdapterHyper,
         seed: int,
         teacher: dict[str, Tensor] | None = None,
-        report: Report | None = None,
+        watch: Watch | None = None,
     ) -> TipAdapterAdapted:
         refuse_teacher(TipAdapter.name, teacher)
         return _chosen(TipAdapter.name, task, hyper, seed, _cache(task, hyper))
@@ -142,7 +142,7 @@ class TipAdapterF(BatchedMethod):
         hypers: Sequence[TipAdapterFHyper],
         seed: int,
         teacher: dict[str, Tensor] | None,
-        report: Reports | None,
+        watch: WatchMany | None,
     ) -> list[TipAdapterAdapted | None]:
         refuse_teacher(TipAdapterF.name, teacher)
         caches = [_cache(task, hyper) for hyper in hypers]
@@ -168,7 +168,7 @@ class TipAdapterF(BatchedMethod):
 
         population = Population([{"keys": cache.keys} for cache in caches], optimizer)
         budgets = [hyper.epochs * batches.epoch for hyper in hypers]
-        learned = descend_together(population, losses, budgets, 0, report, select)
+        learned = descend_together(population, losses, budgets, 0, watch, select)
 
         def adapted(hyper: TipAdapterFHyper, cache: Cache, keys: Tensor) -> TipAdapterAdapted:
             trained = replace(cache, keys=keys.detach())

@@ -11,7 +11,7 @@ from models.methods.adapted import (
     Adapted,
     Card,
     Method,
-    Report,
+    Watch,
     class_tokens,
     exactly,
     refuse_teacher,
@@ -66,7 +66,7 @@ class ZeroShot(Method):
         hyper: ZeroShotHyper,
         seed: int,
         teacher: dict[str, Tensor] | None = None,
-        report: Report | None = None,
+        watch: Watch | None = None,
     ) -> ZeroShotAdapted:
         refuse_teacher(ZeroShot.name, teacher)
         text = task.classifier(hyper.templates)

@@ -177,6 +177,6 @@ def test_contexts_come_from_another_class() -> None:
 
 def test_reports_come_at_every_evaluation_point() -> None:
     seen: list[dict[str, float]] = []
-    FSNL.fit(task(), HYPER, seed=0, report=seen.append)
+    FSNL.fit(task(), HYPER, seed=0, watch=seen.append)
     assert [figures["step"] for figures in seen] == [10, 20, 30, 40]
     assert all(figures.keys() == {"step", "loss", "val_accuracy", "val_loss"} for figures in seen)

@@ -77,11 +77,11 @@ def test_a_stopped_member_leaves_and_the_others_go_on(method: str) -> None:
     hyper = replace(BASE[method], epochs=8) if method == "cocoop" else BASE[method]
     seen: dict[int, list[float]] = {0: [], 1: []}
 
-    def report(member: int, figures: dict[str, float]) -> bool:
+    def watch(member: int, figures: dict[str, float]) -> bool:
         seen[member].append(figures["step"])
         return member == 1 or len(seen[0]) < 2
 
-    stopped, whole = METHODS[method].fit_many(CELL, [hyper, hyper], seed=0, report=report)
+    stopped, whole = METHODS[method].fit_many(CELL, [hyper, hyper], seed=0, watch=watch)
     assert stopped is None
     assert seen[0] == seen[1][:2]
     assert len(seen[1]) > 2
