@@ -21,7 +21,7 @@ from cluster.progress import already_done
 from models.clip import load_clip
 from models.methods.adapted import CARD, TENSORS
 from models.released.fine_tuned import OWN_CLIP, FineTunedConfig, read_fine_tuned
-from models.released.teacher import Report, read_teacher
+from models.released.teacher import Inventory, read_teacher
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ def import_model(cfg: ImportModelConfig) -> Artifact:
     """Writes a "teacher" as pretraining does, or a "model": an adapted model with, for a LoRA set,
     the CLIP that it runs on.
 
-    The report on every tensor goes to stderr and into the manifest. ConfigError for files that do
+    The inventory of the tensors goes to stderr and into the manifest. ConfigError for files that do
     not fit in every tensor.
     """
     try:
@@ -62,20 +62,20 @@ def import_model(cfg: ImportModelConfig) -> Artifact:
 
 def _import_teacher(cfg: ImportModelConfig, file: str) -> Artifact:
     files, clip = _hashes({"teacher": file}), load_clip(cfg.backbone)
-    state, model, report = read_teacher(Path(file), clip, cfg.heads)
+    state, model, inventory = read_teacher(Path(file), clip, cfg.heads)
     content = {"files": files, "weights": clip.weights_hash, "model": model}
     out = draft(cfg.storage, "teacher", cfg.backbone, config=cfg, inputs={}, content=content)
     if out.artifact is None:
         out.write_bytes(TEACHER, save(state))
         out.write_json(MODEL, teacher_facts(clip, model))
         out.write_bytes(METRICS, b"")  # of the pretraining itself nothing is known
-    return _published(out, [report])
+    return _published(out, [inventory])
 
 
 def _import_fine_tuned(cfg: ImportModelConfig, given: FineTunedConfig) -> Artifact:
     roles = ("adapter", "visual_head", "text_head", "visual_model")
     files = _hashes({role: file for role in roles if (file := getattr(given, role))})
-    adapted, reports = read_fine_tuned(given, load_clip(cfg.backbone), cfg.heads)
+    adapted, inventories = read_fine_tuned(given, load_clip(cfg.backbone), cfg.heads)
     content = {"files": files, "lora_alpha": given.lora_alpha, "card": adapted.card}
     content["log_temperature"] = adapted.model.log_temperature.item()
     out = draft(cfg.storage, "model", given.dataset, config=cfg, inputs={}, content=content)
@@ -87,7 +87,7 @@ def _import_fine_tuned(cfg: ImportModelConfig, given: FineTunedConfig) -> Artifa
             adapted.save(folder)
             for name in (TENSORS, CARD):
                 out.write_bytes(name, Path(folder, name).read_bytes())
-    return _published(out, reports)
+    return _published(out, inventories)
 
 
 def _hashes(files: dict[str, str]) -> dict[str, str]:
@@ -98,14 +98,14 @@ def _hashes(files: dict[str, str]) -> dict[str, str]:
     return {role: blake2b(Path(file).read_bytes()).hexdigest() for role, file in files.items()}
 
 
-def _published(out: Draft, reports: list[Report]) -> Artifact:
+def _published(out: Draft, inventories: list[Inventory]) -> Artifact:
     if out.artifact:
         already_done("import", out.artifact)
         return out.artifact
-    for report in reports:
-        print(report, file=sys.stderr)
-    tensors = {report.file: sum(report.taken.values()) for report in reports}
-    return out.publish(tensors, extra={"reports": [dataclasses.asdict(r) for r in reports]})
+    for inventory in inventories:
+        print(inventory, file=sys.stderr)
+    tensors = {inventory.file: sum(inventory.taken.values()) for inventory in inventories}
+    return out.publish(tensors, extra={"reports": [dataclasses.asdict(r) for r in inventories]})
 
 
 if __name__ == "__main__":

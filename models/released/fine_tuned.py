@@ -17,7 +17,7 @@ from models.methods.imaginefsl import ImagineFsl, ImagineFslAdapted
 from models.methods.selection import Selection
 from models.moment_adapter import AdapterConfig, MomentAdapter
 from models.released.lora import Lora, read_visual_model
-from models.released.teacher import Report, State, adapter_config, fit, read_state, shapes
+from models.released.teacher import Inventory, State, adapter_config, fit, read_state, shapes
 
 OWN_CLIP = "clip.safetensors"
 """File for the CLIP with the image tower of a LoRA set; the JSON beside it is `Clip.config`."""
@@ -58,30 +58,30 @@ class FineTunedConfig:
 
 def read_fine_tuned(
     cfg: FineTunedConfig, clip: Clip, heads: int | None = None
-) -> tuple[ImagineFslAdapted, list[Report]]:
+) -> tuple[ImagineFslAdapted, list[Inventory]]:
     """The model that the original's files say, bit for bit, as method "imaginefsl".
 
     Its `clip` is the given one, or its own for a LoRA set. heads: see `read_teacher`. Raises
     ValueError, naming file and tensors or the field, for whatever does not fit.
     """
     names = _class_names(cfg.names)
-    log_temperature, lora, reports = cfg.log_temperature, None, []
+    log_temperature, lora, inventories = cfg.log_temperature, None, []
     if cfg.visual_model is not None:
         path = Path(cfg.visual_model)
-        visual, lora, report = read_visual_model(path, clip, cfg.lora_alpha)
-        reports.append(report)
+        visual, lora, inventory = read_visual_model(path, clip, cfg.lora_alpha)
+        inventories.append(inventory)
         state = clip.model.state_dict() | {f"visual.{name}": t for name, t in visual.items()}
         clip = clip_from_config(clip.config, state, f"config:{OWN_CLIP}")
         log_temperature = LORA_LOG_TEMPERATURE if log_temperature is None else log_temperature
     if log_temperature is None:
         raise ValueError("log_temperature: none; allowed: the one stated with the files")
-    sizes, adapter, report = _adapter(Path(cfg.adapter), clip.embed_dim, heads)
+    sizes, adapter, inventory = _adapter(Path(cfg.adapter), clip.embed_dim, heads)
     model = ImagineModel(clip.embed_dim, len(names), sizes, precision="fp32")
-    reports += [report, *_read_heads(model, cfg)]
+    inventories += [inventory, *_read_heads(model, cfg)]
     model.adapter.load_state_dict(adapter)
     with torch.no_grad():
         model.log_temperature.fill_(log_temperature)
-    return ImagineFslAdapted(_card(cfg, names, sizes, lora, clip), clip, model), reports
+    return ImagineFslAdapted(_card(cfg, names, sizes, lora, clip), clip, model), inventories
 
 
 def write_fine_tuned(folder: Path, name: str, adapted: ImagineFslAdapted) -> None:
@@ -143,19 +143,19 @@ def _card(
     )
 
 
-def _adapter(path: Path, dim: int, heads: int | None) -> tuple[AdapterConfig, State, Report]:
+def _adapter(path: Path, dim: int, heads: int | None) -> tuple[AdapterConfig, State, Inventory]:
     state = read_state(path)
     config = adapter_config(path, state, heads)
     with torch.device("meta"):
         expected = shapes(MomentAdapter(dim, config).state_dict())
     fit(path, state, {f"adapter.{name}": s for name, s in expected.items()}, "adapter")
     named = {name.removeprefix("adapter."): tensor for name, tensor in state.items()}
-    return config, named, Report(path.name, {"adapter": len(named)}, {})
+    return config, named, Inventory(path.name, {"adapter": len(named)}, {})
 
 
-def _read_heads(model: ImagineModel, cfg: FineTunedConfig) -> list[Report]:
+def _read_heads(model: ImagineModel, cfg: FineTunedConfig) -> list[Inventory]:
     """Fills both heads."""
-    plain, reports = cfg.visual_model is None, []
+    plain, inventories = cfg.visual_model is None, []
     for field, head, layer in (
         ("visual_head", model.visual_head, "linear"),
         ("text_head", model.text_head, "text_classifier" if plain else "linear"),
@@ -171,8 +171,8 @@ def _read_heads(model: ImagineModel, cfg: FineTunedConfig) -> list[Report]:
         expected = {f"{layer}.{key}": tuple(t.shape) for key, t in head.state_dict().items()}
         fit(path, weights, expected, f"{field} of {model.visual_head.out_features} classes")
         head.load_state_dict({key.removeprefix(f"{layer}."): t for key, t in weights.items()})
-        reports.append(Report(path.name, {field: len(state) - len(ignored)}, ignored))
-    return reports
+        inventories.append(Inventory(path.name, {field: len(state) - len(ignored)}, ignored))
+    return inventories
 
 
 def _class_names(given: list[str] | str) -> list[str]:

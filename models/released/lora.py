@@ -16,7 +16,7 @@ from torch import Tensor
 from models.clip import Clip
 from models.released.teacher import (
     DRIFT,
-    Report,
+    Inventory,
     State,
     distance,
     fit,
@@ -41,7 +41,7 @@ class Lora:
     found: Literal["merged", "unmerged", "without update"]
 
 
-def read_visual_model(path: Path, clip: Clip, alpha: float | None) -> tuple[State, Lora, Report]:
+def read_visual_model(path: Path, clip: Clip, alpha: float | None) -> tuple[State, Lora, Inventory]:
     """The image tower by open_clip's names, float32, with the update α/r·BA in it exactly once.
 
     alpha: α of the update; the rank r is read from the shapes. A file without factors is taken as
@@ -73,8 +73,8 @@ def read_visual_model(path: Path, clip: Clip, alpha: float | None) -> tuple[Stat
     if found == "unmerged":
         state |= {name: (state[name].double() + u).float() for name, u in updates.items()}
     ignored |= dict.fromkeys(factors, f"LoRA factors, {found}: the update is in the weights once")
-    report = Report(path.name, {"visual_model": len(state)}, ignored)
-    return state, Lora(rank, alpha, found), report
+    inventory = Inventory(path.name, {"visual_model": len(state)}, ignored)
+    return state, Lora(rank, alpha, found), inventory
 
 
 def _renamed(name: str) -> str:

@@ -1,7 +1,7 @@
 """ImagineFSL's own checkpoint files: read strictly, by component, and the pretrained one written.
 
 Files come from outside: only tensors are unpickled (`weights_only`), and every tensor is either
-taken, left out for a reason that the report states, or named in an error.
+taken, left out for a reason that the inventory states, or named in an error.
 """
 
 import pickle
@@ -29,7 +29,7 @@ State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Report:
+class Inventory:
     """What became of the tensors of one file."""
 
     file: str
@@ -102,8 +102,9 @@ def read_branch(path: Path, section: str = "teacher") -> BranchState:
 
 def read_teacher(
     path: Path, clip: Clip, heads: int | None = None
-) -> tuple[State, MomentDinoConfig, Report]:
-    """`teacher_checkpoint.pth`: a teacher's tensors by the names in `Branch`, its sizes, a report.
+) -> tuple[State, MomentDinoConfig, Inventory]:
+    """A teacher's tensors by the names in `Branch`, its sizes, and what became of the file.
+
 
     heads: attention heads of the adapter, which no shape tells; None: one per HEAD_WIDTH channels.
     What has no tensor (drop path, temperatures, loss weights) is that of the released recipe.
@@ -122,7 +123,7 @@ def read_teacher(
     taken = {part: sum(key.split(".")[0] == part for key in saved.own) for part in COMPONENTS}
     reason = f"{clip.backbone} has them, within {farthest:.0e} of their length"
     ignored = dict.fromkeys((f"backbone.{name}" for name in saved.visual), reason)
-    return saved.own, config, Report(path.name, taken, ignored)
+    return saved.own, config, Inventory(path.name, taken, ignored)
 
 
 def write_teacher(path: Path, own: State, clip: Clip) -> None:

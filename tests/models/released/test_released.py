@@ -49,14 +49,14 @@ def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
 
 def test_the_golden_teacher_is_read_by_component(clip: Clip) -> None:
     config = json.loads((GOLDEN / "config.json").read_text())
-    _, model, report = read_teacher(TEACHER, clip, HEADS)
+    _, model, inventory = read_teacher(TEACHER, clip, HEADS)
     assert model.adapter.depth == config["adapter"]["depth"]
     assert model.adapter.inner == config["adapter"]["qkv_dim"]
     assert model.dino_head.prototypes == config["dino_head"]["out_dim"]
     assert model.ibot_head.bottleneck == config["ibot_head"]["bottleneck_dim"]
-    assert report.taken == {"mask_token": 1, "adapter": 24, "dino_head": 8, "ibot_head": 8}
-    assert len(report.ignored) == 32
-    assert "config has them, within 0e+00" in str(report)
+    assert inventory.taken == {"mask_token": 1, "adapter": 24, "dino_head": 8, "ibot_head": 8}
+    assert len(inventory.ignored) == 32
+    assert "config has them, within 0e+00" in str(inventory)
 
 
 def test_a_teacher_written_is_the_one_read(tmp_path: Path, clip: Clip) -> None:
@@ -164,12 +164,12 @@ def test_a_fine_tuned_set_predicts_as_the_original_does(tmp_path: Path) -> None:
     clip, tokens = tiny_clip(), features(2, 7).clean.float()
     settings = fine_tuned(tmp_path, NAMES, clip.embed_dim)
     cfg = FineTunedConfig(**settings, log_temperature=4.5)
-    made, reports = read_fine_tuned(cfg, clip, heads=2)
+    made, inventories = read_fine_tuned(cfg, clip, heads=2)
     visual, text = by_hand(settings, tokens)
     text = text * math.exp(4.5)
     expected = 0.3 * normalize(visual, dim=1) + 0.7 * normalize(text, dim=1)
     torch.testing.assert_close(made.logits(tokens), expected)
-    (ignored,) = [report.ignored for report in reports if report.ignored]
+    (ignored,) = [inventory.ignored for inventory in inventories if inventory.ignored]
     assert ignored == {"bias": "a second bias that the original never uses"}
     with pytest.raises(ValueError, match="log_temperature: none"):
         read_fine_tuned(FineTunedConfig(**settings), clip, heads=2)
@@ -228,10 +228,10 @@ def lora_files(clip: Clip, folder: Path) -> tuple[Path, Path, dict[str, Tensor]]
 def test_a_lora_update_is_in_the_weights_once(tmp_path: Path, clip: Clip) -> None:
     merged, unmerged, right = lora_files(clip, tmp_path)
     for path, found in ((merged, "merged"), (unmerged, "unmerged")):
-        state, lora, report = read_visual_model(path, clip, ALPHA)
+        state, lora, inventory = read_visual_model(path, clip, ALPHA)
         assert (lora.rank, lora.alpha, lora.found) == (RANK, ALPHA, found)
         assert same(state, {name: tensor.float() for name, tensor in right.items()})
-        assert sum(".lora_" in name for name in report.ignored) == 8
+        assert sum(".lora_" in name for name in inventory.ignored) == 8
     with pytest.raises(ValueError, match=r"lora_alpha: 16.0, .* in it 0.50 times"):
         read_visual_model(merged, clip, 2 * ALPHA)
     with pytest.raises(ValueError, match=r"lora_alpha: none"):
