@@ -39,9 +39,9 @@ def bootstrap_clip(cfg: BootstrapClipConfig) -> Artifact:
     if saved.exists():
         trainer.load(saved)
     with show_progress("tiny CLIP", cfg.trainer.steps, "steps", done=trainer.step) as progress:
-        for figures in trainer.train():
-            progress.advance(loss=figures["loss"], top1=figures["top1"])
-            if figures["step"] % cfg.trainer.save_every == 0:
+        for metrics in trainer.train():
+            progress.advance(loss=metrics["loss"], top1=metrics["top1"])
+            if metrics["step"] % cfg.trainer.save_every == 0:
                 trainer.save(saved)
     weights = {
         name: tensor.to(torch.float16).contiguous() for name, tensor in trainer.average.items()

@@ -102,7 +102,7 @@ class ClipTrainer:
         return order[batch * self.config.batch_size : (batch + 1) * self.config.batch_size]
 
     def train(self) -> Iterator[dict[str, float]]:
-        """Goes on to the last step; yields the figures of each step after it was taken."""
+        """Goes on to the last step; yields the metrics of each step after it was taken."""
         while self.step < self.config.steps:
             whole = self.step >= self.config.steps * (1 - self.config.whole_image_share)
             self.model.visual.patch_dropout.prob = 0.0 if whole else self.config.patch_dropout

@@ -52,8 +52,8 @@ def shown(board: ActorHandle, images: int) -> Iterator[None]:
             if first:  # left by an earlier run: does not count for the rate
                 bar.done = bar.earlier = images_done
                 first = False
-            figures = {name: row[name] for name in SHOWN if name in row}
-            bar.advance(images_done - bar.done, **figures)
+            metrics = {name: row[name] for name in SHOWN if name in row}
+            bar.advance(images_done - bar.done, **metrics)
 
         with watched(look):
             yield

@@ -13,7 +13,7 @@ from torch.distributed.fsdp import fully_shard
 from actors.pictures.base_set import BaseSet
 from actors.pretraining.batches import Worker, draw_batch
 from actors.pretraining.config import PretrainerConfig
-from actors.pretraining.state import Figures, TrainState
+from actors.pretraining.state import Metrics, TrainState
 from models.clip import Clip, residual_block
 from models.moment_dino import MomentDino, Step
 from models.precision import autocast
@@ -28,15 +28,15 @@ class DivergedError(RuntimeError):
 class Calls:
     """What the loop asks of its surroundings. Every worker calls each of them at the same steps."""
 
-    start: Callable[[TrainState], list[Figures]]
+    start: Callable[[TrainState], list[Metrics]]
     """Puts the state where an earlier run left it; returns the metrics up to there."""
-    save: Callable[[TrainState, list[Figures]], None]
+    save: Callable[[TrainState, list[Metrics]], None]
     save_every: int
     """Steps between saves; the last step is saved, too."""
-    tell: Callable[[TrainState, Figures], None] = lambda state, row: None
-    """At the start (with no figures) and at every row of metrics."""
-    probe: Callable[[TrainState], Figures] = lambda state: {}
-    """Further figures of the row, such as accuracies on labelled images."""
+    tell: Callable[[TrainState, Metrics], None] = lambda state, row: None
+    """At the start (with no metrics) and at every row of metrics."""
+    probe: Callable[[TrainState], Metrics] = lambda state: {}
+    """Further metrics of the row, such as accuracies on labelled images."""
     probe_every: int = 0
     """Steps between probes; the last step is probed, too. 0 for no probes."""
 
@@ -83,7 +83,7 @@ def pretrain(
         if due(cfg.log_every) or due(calls.probe_every):
             speed = clock.per_second(state.step) * 2 * cfg.batch_size
             probed = calls.probe(state) if due(calls.probe_every) else {}
-            metrics.append(figures(state, per_epoch, losses | probed, now, speed))
+            metrics.append(metrics_row(state, per_epoch, losses | probed, now, speed))
             calls.tell(state, metrics[-1])
         if due(calls.save_every):
             calls.save(state, metrics)
@@ -153,7 +153,7 @@ def set_schedule(optimizer: torch.optim.Optimizer, now: Schedule) -> None:
         group["lr"], group["weight_decay"] = lr, now.weight_decay
 
 
-def mean_over_workers(step: Step, share: float) -> Figures:
+def mean_over_workers(step: Step, share: float) -> Metrics:
     """The losses of the whole batch, so that all workers agree whether the step counts."""
     losses = torch.stack([step.loss, step.dino, step.ibot, step.koleo]).detach().float() * share
     if dist.is_initialized():
@@ -183,9 +183,9 @@ class Clock:
         return steps / seconds
 
 
-def figures(
-    state: TrainState, per_epoch: int, losses: Figures, now: Schedule, images_per_s: float
-) -> Figures:
+def metrics_row(
+    state: TrainState, per_epoch: int, losses: Metrics, now: Schedule, images_per_s: float
+) -> Metrics:
     """One row of metrics; images are crops."""
     row = {"step": state.step, "epoch": state.step / per_epoch, **losses}
     return row | {

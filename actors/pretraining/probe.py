@@ -14,7 +14,7 @@ from torch import Tensor
 
 from actors.pictures.codec import BadImageError, decode_rgb, resized_square
 from actors.pretraining.config import PretrainerConfig
-from actors.pretraining.state import Figures
+from actors.pretraining.state import Metrics
 from cluster.catalog.dataset import Dataset, open_dataset
 from kernels.moments import moments
 from models.clip import Clip
@@ -49,7 +49,7 @@ class Probe:
         self.val = self._tokens(dataset, "val", backbone)
         self.adapter = MomentAdapter(backbone.embed_dim, pretrainer.model.adapter).to(self.device)
 
-    def figures(self, teacher: dict[str, Tensor]) -> Figures:
+    def metrics(self, teacher: dict[str, Tensor]) -> Metrics:
         """Accuracies on val, in [0, 1], of nearest neighbours and of a logistic regression.
 
         teacher: the weights of a `Branch`.

@@ -26,7 +26,7 @@ TENSORBOARD = "tensorboard"
 TEACHER = "teacher.safetensors"
 MODEL = "model.json"
 
-Figures = dict[str, float]
+Metrics = dict[str, float]
 """One row of metrics.jsonl."""
 
 
@@ -56,7 +56,7 @@ class TrainState:
         self.skipped_in_a_row = saved["skipped_in_a_row"]
 
 
-def write_checkpoint(folder: Path, state: TrainState, metrics: list[Figures], rank: int) -> None:
+def write_checkpoint(folder: Path, state: TrainState, metrics: list[Metrics], rank: int) -> None:
     """Every worker writes its own shard; the first one also writes the metrics so far, as rows and
     for TensorBoard."""
     dcp.save({"state": state}, checkpoint_id=folder)
@@ -65,11 +65,11 @@ def write_checkpoint(folder: Path, state: TrainState, metrics: list[Figures], ra
     (folder / METRICS).write_text("".join(json.dumps(row) + "\n" for row in metrics))
     with SummaryWriter(str(folder / TENSORBOARD)) as board:
         for row in metrics:
-            for name, figure in row.items():
-                board.add_scalar(name, figure, int(row["step"]))
+            for name, value in row.items():
+                board.add_scalar(name, value, int(row["step"]))
 
 
-def read_checkpoint(folder: Path, state: TrainState) -> list[Figures]:
+def read_checkpoint(folder: Path, state: TrainState) -> list[Metrics]:
     """Fills the state, on any number of workers; returns the metrics so far."""
     dcp.load({"state": state}, checkpoint_id=folder)
     return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]

@@ -13,7 +13,7 @@ from actors.pretraining.batches import Worker
 from actors.pretraining.loop import Calls, DivergedError, pretrain
 from actors.pretraining.probe import Probe
 from actors.pretraining.state import (
-    Figures,
+    Metrics,
     TrainState,
     read_checkpoint,
     whole_teacher,
@@ -43,26 +43,26 @@ def pretrain_worker(config: dict[str, Any]) -> None:
         dist.barrier()  # the others of this node wait for its pixels
     probed = Probe(probing, backbone, cfg) if probing and worker.rank == 0 else None
 
-    def start(state: TrainState) -> list[Figures]:
+    def start(state: TrainState) -> list[Metrics]:
         checkpoint = ray.train.get_checkpoint()
         if checkpoint is None:
             return []
         with checkpoint.as_directory() as folder:
             return read_checkpoint(Path(folder), state)
 
-    def save(state: TrainState, metrics: list[Figures]) -> None:
+    def save(state: TrainState, metrics: list[Metrics]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             write_checkpoint(Path(folder), state, metrics, worker.rank)
             write_teacher(Path(folder), state, backbone, worker.rank)
             ray.train.report(metrics[-1], checkpoint=ray.train.Checkpoint.from_directory(folder))
 
-    def tell(state: TrainState, row: Figures) -> None:
+    def tell(state: TrainState, row: Metrics) -> None:
         if worker.rank == 0:
             config["board"].put.remote(state.step * 2 * cfg.batch_size, row)
 
-    def probe(state: TrainState) -> Figures:
+    def probe(state: TrainState) -> Metrics:
         teacher = whole_teacher(state)  # by all workers together
-        return probed.figures(teacher) if probed else {}
+        return probed.metrics(teacher) if probed else {}
 
     calls = Calls(
         start=start,

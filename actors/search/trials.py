@@ -26,7 +26,7 @@ from cluster.content import plain
 from cluster.pool import Pool
 from cluster.storage import filesystem, join, read, write
 from models.methods import METHODS
-from models.methods.adapted import CARD, TENSORS, Adapted, val_figures
+from models.methods.adapted import CARD, TENSORS, Adapted, val_metrics
 from models.task import Features, Task
 
 FIT = "fit.json"
@@ -153,11 +153,11 @@ def fit_cell(
     reports: list[dict[int, float]] = [{} for _ in members]
     last: list[dict[str, float]] = [{} for _ in members]
 
-    def goes_on(member: int, figures: dict[str, float]) -> bool:
-        last[member] = figures
-        if "val_accuracy" not in figures:
+    def goes_on(member: int, metrics: dict[str, float]) -> bool:
+        last[member] = metrics
+        if "val_accuracy" not in metrics:
             return True
-        step, value = int(figures["step"]), figures["val_accuracy"]
+        step, value = int(metrics["step"]), metrics["val_accuracy"]
         reports[member][step] = value
         return value >= (medians or {}).get(step, -math.inf)
 
@@ -178,7 +178,7 @@ def fit_cell(
     cpu_s = (time.process_time() - cpu) / len(members)
     outcomes = []
     for member, one in enumerate(adapted):
-        at_end = val_figures(one.card.selection) if one else last[member]
+        at_end = val_metrics(one.card.selection) if one else last[member]
         outcome = Outcome(
             state="fail" if error else "complete" if one else "pruned",
             val_accuracy=None if error else at_end.get("val_accuracy"),

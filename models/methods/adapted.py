@@ -149,8 +149,8 @@ class Method(ABC):
         """
 
         def one(member: int, hyper: Any) -> Adapted | None:
-            def say(figures: dict[str, float]) -> None:
-                if watch is not None and not watch(member, figures):
+            def say(metrics: dict[str, float]) -> None:
+                if watch is not None and not watch(member, metrics):
                     raise _StoppedError
 
             try:
@@ -221,10 +221,10 @@ def class_tokens(tokens: Tensor) -> Tensor:
     return torch.nn.functional.normalize(tokens[..., 0, :].float(), dim=-1)
 
 
-def val_figures(selection: Selection) -> dict[str, float]:
+def val_metrics(selection: Selection) -> dict[str, float]:
     """`val_accuracy` and `val_loss` for a Watch; nothing where there is no val."""
-    figures = {"val_accuracy": selection.val_accuracy, "val_loss": selection.val_loss}
-    return {name: figure for name, figure in figures.items() if figure is not None}
+    metrics = {"val_accuracy": selection.val_accuracy, "val_loss": selection.val_loss}
+    return {name: value for name, value in metrics.items() if value is not None}
 
 
 def _same_fields(where: str, raw: dict[str, Any], schema: type[Any]) -> None:

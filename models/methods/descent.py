@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from models.methods.adapted import Watch, val_figures
+from models.methods.adapted import Watch, val_metrics
 from models.methods.batches import endless_batches
 from models.methods.selection import Selection
 from models.schedules import cosine
@@ -62,7 +62,7 @@ def descend(
             loss = loss + part.detach()
         optimizer.step()
         if watch is not None and is_evaluated(step, steps):
-            watch({"step": step + 1, "loss": loss.item(), **val_figures(select())})
+            watch({"step": step + 1, "loss": loss.item(), **val_metrics(select())})
 
 
 def step_size(lr: float, step: int, steps: int, warm_up: int) -> float:

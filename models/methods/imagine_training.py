@@ -95,7 +95,7 @@ def train(
 
 def _later(watch: WatchMany, members: list[int], steps: int) -> WatchMany:
     """A Watch of some members in steps that come after others."""
-    return lambda i, figures: watch(members[i], figures | {"step": steps + figures["step"]})
+    return lambda i, metrics: watch(members[i], metrics | {"step": steps + metrics["step"]})
 
 
 def _train_heads(

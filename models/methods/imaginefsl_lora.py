@@ -163,7 +163,7 @@ def _train(
 
 def _later(watch: Watch, steps: int) -> Watch:
     """A Watch of steps that come after others."""
-    return lambda figures: watch(figures | {"step": steps + figures["step"]})
+    return lambda metrics: watch(metrics | {"step": steps + metrics["step"]})
 
 
 def _selection(model: ImagineModel, lora: Lora, task: Task) -> Selection:

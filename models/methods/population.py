@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
-from models.methods.adapted import Adapted, Method, Watch, WatchMany, val_figures
+from models.methods.adapted import Adapted, Method, Watch, WatchMany, val_metrics
 from models.methods.descent import EVALUATIONS, is_evaluated, step_size
 from models.methods.selection import Selection
 from models.task import Task
@@ -40,9 +40,9 @@ class BatchedMethod(Method):
         teacher: dict[str, Tensor] | None = None,
         watch: Watch | None = None,
     ) -> Any:
-        def go_on(_: int, figures: dict[str, float]) -> bool:
+        def go_on(_: int, metrics: dict[str, float]) -> bool:
             if watch is not None:
-                watch(figures)
+                watch(metrics)
             return True
 
         (adapted,) = cls.fit_many(task, [hyper], seed, teacher, watch and go_on)
@@ -193,8 +193,8 @@ def descend_together(
             if not (due or ends):
                 continue
             selection = select(m, population.own[m])
-            figures = {"step": step + 1, "loss": loss[i].item(), **val_figures(selection)}
-            goes_on = not due or watch is None or watch(m, figures)
+            metrics = {"step": step + 1, "loss": loss[i].item(), **val_metrics(selection)}
+            goes_on = not due or watch is None or watch(m, metrics)
             if ends and goes_on:
                 selections[m] = selection
             if ends or not goes_on:
@@ -245,4 +245,4 @@ def split(members: Sequence[int], size: int) -> list[list[int]]:
 
 
 def _renumbered(watch: WatchMany, members: Sequence[int]) -> WatchMany:
-    return lambda i, figures: watch(members[i], figures)
+    return lambda i, metrics: watch(members[i], metrics)

@@ -105,7 +105,6 @@ def read_teacher(
 ) -> tuple[State, MomentDinoConfig, Inventory]:
     """A teacher's tensors by the names in `Branch`, its sizes, and what became of the file.
 
-
     heads: attention heads of the adapter, which no shape tells; None: one per HEAD_WIDTH channels.
     What has no tensor (drop path, temperatures, loss weights) is that of the released recipe.
     Raises ValueError, naming the file and all tensors concerned, if one is missing, unknown or of

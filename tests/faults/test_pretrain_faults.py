@@ -25,7 +25,7 @@ from actors.pretraining.loop import Calls, new_state, pretrain
 from actors.pretraining.state import (
     METRICS,
     TEACHER,
-    Figures,
+    Metrics,
     TrainState,
     read_checkpoint,
     write_checkpoint,
@@ -215,11 +215,11 @@ def some_steps(rank: int, cfg: PretrainConfig, workers: int, folder: Path, last_
     dist.init_process_group("gloo", f"file://{meeting}", rank=rank, world_size=workers)
     backbone = load_clip(cfg.backbone)
 
-    def tell(state: TrainState, row: Figures) -> None:
+    def tell(state: TrainState, row: Metrics) -> None:
         if state.step > last_step:
             raise StoppedError
 
-    def save(state: TrainState, rows: list[Figures]) -> None:
+    def save(state: TrainState, rows: list[Metrics]) -> None:
         write_checkpoint(folder, state, rows, rank)
         write_teacher(folder, state, backbone, rank)
 

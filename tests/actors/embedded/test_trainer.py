@@ -10,14 +10,14 @@ SMALL = ClipTrainerConfig(steps=4, batch_size=8, warmup=1, save_every=2)
 def test_a_run_that_was_broken_off_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     whole = ClipTrainer(SMALL)
-    losses = [figures["loss"] for figures in whole.train()]
+    losses = [metrics["loss"] for metrics in whole.train()]
     broken = ClipTrainer(SMALL)
     steps = broken.train()
     first = [next(steps)["loss"], next(steps)["loss"]]
     broken.save(tmp_path / "state.pt")
     resumed = ClipTrainer(SMALL)
     resumed.load(tmp_path / "state.pt")
-    rest = [figures["loss"] for figures in resumed.train()]
+    rest = [metrics["loss"] for metrics in resumed.train()]
     assert first + rest == losses
     assert len(losses) == 4
     for name, weight in whole.model.state_dict().items():

@@ -12,7 +12,7 @@ from actors.pretraining.batches import Batch, Worker, draw_batch, epoch_rows
 from actors.pretraining.config import LocalCrops, PretrainerConfig
 from actors.pretraining.loop import Calls, DivergedError, new_state, pretrain, schedule
 from actors.pretraining.state import (
-    Figures,
+    Metrics,
     TrainState,
     read_checkpoint,
     write_checkpoint,
@@ -47,14 +47,14 @@ def run(
 ) -> TrainState:
     """One process, checkpoints in `folder`; raises KilledError in the step after `last_step`."""
 
-    def start(state: TrainState) -> list[Figures]:
+    def start(state: TrainState) -> list[Metrics]:
         return read_checkpoint(folder, state) if folder.exists() else []
 
-    def save(state: TrainState, metrics: list[Figures]) -> None:
+    def save(state: TrainState, metrics: list[Metrics]) -> None:
         write_checkpoint(folder, state, metrics, rank=0)
         write_teacher(folder, state, parts[0], rank=0)
 
-    def tell(state: TrainState, row: Figures) -> None:
+    def tell(state: TrainState, row: Metrics) -> None:
         if state.step > last_step:
             raise KilledError
 
@@ -92,7 +92,7 @@ def test_training_brings_the_student_to_a_teacher_that_stands_still(
         teacher_temperature=0.07,
         frozen_epochs=0.0,
     )
-    rows: list[Figures] = []
+    rows: list[Metrics] = []
     calls = Calls(start=lambda _: rows, save=lambda *_: None, save_every=1000)
     pretrain(cfg, *parts, ALONE, calls)
     losses = [row["loss"] for row in rows]

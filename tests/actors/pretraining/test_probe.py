@@ -60,9 +60,9 @@ def test_colours_are_told_apart_and_chance_is_not_beaten_on_wrong_labels(tmp_pat
     probe = Probe(config, clip, CONFIG)
     assert len(probe.train[1]) == len(probe.val[1]) == 12
     teacher = MomentDino(clip, CONFIG.model).teacher.state_dict()
-    assert probe.figures(teacher) == {"knn": 1.0, "linear_probe": 1.0}
+    assert probe.metrics(teacher) == {"knn": 1.0, "linear_probe": 1.0}
     probe.val = (probe.val[0], (probe.val[1] + 1) % 3)
-    assert probe.figures(teacher) == {"knn": 0.0, "linear_probe": 0.0}
+    assert probe.metrics(teacher) == {"knn": 0.0, "linear_probe": 0.0}
 
 
 def test_an_image_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:

@@ -178,5 +178,5 @@ def test_contexts_come_from_another_class() -> None:
 def test_reports_come_at_every_evaluation_point() -> None:
     seen: list[dict[str, float]] = []
     FSNL.fit(task(), HYPER, seed=0, watch=seen.append)
-    assert [figures["step"] for figures in seen] == [10, 20, 30, 40]
-    assert all(figures.keys() == {"step", "loss", "val_accuracy", "val_loss"} for figures in seen)
+    assert [metrics["step"] for metrics in seen] == [10, 20, 30, 40]
+    assert all(metrics.keys() == {"step", "loss", "val_accuracy", "val_loss"} for metrics in seen)

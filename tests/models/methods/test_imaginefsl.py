@@ -91,8 +91,8 @@ def test_the_curve_states_accuracy_at_every_weight() -> None:
 def test_reports_come_at_every_evaluation_point() -> None:
     seen: list[dict[str, float]] = []
     IMAGINE.fit(task(), HYPER, seed=0, watch=seen.append)
-    assert [figures["step"] for figures in seen] == [100, 105, 110, 115, 120]
-    assert all(figures.keys() == {"step", "loss", "val_accuracy", "val_loss"} for figures in seen)
+    assert [metrics["step"] for metrics in seen] == [100, 105, 110, 115, 120]
+    assert all(metrics.keys() == {"step", "loss", "val_accuracy", "val_loss"} for metrics in seen)
 
 
 def test_prediction_in_parts_is_prediction_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,8 +77,8 @@ def test_a_stopped_member_leaves_and_the_others_go_on(method: str) -> None:
     hyper = replace(BASE[method], epochs=8) if method == "cocoop" else BASE[method]
     seen: dict[int, list[float]] = {0: [], 1: []}
 
-    def watch(member: int, figures: dict[str, float]) -> bool:
-        seen[member].append(figures["step"])
+    def watch(member: int, metrics: dict[str, float]) -> bool:
+        seen[member].append(metrics["step"])
         return member == 1 or len(seen[0]) < 2
 
     stopped, whole = METHODS[method].fit_many(CELL, [hyper, hyper], seed=0, watch=watch)
