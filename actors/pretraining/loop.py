@@ -11,8 +11,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from actors.pictures.base_set import BaseSet
-from actors.pretraining.batches import Worker, draw_batch
 from actors.pretraining.config import PretrainerConfig
+from actors.pretraining.shares import Worker, draw_share
 from actors.pretraining.state import Metrics, TrainState
 from models.clip import Clip, residual_block
 from models.moment_dino import MomentDino, Step
@@ -55,14 +55,14 @@ def pretrain(
     calls.tell(state, {})
     while state.step < steps:
         now = schedule(cfg, state.step, per_epoch)
-        batch = draw_batch(cfg, data, backbone, worker, state.step)
+        share = draw_share(cfg, data, backbone, worker, state.step)
         with autocast(worker.device, cfg.precision):
             step = state.model(
-                backbone, batch.crops, batch.masks, now.temperature, batch.kept, batch.local
+                backbone, share.crops, share.masks, now.temperature, share.kept, share.local
             )
-        state.scaler.scale(step.loss * batch.share).backward()
+        state.scaler.scale(step.loss * share.weight).backward()
         state.scaler.unscale_(state.optimizer)
-        losses = mean_over_workers(step, batch.share)
+        losses = mean_over_workers(step, share.weight)
         if all(map(math.isfinite, [*losses.values(), *clip_gradients(cfg, state.model)])):
             set_schedule(state.optimizer, now)
             state.optimizer.step()
@@ -153,9 +153,9 @@ def set_schedule(optimizer: torch.optim.Optimizer, now: Schedule) -> None:
         group["lr"], group["weight_decay"] = lr, now.weight_decay
 
 
-def mean_over_workers(step: Step, share: float) -> Metrics:
+def mean_over_workers(step: Step, weight: float) -> Metrics:
     """The losses of the whole batch, so that all workers agree whether the step counts."""
-    losses = torch.stack([step.loss, step.dino, step.ibot, step.koleo]).detach().float() * share
+    losses = torch.stack([step.loss, step.dino, step.ibot, step.koleo]).detach().float() * weight
     if dist.is_initialized():
         dist.all_reduce(losses)
         losses /= dist.get_world_size()

@@ -9,9 +9,9 @@ import ray.train.torch
 import torch.distributed as dist
 
 from actors.pictures.base_set import decode, open_base_set, open_base_set_rows
-from actors.pretraining.batches import Worker
 from actors.pretraining.loop import Calls, DivergedError, pretrain
 from actors.pretraining.probe import Probe
+from actors.pretraining.shares import Worker
 from actors.pretraining.state import (
     Metrics,
     TrainState,

@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from actors.pictures.base_set import decode, open_base_set, open_base_set_rows
-from actors.pretraining.batches import Worker
 from actors.pretraining.config import PretrainerConfig
 from actors.pretraining.loop import Calls, new_state, pretrain
+from actors.pretraining.shares import Worker
 from actors.pretraining.state import (
     METRICS,
     TEACHER,

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from actors.pictures.base_set import BaseSet, BaseSetRows, decode, open_base_set
-from actors.pretraining.batches import Batch, Worker, draw_batch, epoch_rows
 from actors.pretraining.config import LocalCrops, PretrainerConfig
 from actors.pretraining.loop import Calls, DivergedError, new_state, pretrain, schedule
+from actors.pretraining.shares import Share, Worker, draw_share, epoch_rows
 from actors.pretraining.state import (
     Metrics,
     TrainState,
@@ -106,9 +106,9 @@ def test_a_batch_is_the_same_on_any_number_of_workers(
     """Also where they do not divide it, and with local crops."""
     clip, data = parts
     cfg = dataclasses.replace(CONFIG, batch_size=8, local=LocalCrops(count=3, size=8))
-    whole = draw_batch(cfg, data, clip, ALONE, step=1)
+    whole = draw_share(cfg, data, clip, ALONE, step=1)
     shares = [
-        draw_batch(cfg, data, clip, Worker(rank, workers, torch.device("cpu")), step=1)
+        draw_share(cfg, data, clip, Worker(rank, workers, torch.device("cpu")), step=1)
         for rank in range(workers)
     ]
     assert sum(share.share for share in shares) == pytest.approx(workers)
@@ -217,11 +217,11 @@ def test_local_crops_are_compared_with_both_views_of_the_teacher(
 ) -> None:
     """The loss of 2 whole and 2 local views is the mean over the six pairs that differ."""
     cfg = dataclasses.replace(CONFIG, local=LocalCrops(count=2, size=8))
-    batch = draw_batch(cfg, parts[1], parts[0], ALONE, step=0)
+    share = draw_share(cfg, parts[1], parts[0], ALONE, step=0)
     model = new_state(cfg, parts[0], ALONE).model
     students: list[BranchOutput] = []
     model.student.register_forward_hook(lambda branch, given, made: students.append(made))
-    step = model(parts[0], batch.crops, batch.masks, 0.05, batch.kept, batch.local)
+    step = model(parts[0], share.crops, share.masks, 0.05, share.kept, share.local)
     logits = students[0].dino.unflatten(0, (4, -1))
     targets = (step.teacher.dino / 0.05).softmax(dim=-1).unflatten(0, (2, -1))
     pairs = [
@@ -239,9 +239,9 @@ def spoil(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
 
     def spoilt(
         cfg: PretrainerConfig, data: BaseSet, backbone: Clip, worker: Worker, step: int
-    ) -> Batch:
-        batch = draw_batch(cfg, data, backbone, worker, step)
+    ) -> Share:
+        share = draw_share(cfg, data, backbone, worker, step)
         bad = math.nan if step in steps else 1.0
-        return dataclasses.replace(batch, crops=batch.crops * bad)
+        return dataclasses.replace(share, crops=share.crops * bad)
 
-    monkeypatch.setattr("actors.pretraining.loop.draw_batch", spoilt)
+    monkeypatch.setattr("actors.pretraining.loop.draw_share", spoilt)

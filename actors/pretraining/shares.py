@@ -1,4 +1,4 @@
-"""A worker's share of every step, drawn from (seed, step) alone."""
+"""A worker's share of every step's batch, drawn from (seed, step) alone."""
 
 import functools
 from dataclasses import dataclass
@@ -25,16 +25,19 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One worker's b captions: crops (2b, 3, R, R) normalised, masks (2b, N) bool, kept (depth, 2,
-    (2 + L)·b) drop path, local (L·b, 3, r, r) normalised or None; share: b over the mean of all
-    workers, by which this worker's mean counts in that of the batch."""
+class Share:
+    """What one worker computes of a step: b of the batch's captions, in 2 + L views each."""
 
     crops: Tensor
+    """(2b, 3, R, R), normalised."""
     masks: Tensor
+    """(2b, N) bool, True where a patch of a crop is masked."""
     kept: Tensor
+    """Drop path: (depth, 2, (2 + L)·b), see `models.moment_adapter.draw_kept`."""
     local: Tensor | None
-    share: float
+    """(L·b, 3, r, r), normalised; None without local views."""
+    weight: float
+    """b over the mean of all workers, by which this worker's mean counts in that of the batch."""
 
 
 @functools.lru_cache(maxsize=1)
@@ -49,9 +52,9 @@ def epoch_rows(seed: int, epoch: int, rows: int, batch_size: int) -> np.ndarray:
     return order[: rows // batch_size * batch_size].reshape(-1, batch_size)
 
 
-def draw_batch(
+def draw_share(
     cfg: PretrainerConfig, data: BaseSet, backbone: Clip, worker: Worker, step: int
-) -> Batch:
+) -> Share:
     """This worker's share of a step: every count-th caption from its rank on.
 
     Everything is drawn for the whole batch from (seed, step), or per caption from (seed, epoch),
@@ -74,7 +77,7 @@ def draw_batch(
     masks = draw_masks(2 * cfg.batch_size, backbone.grid, cfg.masked_share, cfg.mask_ratio, rng)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
     kept = draw_kept(views * cfg.batch_size, cfg.model.adapter, generator)
-    return Batch(
+    return Share(
         crops=backbone.normalise(torch.cat(whole)),
         masks=torch.from_numpy(masks)
         .unflatten(0, (2, -1))[:, mine]
@@ -82,5 +85,5 @@ def draw_batch(
         .to(worker.device),
         kept=kept.unflatten(2, (views, -1))[..., mine].flatten(2).to(worker.device),
         local=backbone.normalise(torch.cat(local)) if local else None,
-        share=len(rows) * worker.count / cfg.batch_size,
+        weight=len(rows) * worker.count / cfg.batch_size,
     )
