@@ -38,7 +38,7 @@ class ClipTrainerConfig:
     batch_size: PositiveInt = 256
     """Scenes per step, each of another concept: a caption names one scene of the batch only."""
     lr: PositiveFloat = 1.5e-3
-    """Peak AdamW step size, reached after `warmup` steps, then down to zero by a cosine."""
+    """Peak AdamW learning rate, reached after `warmup` steps, then down to zero by a cosine."""
     warmup: NonNegativeInt = 200
     """Steps of linear warm-up."""
     weight_decay: PositiveFloat = 0.05

@@ -55,7 +55,7 @@ class PretrainerConfig:
     batch_size: PositiveInt = 200
     """Captions per step over all workers, each in two views; at least two for each worker."""
     lr: PositiveFloat = 1.953125e-5
-    """AdamW's step size at the start (1e-4 for 1,024 captions, linear in the batch size)."""
+    """AdamW's learning rate at the start (1e-4 for 1,024 captions, linear in the batch size)."""
     lr_end: PositiveFloat = 5e-6
     """At the end, by a cosine."""
     betas: tuple[ClosedUnitInterval, ClosedUnitInterval] = (0.9, 0.999)

@@ -14,7 +14,7 @@ from models.moment_adapter import AdapterConfig, Block
 from models.schedules import cosine
 
 LAST_LR = 1e-3
-"""Of the first step size, at the end of the cosine."""
+"""Learning rate at the end of the cosine, relative to that at its start."""
 IMAGES_AT_ONCE = 512
 PATIENCE = 2
 
@@ -35,7 +35,7 @@ class MeanShiftHyper:
     batch_size: PositiveInt = 128
     """Images a step, two views of each."""
     lr: PositiveFloat = 0.05
-    """SGD's first step size; a cosine takes it to a thousandth."""
+    """SGD's learning rate at the start; a cosine takes it to a thousandth."""
     momentum: NonNegativeFloat = 0.9
     weight_decay: NonNegativeFloat = 5e-5
     temperature: PositiveFloat = 0.25

@@ -34,7 +34,7 @@ class ClipAdapterHyper:
     reduction: PositiveInt = 4
     """Channels of the feature over those between the two layers."""
     lr: PositiveFloat = 0.01
-    """SGD step size; cosine to 0 over the run, the first epoch at 1e-5."""
+    """SGD learning rate; cosine to 0 over the run, the first epoch at 1e-5."""
     epochs: PositiveInt = 200
     """Passes over the shots."""
     batch: PositiveInt = 32

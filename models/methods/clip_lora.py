@@ -29,7 +29,7 @@ CROP_AND_FLIP = ViewConfig(
 @dataclass(frozen=True, kw_only=True)
 class ClipLoraHyper:
     lr: PositiveFloat = 2e-4
-    """AdamW step size, cosine to 0."""
+    """AdamW learning rate, cosine to 0."""
     steps: PositiveInt | None = None
     """Steps; by default STEPS_PER_SHOT for each training image of the class that has most."""
     batch: PositiveInt = 32
@@ -80,8 +80,8 @@ class ClipLoraAdapted(Adapted):
 class ClipLora(Method):
     """Updates of q, k and v in all blocks of both towers; AdamW; the last step is kept.
 
-    Source: CLIP-LoRA (Zanella and Ben Ayed, 2024). Deviations: the step size goes to 0, not 1e-6;
-    prompts are cut to the longest (the tower is causal).
+    Source: CLIP-LoRA (Zanella and Ben Ayed, 2024). Deviations: the learning rate goes to 0, not
+    1e-6; prompts are cut to the longest (the tower is causal).
     """
 
     name = "clip_lora"

@@ -30,7 +30,7 @@ META_REDUCTION = 16
 @dataclass(frozen=True, kw_only=True)
 class CoCoOpHyper:
     lr: PositiveFloat = 0.032
-    """SGD step size; cosine to 0 over the run, the first epoch at 1e-5."""
+    """SGD learning rate; cosine to 0 over the run, the first epoch at 1e-5."""
     epochs: PositiveInt = 10
     """Passes over the shots."""
     batch: PositiveInt = 16

@@ -34,7 +34,7 @@ from models.task import Task
 @dataclass(frozen=True, kw_only=True)
 class CoOpHyper:
     lr: PositiveFloat = 2e-3
-    """SGD step size; cosine to 0 over the run, the first epoch at 1e-5."""
+    """SGD learning rate; cosine to 0 over the run, the first epoch at 1e-5."""
     epochs: PositiveInt = 200
     """Passes over the shots."""
     batch: PositiveInt = 128

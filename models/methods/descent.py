@@ -45,7 +45,7 @@ def descend(
     watch: Watch | None,
     select: Callable[[], Selection],
 ) -> None:
-    """`steps` steps of the optimizer; its step sizes go to 0 by a cosine.
+    """`steps` steps of the optimizer; its learning rates go to 0 by a cosine.
 
     losses: called once a step, the parts whose sum is the batch's loss; each part's graph is freed
     before the next one is asked for. warm_up: first steps, at WARM_UP_LR. select: what val says,
@@ -54,7 +54,7 @@ def descend(
     rates = [group["lr"] for group in optimizer.param_groups]
     for step in range(steps):
         for group, lr in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = step_size(lr, step, steps, warm_up)
+            group["lr"] = lr_at(lr, step, steps, warm_up)
         optimizer.zero_grad()
         loss = torch.zeros(())
         for part in losses():
@@ -65,8 +65,8 @@ def descend(
             watch({"step": step + 1, "loss": loss.item(), **val_metrics(select())})
 
 
-def step_size(lr: float, step: int, steps: int, warm_up: int) -> float:
-    """At a step of a run: WARM_UP_LR in the warm-up, else on a cosine from `lr` to 0."""
+def lr_at(lr: float, step: int, steps: int, warm_up: int) -> float:
+    """Learning rate at a step of a run: WARM_UP_LR in the warm-up, then a cosine from `lr` to 0."""
     return WARM_UP_LR if step < warm_up else cosine(lr, 0.0, step, steps)
 
 

@@ -46,7 +46,7 @@ RANDOM_DEVIATION = 0.02
 @dataclass(frozen=True, kw_only=True)
 class FsnlHyper:
     lr: PositiveFloat = 2e-4
-    """SGD step size per 128 images of the batch; cosine to 0 over the run."""
+    """SGD learning rate per 128 images of the batch; cosine to 0 over the run."""
     epochs: PositiveInt = 200
     """Passes over the shots, min(shots, 4) images per class a step: up to 4 shots, 1 step each."""
     momentum: NonNegativeFloat = 0.9

@@ -48,11 +48,11 @@ class ImagineFslHyper:
     head_steps: NonNegativeInt = 300
     """Steps on the heads alone before the adapter moves, on moments computed once (cheap)."""
     head_lr: PositiveFloat = 2e-3
-    """AdamW step size of both heads and the temperature in these steps, cosine to 0."""
+    """AdamW learning rate of both heads and the temperature in these steps, cosine to 0."""
     steps: NonNegativeInt = 60
     """Steps of adapter and heads together, each on one real and one imagined batch."""
     adapter_lr: PositiveFloat = 3e-4
-    """AdamW step size of adapter and temperature in these steps, cosine to 0."""
+    """AdamW learning rate of adapter and temperature in these steps, cosine to 0."""
     head_lr_factor: PositiveFloat = 0.1
     """Step size of both heads, trained by then, over the adapter's in these steps."""
     batch_real: PositiveInt = 64

@@ -35,7 +35,7 @@ class ImagineFslLoraHyper(ImagineFslHyper):
     """Steps of updates, adapter and heads together, each on real and imagined pictures; the step
     sizes of adapter and heads begin anew."""
     lora_lr: PositiveFloat = 1e-4
-    """AdamW step size of the updates, cosine to 0."""
+    """AdamW learning rate of the updates, cosine to 0."""
     rank: PositiveInt = 16
     """Of the updates."""
     alpha: PositiveFloat = 32.0

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 
 from models.methods.adapted import Adapted, Method, Watch, WatchMany, val_metrics
-from models.methods.descent import EVALUATIONS, is_evaluated, step_size
+from models.methods.descent import EVALUATIONS, is_evaluated, lr_at
 from models.methods.selection import Selection
 from models.task import Task
 
@@ -97,7 +97,7 @@ class Population:
 
     The loss is computed from `stacked` for all members at once. No member's loss depends on another
     one's parameters, so the gradient of their sum holds each one's own. `own` are views of the same
-    memory by which each member's optimizer steps it, with step sizes and decay of its own.
+    memory by which each member's optimizer steps it, with learning rates and decay of its own.
     """
 
     def __init__(
@@ -126,11 +126,11 @@ class Population:
         return torch.tensor([values[m] for m in self.members], device=device)
 
     def set_rates(self, step: int, budgets: Sequence[int], warm_up: int) -> None:
-        """Every member's step sizes at this step of its own budget."""
+        """Sets every member's learning rates at this step of its own budget."""
         for m in self.members:
             groups = self._optimizers[m].param_groups
             for group, lr in zip(groups, self._rates[m], strict=True):
-                group["lr"] = step_size(lr, step, budgets[m], warm_up)
+                group["lr"] = lr_at(lr, step, budgets[m], warm_up)
 
     def step(self, parts: Iterable[Tensor]) -> Tensor:
         """One step of every member; parts: (k,) each, their sum is the losses. Returns it."""

@@ -37,7 +37,7 @@ class TaskResHyper:
     """Whether text features have unit norm before the residual is added. The original's have not,
     so there what alpha does depends on how long a backbone's text features are."""
     lr: PositiveFloat = 2e-3
-    """Adam step size; cosine to 0 over the run, the first epoch at 1e-5."""
+    """Adam learning rate; cosine to 0 over the run, the first epoch at 1e-5."""
     epochs: PositiveInt | None = None
     """Passes over the shots; by default 100, and 200 with more than 4 shots of a class."""
     batch: PositiveInt = 256

@@ -46,7 +46,7 @@ class TipAdapterHyper:
 @dataclass(frozen=True, kw_only=True)
 class TipAdapterFHyper(TipAdapterHyper):
     lr: PositiveFloat = 1e-3
-    """AdamW step size of the keys; cosine to 0 over the run."""
+    """AdamW learning rate of the keys; cosine to 0 over the run."""
     epochs: PositiveInt = 20
     """Passes over the shots, with the declared alpha and beta."""
     batch: PositiveInt = 256

@@ -54,7 +54,7 @@ class Training:
     shots: PositiveInt
     seed: NonNegativeInt = 0
     lr: PositiveFloat
-    """AdamW step size of adapter and temperature, cosine to 0."""
+    """AdamW learning rate of adapter and temperature, cosine to 0."""
     epochs: PositiveInt
     """Passes over the imagined images."""
     backbone: str = "tiny"
