@@ -20,6 +20,7 @@ from cluster.job import run_job
 from cluster.pool import Pool
 from cluster.progress import already_done
 from cluster.row_pipeline import make_rows
+from jobs.computing import say_computing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,6 +84,7 @@ def _critique(
     cfg: CurateConfig, out: Draft, base_set: Artifact, datasets: list[Dataset], embed_dim: int
 ) -> Artifact:
     plan = critique_plan(base_set, datasets)
+    say_computing("critique", [cfg.critic.precision], cfg.pool)
     refused = make_rows(
         out,
         TABLE,

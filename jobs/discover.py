@@ -29,6 +29,7 @@ from cluster.pieces import Pieces, make_pieces
 from cluster.pool import Pool
 from cluster.progress import already_done
 from cluster.storage import resolve
+from jobs.computing import say_computing
 from jobs.report.gallery import data_uri
 from jobs.report.job import PAGE, render
 from jobs.report.pages import discovery as report_discovery
@@ -87,6 +88,9 @@ def discover_all(cfg: DiscoverConfig) -> Artifact:
         return out.artifact
     pieces = Pieces(out, SCHEMAS)
     load = partial(Discovering, source, out)
+    baselines = [work.baseline.hyper for work in works if work.baseline]
+    precisions = {"fp32", *(getattr(hyper, "precision", "fp32") for hyper in baselines)}
+    say_computing("discover", precisions, cfg.pool)
     make_pieces(pieces, works, load, cfg.pool, title="discover", unit="cells")
     rows = pieces.gather(sorted(work.key for work in works))
     out.write_bytes(PAGE, _page(out, tasks).encode())

@@ -24,6 +24,7 @@ from cluster.job import run_job
 from cluster.pool import Pool
 from cluster.progress import already_done, clock, say
 from cluster.row_pipeline import make_rows
+from jobs.computing import say_computing
 from models.clip import Clip
 
 
@@ -114,6 +115,7 @@ def _announce(cfg: EncodeConfig, clip: Clip, work: Draft, rows: pa.Table) -> Non
     """Says what will be written and how long it may take; ConfigError if there is no room."""
     size, views = feature_bytes(rows, (clip.num_tokens, clip.embed_dim)), pc.sum(rows["views"])
     say(f"encode: {len(rows)} images in {views} views, {size / 1e9:.3g} GB of features")
+    say_computing("encode", [cfg.encoder.precision], cfg.pool)
     require_room(work, TOKENS, size, cfg.storage)
     if cfg.pool.gpus:
         return  # this process has none to try; the progress line shows the time after one block

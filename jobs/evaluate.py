@@ -19,6 +19,7 @@ from cluster.pieces import Pieces, make_pieces
 from cluster.pool import Pool
 from cluster.progress import already_done
 from cluster.storage import resolve
+from jobs.computing import say_computing
 from jobs.report.tables import closing_table
 from jobs.search import SearchConfig, search
 from jobs.world import with_world
@@ -61,6 +62,7 @@ def evaluate(cfg: EvaluateConfig) -> Artifact:
     fits = _fits(adapted)
     pieces = Pieces(out, SCHEMAS)
     load = partial(Evaluator, _source(cfg, adapted), adapted.uri)
+    say_computing("evaluate", {fit.hyper.get("precision", "fp32") for fit in fits}, cfg.pool)
     make_pieces(pieces, fits, load, cfg.pool, title="evaluate", unit="models")
     return out.publish(pieces.gather(fit.key for fit in fits))
 

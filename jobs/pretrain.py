@@ -27,6 +27,7 @@ from cluster.job import run_job
 from cluster.pool import Pool
 from cluster.progress import already_done
 from cluster.storage import resolve
+from jobs.computing import say_computing
 from models.clip import load_clip
 from models.moment_dino import MomentDino
 
@@ -69,6 +70,7 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
     if out.artifact:
         already_done("pretraining", out.artifact)
         return out.artifact
+    say_computing("pretraining", [cfg.pretrainer.precision], cfg.pool)
     steps = cfg.pretrainer.epochs * (captions // cfg.pretrainer.batch_size)
     board = new_board()
     with shown(board, images=2 * steps * cfg.pretrainer.batch_size):

@@ -35,6 +35,7 @@ from cluster.job import run_job
 from cluster.pool import Pool
 from cluster.progress import already_done
 from cluster.storage import resolve
+from jobs.computing import say_computing
 from jobs.world import WorldConfig, with_world
 from models.text_classifier import TemplateSet
 
@@ -184,6 +185,8 @@ def _run(
     # What Tune writes is not needed: the studies and the kept models are the state of a search.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     cells = {study.cell.key: study.cell for study in studies}
+    precisions = {getattr(cell.hyper, "precision", "fp32") for cell in cells.values()}
+    say_computing("search", precisions, cfg.pool)
     workers = min(cfg.pool.workers, sum(study.at_once for study in studies))
     gathering = ray.remote(num_cpus=0)(Gathering).remote(workers)
     trial = tune.with_parameters(

@@ -1,14 +1,11 @@
-"""Scaled dot-product attention through one door: one place says which implementation runs."""
-
-import functools
-import logging
+"""Scaled dot-product attention through one door: one place picks the implementation."""
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-log = logging.getLogger(__name__)
+from kernels.backend import xformers_works
 
 MANY_TOKENS = 128
 """From so many on, flash attention in float32 is worth it on the CPU where gradients are taken."""
@@ -31,7 +28,7 @@ def attention_reference(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tensor:
-    """What `attention_reference` computes, by the fastest implementation at hand (logged once).
+    """What `attention_reference` computes, by the fastest implementation at hand.
 
     Shapes and dtypes as in the reference. On CUDA xformers' memory-efficient attention where it
     works and the dtype is half or bfloat16, PyTorch's own choice elsewhere and in torch.compile. On
@@ -41,43 +38,15 @@ def attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = False) -> Tenso
     8 x 12 x 197 x 64, forward and backward).
     """
     half = q.dtype in (torch.float16, torch.bfloat16)
-    if q.is_cuda and half and not torch.compiler.is_compiling() and _xformers_works():
+    if q.is_cuda and half and not torch.compiler.is_compiling() and xformers_works():
         from xformers.ops import LowerTriangularMask, memory_efficient_attention
 
-        _say("xformers memory-efficient attention")
         bias = LowerTriangularMask() if causal else None
         # xformers wants (B, L, H, D)
         heads_last = (x.transpose(1, 2) for x in (q, k, v))
         return memory_efficient_attention(*heads_last, attn_bias=bias).transpose(1, 2)
     few = q.shape[-2] < MANY_TOKENS
     if q.device.type == "cpu" and torch.is_grad_enabled() and (half or few):
-        _say("matrix products on the CPU, with gradients")
         with sdpa_kernel(SDPBackend.MATH):
             return scaled_dot_product_attention(q, k, v, is_causal=causal)
-    _say(f"PyTorch's own choice on {q.device.type}")
     return scaled_dot_product_attention(q, k, v, is_causal=causal)
-
-
-@functools.cache
-def _xformers_works() -> bool:
-    """Tried once: a wheel of it that was built for another CUDA is imported and has no kernel."""
-    try:
-        from xformers.ops import memory_efficient_attention
-
-        with torch.enable_grad():
-            tried = torch.zeros(1, 1, 1, 8, dtype=torch.half, device="cuda", requires_grad=True)
-            memory_efficient_attention(tried, tried, tried).sum().backward()
-    except (ImportError, RuntimeError):
-        return False
-    return True
-
-
-def _say(which: str) -> None:
-    """Once per process and path; torch.compile does not look into caches."""
-    if not torch.compiler.is_compiling():
-        _say_once(which)
-
-
-@functools.cache
-def _say_once(which: str) -> None:
-    log.info("attention: %s", which)

@@ -1,0 +1,36 @@
+"""Says which arithmetic and which kernels a job's workers run."""
+
+import os
+from collections.abc import Iterable
+
+import ray
+from ray.exceptions import GetTimeoutError
+
+from cluster.pool import Pool
+from cluster.progress import say
+from models.precision import TrainPrecision, computing_on
+
+LONGEST_WAIT_SECONDS = 60
+
+
+def say_computing(title: str, precisions: Iterable[TrainPrecision], pool: Pool) -> None:
+    """One line for the user at the start of a job; Ray is running.
+
+    precisions: of all that the job computes. On a Ray of this machine's own the workers' CPU is
+    this process's; elsewhere, and of GPUs, a worker of the pool is asked.
+    """
+    asked = (pool.device, sorted(set(precisions)))
+    if pool.gpus or os.environ.get("RAY_ADDRESS", "local") != "local":
+        line = _of_a_worker(asked, pool)
+    else:
+        line = computing_on(*asked)
+    say(f"{title}: {line}")
+
+
+def _of_a_worker(asked: tuple[str, list[TrainPrecision]], pool: Pool) -> str:
+    answer = ray.remote(**pool.options())(computing_on).remote(*asked)
+    try:
+        return ray.get(answer, timeout=LONGEST_WAIT_SECONDS)
+    except GetTimeoutError:
+        ray.cancel(answer)
+        return f"arithmetic: not known, no worker had room within {LONGEST_WAIT_SECONDS} s"
