@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from jsonargparse import auto_cli
 
 from actors.discovery.discoverer import DiscoveryConfig
 from actors.search.cells import MethodConfig
@@ -23,8 +22,8 @@ from models.discovery.naming import NamingHyper
 from models.discovery.zsnl import LearningHyper
 from models.methods.fsnl import FsnlHyper
 from tests.actors.small_world import CONCEPTS, make_dataset, make_features, picture
+from tests.test_recipes import loaded
 
-RECIPE = Path(__file__).parents[2] / "jobs" / "recipes" / "embedded_discovery.yaml"
 LEARNING = LearningHyper(rounds=2, fsnl=FsnlHyper(epochs=4, lr=0.01))
 WAY = DiscoveryConfig(
     labelled=2, naming=NamingHyper(by="imagined", min_margin=None), learning=LEARNING
@@ -57,9 +56,8 @@ def found(world: Path, local_ray: None) -> Artifact:
     return discover_all(config(world, baselines=BASELINES))
 
 
-def test_the_recipe_loads() -> None:
-    args = ["--config", str(RECIPE), "--datasets", "[x]", "--features", "[y]"]
-    cfg = auto_cli(DiscoverConfig, args=args, as_positional=False)
+def test_the_recipe_says_what_is_compared() -> None:
+    cfg = loaded("embedded_discovery.yaml")
     assert cfg.discoveries["zsnl-imagined-k"].clustering.clusters == 28
     assert cfg.discoveries["zsnl-imagined-every"].learning.fsnl.lr == 0.01
     assert {baseline.method for baseline in cfg.baselines.values()} == {"zero_shot", "fsnl"}
