@@ -30,9 +30,9 @@ from cluster.pool import Pool
 from cluster.progress import already_done
 from cluster.storage import resolve
 from jobs.computing import say_computing
-from jobs.report.gallery import data_uri
 from jobs.report.job import PAGE, render
 from jobs.report.pages import discovery as report_discovery
+from jobs.report.pages.gallery import data_uri
 from jobs.world import WorldConfig, with_world
 
 

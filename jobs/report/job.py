@@ -17,8 +17,8 @@ from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.progress import already_done, show_progress
-from jobs.report.figures import shown_width
-from jobs.report.gallery import data_uri, gallery
+from jobs.report.figures.axes import shown_width
+from jobs.report.pages.gallery import data_uri, gallery
 from jobs.report.pages.results import Comparison, Report
 from jobs.report.tables import closing_table as closing_table
 

@@ -9,7 +9,7 @@ from typing import Any
 from actors.pretraining.state import METRICS
 from cluster.artifacts import Artifact
 from cluster.storage import read
-from jobs.report.statistics import Row
+from jobs.report.statistics.scores import Row
 from models.methods.adapted import CARD
 
 VAL_POLICIES = {

@@ -13,7 +13,7 @@ from actors.curation.decisions import CLASS, REASONS
 from actors.pictures.codec import BadImageError, decode_rgb, png_bytes, resized_square
 from actors.pictures.places import image_places, read_images
 from cluster.artifacts import Artifact
-from jobs.report.gallery import data_uri
+from jobs.report.pages.gallery import data_uri
 
 CLASSES, PICTURES, REFUSED = 12, 8, 6
 """Of the gallery: classes; pictures of each; refused ones among them, at most."""

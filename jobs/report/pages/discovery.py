@@ -15,9 +15,9 @@ from actors.pictures.codec import decode_rgb, png_bytes
 from actors.search.tasks import EncodedDataset
 from cluster.artifacts import Folder
 from cluster.rows import row_rng
-from jobs.report.figures import png
-from jobs.report.gallery import data_uri
-from jobs.report.statistics import (
+from jobs.report.figures.axes import png
+from jobs.report.pages.gallery import data_uri
+from jobs.report.statistics.scores import (
     H_MEAN,
     Estimate,
     Row,

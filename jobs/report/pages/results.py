@@ -9,17 +9,10 @@ import pyarrow as pa
 from actors.curation.decisions import REASONS
 from cluster.artifacts import Artifact
 from cluster.errors import ConfigError
-from jobs.report.classes import ClassScore, class_scores, hardest_lines
-from jobs.report.figures import (
-    accuracy_figure,
-    curation_figure,
-    fusion_figure,
-    pretraining_figure,
-)
-from jobs.report.lines import artifact_lines, chosen_lines, difference_lines, made_at, split_lines
+from jobs.report.figures.scores import accuracy_figure, fusion_figure
+from jobs.report.figures.searches import cost_figure, history_figure, importance_figure
+from jobs.report.figures.sources import curation_figure, pretraining_figure
 from jobs.report.pages.curation import Curated, curated
-from jobs.report.search import CellSearch, cell_rows, cell_searches, importances
-from jobs.report.search_figures import cost_figure, history_figure, importance_figure
 from jobs.report.sources import (
     Fitted,
     Refused,
@@ -30,23 +23,37 @@ from jobs.report.sources import (
     result_rows,
     versions,
 )
-from jobs.report.statistics import (
-    AVERAGE,
-    HALVES,
+from jobs.report.statistics.classes import ClassScore, class_scores, hardest_lines
+from jobs.report.statistics.differences import (
     Difference,
-    Estimate,
-    Row,
     against_zero_shot,
     all_paired,
+    paired,
+    verdict,
+)
+from jobs.report.statistics.scores import (
+    AVERAGE,
+    HALVES,
+    Estimate,
+    Row,
     few_shot_rows,
     generalisation,
     measured,
-    paired,
-    verdict,
     with_average,
     with_h_mean,
 )
-from jobs.report.tables import Lines, accuracy_lines, as_markdown, generalisation_lines
+from jobs.report.statistics.searches import CellSearch, cell_rows, cell_searches, importances
+from jobs.report.tables import (
+    Lines,
+    accuracy_lines,
+    artifact_lines,
+    as_markdown,
+    chosen_lines,
+    difference_lines,
+    generalisation_lines,
+    made_at,
+    split_lines,
+)
 
 
 @dataclass(frozen=True)

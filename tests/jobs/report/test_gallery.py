@@ -1,6 +1,6 @@
 """Which captions a gallery shows."""
 
-from jobs.report.gallery import in_turn
+from jobs.report.pages.gallery import in_turn
 
 POOLS = [
     [(dataset, "fox", index) for index in range(5)] for dataset in ("animals", "food", "music")

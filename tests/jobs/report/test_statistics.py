@@ -2,20 +2,17 @@
 
 import pytest
 
-from jobs.report.statistics import (
+from jobs.report.statistics.differences import against_zero_shot, all_paired, paired, verdict
+from jobs.report.statistics.scores import (
     AVERAGE,
     H_MEAN,
     HALVES,
     Row,
-    against_zero_shot,
-    all_paired,
     estimate,
     few_shot_rows,
     generalisation,
     h_mean,
     measured,
-    paired,
-    verdict,
     with_average,
     with_h_mean,
 )

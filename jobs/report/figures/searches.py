@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
-from jobs.report.figures import COLOURS, INK, grid, panels_of, png
-from jobs.report.search import CellSearch
+from jobs.report.figures.axes import COLOURS, INK, grid, panels_of, png
+from jobs.report.statistics.searches import CellSearch
 
 MOST_PANELS = 12
 FAINT_DOT = "#9aa7b4"

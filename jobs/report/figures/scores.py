@@ -1,0 +1,79 @@
+"""Figures of results, as PNG: accuracy against shots, and validation accuracy by fusion weight."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+
+from jobs.report.figures.axes import COLOURS, INK, grid, legend, png
+from jobs.report.sources import Fitted
+from jobs.report.statistics.scores import Measured
+
+LINES = ("-", "--", ":")
+"""One for all methods until the colours come again."""
+MARKERS = "os^DvPX"  # one more than colours, so that no two methods of 42 look alike
+MOST_DATASETS = 12
+"""Of which fusion curves are drawn."""
+DODGE, MOST_DODGE = 0.07, 0.6
+"""Shift between the lines of a panel, so that intervals do not cover each other, and of the last
+from the first at most: the next number of shots is 1 away."""
+
+
+def accuracy_figure(cells: Sequence[Measured]) -> bytes:
+    """Accuracy against shots, one panel per dataset: mean and 95 % interval; zero-shot dashed."""
+    datasets = list(dict.fromkeys(cell.dataset for cell in cells))
+    figure, panels = grid(len(datasets), height=2.5)
+    methods = list(dict.fromkeys(cell.method for cell in cells if cell.shots))
+    shots = sorted({cell.shots for cell in cells if cell.shots})
+    for panel, dataset in zip(panels, datasets, strict=False):
+        panel.set_title(dataset, fontsize=10)
+        panel.set_xticks(range(len(shots)), map(str, shots))
+        for cell in cells:
+            if cell.dataset == dataset and not cell.shots:
+                panel.axhline(100 * cell.accuracy.mean, color=INK, ls="--", lw=1, label=cell.method)
+        for number, method in enumerate(methods):
+            own = {c.shots: c for c in cells if (c.dataset, c.method) == (dataset, method)}
+            _accuracy_line(panel, method, number, [own.get(s) for s in shots], len(methods))
+    figure.supxlabel("shots (labelled training images per class)", fontsize=9)
+    figure.supylabel("test accuracy, %", fontsize=9)
+    legend(figure, panels)
+    return png(figure)
+
+
+def _accuracy_line(
+    panel: Axes, method: str, number: int, cells: Sequence[Measured | None], methods: int
+) -> None:
+    found = [(place, cell.accuracy) for place, cell in enumerate(cells) if cell]
+    shift = (number - (methods - 1) / 2) * min(DODGE, MOST_DODGE / methods)
+    panel.errorbar(
+        [place + shift for place, _ in found],
+        [100 * accuracy.mean for _, accuracy in found],
+        [100 * (accuracy.half_width or 0) for _, accuracy in found],
+        color=COLOURS[number % len(COLOURS)],
+        marker=MARKERS[number % len(MARKERS)],
+        linestyle=LINES[number // len(COLOURS) % len(LINES)],
+        markersize=4,
+        linewidth=1.4,
+        elinewidth=1,
+        capsize=2,
+        label=method,
+    )
+
+
+def fusion_figure(fits: Sequence[Fitted]) -> bytes:
+    """Validation accuracy against fusion weight, a panel per dataset and a line per seed; the
+    chosen weight is marked."""
+    datasets = list(dict.fromkeys(fit.dataset for fit in fits))[:MOST_DATASETS]
+    figure, panels = grid(len(datasets), height=2.5)
+    for panel, dataset in zip(panels, datasets, strict=False):
+        panel.set_title(dataset, fontsize=10)
+        own = [fit for fit in fits if fit.dataset == dataset]
+        for fit, colour in zip(own, COLOURS, strict=False):
+            weights, accuracies = zip(*fit.curve, strict=True)
+            percent = [100 * accuracy for accuracy in accuracies]
+            panel.plot(weights, percent, color=colour, lw=1.4, label=f"seed {fit.seed}")
+            chosen = min(fit.curve, key=lambda point: abs(point[0] - fit.fusion_weight))
+            panel.plot(chosen[0], 100 * chosen[1], "o", color=colour, markersize=7, mec="white")
+    figure.supxlabel("fusion weight: 0 is the text head alone, 1 the visual head alone", fontsize=9)
+    figure.supylabel("validation accuracy, %", fontsize=9)
+    legend(figure, panels)
+    return png(figure)
