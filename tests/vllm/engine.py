@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from actors.synthesis.language_models.stages import VllmConfig
+from actors.synthesis.language_models.vllm import VllmConfig
 
 VLLM_PYTHON = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
 VLLM_ENVIRONMENT = {

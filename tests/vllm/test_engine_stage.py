@@ -12,7 +12,8 @@ import ray
 from openai import OpenAI
 
 from actors.synthesis.language_models.endpoint import Endpoint, EndpointConfig
-from actors.synthesis.language_models.stages import Sampling, vllm_stage
+from actors.synthesis.language_models.stages import Sampling
+from actors.synthesis.language_models.vllm import vllm_stage
 from cluster.rows import row_seed
 from tests.vllm.engine import CONTEXT, tiny_engine
 from tests.vllm.server import SERVED_NAME

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 import ray
 
-from actors.synthesis.language_models.endpoint import Endpoint, EndpointConfig
-from actors.synthesis.language_models.stages import Sampling, endpoint_stage
+from actors.synthesis.language_models.endpoint import Endpoint, EndpointConfig, endpoint_stage
+from actors.synthesis.language_models.stages import Sampling
 from tests.vllm.conftest import SECRET
 from tests.vllm.server import CONTEXT, SERVED_NAME, Server
 

@@ -22,7 +22,9 @@ from ray.data import Dataset
 from actors.embedded.sprite_factors import FACTORS
 from actors.synthesis.captions.acceptance import Row, decide, kind_of
 from actors.synthesis.captions.prompts import first_line
-from actors.synthesis.captions.writer import SAID, Stage, WriterConfig, class_key, class_table
+from actors.synthesis.captions.rows import SAID, class_key, class_table
+from actors.synthesis.captions.writer import WriterConfig
+from actors.synthesis.language_models.stages import Stage
 from cluster.artifacts import Artifact, Draft
 from cluster.progress import show_progress
 from cluster.row_pipeline import read_rows

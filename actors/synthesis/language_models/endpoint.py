@@ -2,14 +2,22 @@
 
 import os
 import re
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import ray.data
 from jsonargparse.typing import PositiveFloat, PositiveInt, extend_base_type
 from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAI, OpenAIError
 
-REASON_LENGTH = 300
-"""Characters of a reason at most: servers answer an error with what they like."""
+from actors.synthesis.language_models.stages import (
+    REASON_LENGTH,
+    SMALL_CPUS,
+    Sampling,
+    Stage,
+    answered,
+)
 
 
 def _check_url(_: type, value: str) -> None:
@@ -132,3 +140,42 @@ class Endpoint:
     def _one_line(self, text: str) -> str:
         text = text.replace(self.client.api_key, "***").encode("utf-8", "replace").decode()
         return " ".join(text.split())[:REASON_LENGTH]
+
+
+def endpoint_stage(cfg: EndpointConfig, sampling: Sampling, workers: int = 1) -> Stage:
+    """Texts from a server, as answers to the prompts; see `Endpoint` for what is no answer.
+
+    workers: clients at most, each with `cfg.concurrent` questions under way; Ray starts them as
+    there is work. Whether the same seed gives the same text is the server's to say.
+    """
+
+    def stage(rows: ray.data.Dataset) -> ray.data.Dataset:
+        return rows.map_batches(
+            _Asker,
+            fn_constructor_args=(cfg, sampling),
+            batch_format="pyarrow",
+            batch_size=4 * cfg.concurrent,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
+            num_cpus=SMALL_CPUS,
+        )
+
+    return stage
+
+
+class _Asker:
+    """Asks one server for the texts of a batch, many at a time."""
+
+    def __init__(self, cfg: EndpointConfig, sampling: Sampling) -> None:
+        self.endpoint, self.sampling = Endpoint(cfg), sampling
+        self.threads = ThreadPoolExecutor(cfg.concurrent)
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        prompts, seeds = rows["prompt"].to_pylist(), rows["seed"].to_pylist()
+        return answered(rows, self.threads.map(self._answer, prompts, seeds))
+
+    def _answer(self, prompt: str, seed: int) -> tuple[str, str]:
+        """Text and error."""
+        try:
+            return self.endpoint.ask(prompt, schema=None, seed=seed, **asdict(self.sampling)), ""
+        except AnswerError as error:
+            return "", str(error)

@@ -11,11 +11,11 @@ from jsonargparse.typing import PositiveInt
 from PIL import Image
 from ray.data import Dataset
 
-from actors.embedded.imagined_scenes import SIDE, Scene, paint
 from actors.embedded.sprite_factors import FACTORS
 from actors.pictures.codec import UnpaintableError, png_bytes
-from actors.synthesis.captions.writer import SAID
+from actors.synthesis.captions.rows import SAID
 from actors.synthesis.painters.sd3 import Sd3Config, Sd3Painter, resolved
+from actors.synthesis.painters.sprites import SpritePainter
 from cluster.pool import Pool
 from cluster.row_pipeline import Counted
 from cluster.rows import row_id, row_seed
@@ -88,21 +88,6 @@ class Painter(Protocol):
 
         Raises UnpaintableError.
         """
-
-
-class SpritePainter:
-    """Paints a caption's factors with the embedded sprites."""
-
-    provenance: Mapping[str, str | int | float] = {
-        "generator": "sprites", "weights": "", "steps": 0, "guidance": 0.0, "size": SIDE
-    }  # fmt: skip
-
-    def paint(self, row: Mapping[str, Any], image_ids: Sequence[str]) -> list[Image.Image]:
-        """See `Painter`."""
-        scene = Scene(row["class_name"], **{name: row[name] for name in FACTORS})
-        if reason := scene.refusal():
-            raise UnpaintableError(reason)
-        return [paint(scene, image_id) for image_id in image_ids]
 
 
 def painter_stage(cfg: PainterConfig, captions: Dataset, counter: str) -> Dataset:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from actors.embedded.sprite_factors import FACTORS
 from actors.pictures.codec import decode_rgb
-from actors.synthesis.captions.writer import SAID
+from actors.synthesis.captions.rows import SAID
 from actors.synthesis.painters.painter import CaptionPainter, PainterConfig
 from actors.synthesis.painters.sd3 import Sd3Config, Sd3Painter
 from cluster.errors import ConfigError
