@@ -23,4 +23,4 @@ def test_a_job_runs_from_any_folder(tmp_path: Path) -> None:
     command = [sys.executable, toy_job.__file__, "--storage", "runs"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert Path(json.loads(done.stdout)["artifact"]).parent == tmp_path / "runs" / "toys"
+    assert Path(json.loads(done.stdout)["artifact"]).parent == tmp_path / "runs" / "factors"

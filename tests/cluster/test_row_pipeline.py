@@ -31,10 +31,10 @@ def after_a_kill(tmp_path: Path) -> tuple[Artifact, int]:
     first.kill()
     first.wait()
     done = committed_rows(tmp_path)
-    assert not list(tmp_path.glob("dice/*/manifest.json"))
+    assert not list(tmp_path.glob("images/*/manifest.json"))
     assert start(tmp_path).wait(PATIENCE_SECONDS) == 0
-    folder = next(tmp_path.glob("dice/toy-*"))
-    return open_artifact(str(folder), "dice"), done
+    folder = next(tmp_path.glob("images/toy-*"))
+    return open_artifact(str(folder), "images"), done
 
 
 def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from actors.discovery.discoverer import DiscoveryConfig
 from actors.search.cells import MethodConfig
 from cluster.artifacts import Artifact, open_artifact
 from cluster.errors import ConfigError
+from cluster.pieces import PIECES, Pieces
 from cluster.pool import Pool
 from jobs.dataset import DatasetConfig, dataset
 from jobs.discover import DiscoverConfig, discover_all
@@ -113,16 +115,34 @@ def test_a_saved_model_answers(
     assert json.loads(answer)["names"][0] in {concept.name for concept in CONCEPTS}
 
 
-def test_a_run_goes_on_where_it_stopped(found: Artifact, world: Path) -> None:
-    folder = Path(found.uri)
-    before = found.read_table("metrics")
-    (folder / "manifest.json").unlink()
-    shutil.rmtree(folder / "metrics" / "toys--zsnl--1")
-    other = folder / "metrics" / "toys--zsnl--0" / "part-0.parquet"
-    written = other.stat().st_mtime_ns
-    again = discover_all(config(world, baselines=BASELINES))
-    assert other.stat().st_mtime_ns == written
-    assert again.read_table("metrics").equals(before)
+def test_a_run_goes_on_where_it_stopped(
+    found: Artifact, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is broken off when all pieces are there, and one of them is lost."""
+    cfg = config(world, storage="broken", seeds=[1])
+    pieces: dict[str, int] = {}
+
+    def broken(self: Pieces, keys: Iterable[str]) -> dict[str, int]:
+        folder = Path(self.draft.file(PIECES, "metrics"))
+        pieces.update({path.name: path.stat().st_mtime_ns for path in folder.iterdir()})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pieces, "gather", broken)
+    for lost in ("toys--zsnl--1.parquet", None):
+        with pytest.raises(KeyboardInterrupt):
+            discover_all(cfg)
+        before = dict(pieces)
+        if lost:
+            (unfinished,) = (world / "broken").rglob(f"{PIECES}/metrics/{lost}")
+            unfinished.unlink()
+            first = before
+    assert {name for name in before if before[name] != first[name]} == {"toys--zsnl--1.parquet"}
+    monkeypatch.undo()
+    again = discover_all(cfg).read_table("metrics").to_pylist()
+    expected = [row for row in found.read_table("metrics").to_pylist() if row["method"] == "zsnl"]
+    assert [row for row in again if row["method"] == "zsnl"] == [
+        row for row in expected if row["seed"] == 1
+    ]
 
 
 def test_labels_of_unlabelled_images_change_nothing(
