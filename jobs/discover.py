@@ -20,7 +20,7 @@ from actors.discovery.metrics import REFERENCES
 from actors.discovery.work import SCHEMAS, Discovering, Work
 from actors.search.cells import MethodConfig, declared_cells
 from actors.search.tasks import Tasks, TaskSource
-from cluster.artifacts import Artifact, Draft, draft, open_artifact
+from cluster.artifacts import Artifact, draft, open_artifact
 from cluster.catalog.dataset import DatasetName
 from cluster.content import unhashed
 from cluster.errors import ConfigError
@@ -30,9 +30,9 @@ from cluster.pool import Pool
 from cluster.progress import already_done
 from cluster.storage import resolve
 from jobs.computing import say_computing
-from jobs.report.job import PAGE, render
-from jobs.report.pages import discovery as report_discovery
-from jobs.report.pages.gallery import data_uri
+from jobs.report.pages.discovery import discovery_page
+from jobs.report.pages.render import PAGE
+from jobs.report.sources import known_measures
 from jobs.world import WorldConfig, with_world
 
 
@@ -81,7 +81,10 @@ def discover_all(cfg: DiscoverConfig) -> Artifact:
     tasks = Tasks(source)
     works = list(_works(cfg, tasks))
     inputs = {f"features {name}": e.store.artifact for name, e in tasks.encoded.items()}
-    content = {"names": {w.discovery.name: w.discovery.names for w in works if w.discovery}}
+    content = {
+        "names": {w.discovery.name: w.discovery.names for w in works if w.discovery},
+        "measures": list(known_measures()),
+    }
     out = draft(cfg.storage, "discovery", "discovery", config=cfg, inputs=inputs, content=content)
     if out.artifact:
         already_done("discover", out.artifact)
@@ -93,29 +96,8 @@ def discover_all(cfg: DiscoverConfig) -> Artifact:
     say_computing("discover", precisions, cfg.pool)
     make_pieces(pieces, works, load, cfg.pool, title="discover", unit="cells")
     rows = pieces.gather(sorted(work.key for work in works))
-    out.write_bytes(PAGE, _page(out, tasks).encode())
+    out.write_bytes(PAGE, discovery_page(out, tasks.encoded).encode())
     return out.publish(rows)
-
-
-def _page(found: Draft, tasks: Tasks) -> str:
-    metrics = found.read_table("metrics").to_pylist()
-    clusters = found.read_table("clusters").slice(0, 1).to_pylist()
-    shown = [
-        {
-            "dataset": of_dataset.dataset,
-            "gallery": of_dataset.gallery,
-            "pictures": {name: data_uri(png) for name, png in of_dataset.figures.items()},
-        }
-        for of_dataset in report_discovery.shown(found, tasks.encoded)
-    ]
-    facts = {
-        "accuracy": report_discovery.accuracy_lines(metrics),
-        "clustering": report_discovery.clustering_lines(metrics),
-        "alone": report_discovery.alone_lines(metrics),
-        "first": clusters[0],
-        "shown": shown,
-    }
-    return render(facts, "discovery.html.j2")
 
 
 def _works(cfg: DiscoverConfig, tasks: Tasks) -> Iterator[Work]:

@@ -1,7 +1,8 @@
 """python -m jobs.evaluate --config jobs/recipes/embedded_table.yaml
 python -m jobs.evaluate --storage runs --adapted runs/adapted/… --datasets '[…]' --features '[…]'
 
-Test accuracy of every kept model: the only job that opens the test split, once per model.
+Every kept model on test images, by every measure: the only job that opens the test split, once per
+model.
 """
 
 import dataclasses
@@ -9,6 +10,7 @@ import json
 from functools import partial
 
 from actors.search.evaluator import SCHEMAS, Evaluator
+from actors.search.measures import MEASURES
 from actors.search.tasks import TaskSource, pair
 from actors.search.trials import Fit
 from cluster.artifacts import Artifact, draft, open_artifact
@@ -20,7 +22,7 @@ from cluster.pool import Pool
 from cluster.progress import already_done
 from cluster.storage import resolve
 from jobs.computing import say_computing
-from jobs.report.tables import closing_table
+from jobs.report.tables.results import closing_table
 from jobs.search import SearchConfig, search
 from jobs.world import with_world
 
@@ -55,7 +57,14 @@ def evaluate(cfg: EvaluateConfig) -> Artifact:
                 f"features: {of_dataset.store.artifact.uri!r} is not what {cfg.adapted!r} was made "
                 "from; allowed: the features of that search"
             )
-    out = draft(cfg.storage, "results", "results", config=cfg, inputs={"adapted": adapted})
+    out = draft(
+        cfg.storage,
+        "results",
+        "results",
+        config=cfg,
+        inputs={"adapted": adapted},
+        content={"measures": list(MEASURES)},
+    )
     if out.artifact:
         already_done("evaluate", out.artifact)
         return out.artifact

@@ -1,20 +1,21 @@
-"""What a discovery is worth: the one place where labels of unlabelled images and the test split are
-opened, after everything has been found."""
+"""What a discovery is worth: measured when all has been found, and opened here alone are labels of
+unlabelled images and the test split."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from torch import Tensor
 
 from actors.discovery.discoverer import Discovered, DiscoveryCell
+from actors.discovery.measures import OF_CELLS, OF_GROUPS, OF_IMAGES, Clusters, Unlabelled
 from actors.search.cells import Cell
-from actors.search.evaluator import label_spaces, test_confusions
+from actors.search.evaluator import answers_on_test, label_spaces
+from actors.search.measures import Answers, measure_rows, scores
 from actors.search.tasks import EncodedDataset, Tasks
 from actors.search.trials import fit_cell
 from cluster.catalog.splits import Concepts
-from models.discovery.metrics import clustering_accuracy, joint_hits
+from models.discovery.metrics import joint_hits
 from models.discovery.transclip import transclip
 from models.discovery.ward import k_means
 from models.discovery.zsnl import untaught
@@ -61,25 +62,18 @@ METRICS = pa.schema(
         ("images", pa.int32()),
     ]
 )
-"""Measures, shares of images in [0, 1] unless said otherwise.
+"""One row per measure and label space: those of `actors.search.measures` on test images, each label
+space by itself, and those of `actors.discovery.measures` on training images."""
 
-accuracy: of test images, each label space by itself; clustering: of unlabelled images in the
-cluster of their class, one matching for all; naming: of unlabelled images whose cluster has their
-class's name; assigned: whose own name after the last round is; alone: of training images of one
-group clustered by themselves at their true number of classes; clusters, unnamed: numbers of
-clusters; rounds: of learning.
-"""
-
-Row = dict[str, Any]
 REFERENCES = ("transclip", "k-means")
 """Methods of rows that every dataset gets; see `reference_rows`."""
 
 
-def cluster_rows(cell: DiscoveryCell, found: Discovered) -> list[Row]:
+def cluster_rows(cell: DiscoveryCell, discovered: Discovered) -> list[dict[str, Any]]:
     """Of CLUSTERS."""
     return [
         {
-            **_said(cell),
+            **_key(cell),
             "cluster": n.cluster,
             "images": n.images,
             "name": n.name,
@@ -88,69 +82,63 @@ def cluster_rows(cell: DiscoveryCell, found: Discovered) -> list[Row]:
             "similarity": n.similarity,
             "margin": n.margin,
         }
-        for n in found.named
+        for n in discovered.named
     ]
 
 
-def assignment_rows(cell: DiscoveryCell, found: Discovered) -> list[Row]:
+def assignment_rows(cell: DiscoveryCell, discovered: Discovered) -> list[dict[str, Any]]:
     """Of ASSIGNMENTS."""
-    clusters = found.problem.parts(found.clustering.labels)[0].tolist()
-    names, confidence = image_names(found)
-    images = zip(found.ids, clusters, names, confidence, strict=True)
+    clusters = _clusters(discovered).tolist()
+    names, confidences = image_names(discovered)
+    images = zip(discovered.ids, clusters, names, confidences, strict=True)
     return [
-        {**_said(cell), "image": image, "cluster": cluster, "name": name, "confidence": sure}
-        for image, cluster, name, sure in images
+        {**_key(cell), "image": image, "cluster": cluster, "name": name, "confidence": confidence}
+        for image, cluster, name, confidence in images
     ]
 
 
-def image_names(found: Discovered) -> tuple[list[str], list[float]]:
+def image_names(discovered: Discovered) -> tuple[list[str], list[float]]:
     """Name of each unlabelled image, "" for none, and its confidence."""
-    if found.learned is None:
-        name = {n.cluster: n.name for n in found.named}
-        clusters = found.problem.parts(found.clustering.labels)[0].tolist()
-        return [name[cluster] for cluster in clusters], [0.0] * len(clusters)
-    names = [*found.learned.names, ""]  # NONE, -1, is the last one
-    return [names[k] for k in found.learned.assigned.tolist()], found.learned.confidence.tolist()
+    learned = discovered.learned
+    if learned is None:
+        names = _cluster_names(discovered)
+        return names, [0.0] * len(names)
+    names = [*learned.names, ""]  # NONE, -1, is the last one
+    return [names[k] for k in learned.assigned.tolist()], learned.confidence.tolist()
 
 
-def discovery_rows(tasks: Tasks, cell: DiscoveryCell, found: Discovered) -> list[Row]:
-    """Of METRICS: clustering, naming, and accuracy on test images: CLIP's own where no name was
-    learned, for a cell that found nothing counts, too."""
+def discovery_rows(
+    tasks: Tasks, cell: DiscoveryCell, discovered: Discovered
+) -> list[dict[str, Any]]:
+    """Of METRICS: what was found of unlabelled images, and scores on test images.
+
+    Where no name was learned the scores are CLIP's own: a cell that found nothing counts, too.
+    """
     encoded, rows = tasks.encoded[cell.dataset], []
-    labels, groups = _truth(encoded, found.ids)
-    names = np.array(encoded.names("all"), dtype=object)[labels]
-    clusters = found.problem.parts(found.clustering.labels)[0].numpy()
-    given = {n.cluster: n.name for n in found.named}
-    hits = {
-        "clustering": joint_hits(clusters, labels),
-        "naming": np.array([given[cluster] for cluster in clusters.tolist()], object) == names,
-        "assigned": np.array(image_names(found)[0], object) == names,
-    }
-    for measure, hit in hits.items():
-        for space in SPACES:
-            part = hit[(groups == space) | (space == "all")]
-            if len(part):
-                rows.append(_row(cell, measure, space, float(part.mean()), len(part)))
-    numbers = {
-        "clusters": found.clustering.clusters,
-        "unnamed": sum(n.by == "none" for n in found.named),
-        "rounds": len(found.learned.changed) if found.learned else 0,
-    }
-    rows += [_row(cell, name, "all", number, len(clusters)) for name, number in numbers.items()]
+    images, groups = _unlabelled(encoded, discovered)
+    key = {"dataset": cell.dataset, "method": cell.name, "seed": cell.seed}
+    for space in SPACES:
+        here = (groups == space) | (space == "all")
+        if here.any():
+            part, count = images.of(here), int(here.sum())
+            rows += [key | row for row in measure_rows(OF_IMAGES, space, part, count)]
+    of_cell = measure_rows(OF_CELLS, "all", discovered, len(groups))
+    rows += [key | row for row in of_cell]
     hyper = cell.config.learning.fsnl
-    model = found.learned.model if found.learned else untaught(found.problem, hyper, cell.seed)
-    return rows + accuracy_rows(model, encoded, cell.name, cell.seed)
+    learned = discovered.learned
+    model = learned.model if learned else untaught(discovered.problem, hyper, cell.seed)
+    return rows + score_rows(model, encoded, cell.name, cell.seed)
 
 
-def baseline_rows(tasks: Tasks, cell: Cell, seed: int) -> list[Row]:
+def baseline_rows(tasks: Tasks, cell: Cell, seed: int) -> list[dict[str, Any]]:
     """Of METRICS: a method that is fitted as in a search, on test images."""
     ((model, outcome),) = fit_cell(tasks, cell, seed, [{}], None)
     if model is None:
         raise RuntimeError(f"{cell.key}, seed {seed}: {outcome.error}")
-    return accuracy_rows(model, tasks.encoded[cell.dataset], cell.name, seed)
+    return score_rows(model, tasks.encoded[cell.dataset], cell.name, seed)
 
 
-def reference_rows(tasks: Tasks, dataset: str, seeds: Sequence[int]) -> list[Row]:
+def reference_rows(tasks: Tasks, dataset: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Of METRICS: TransCLIP, and how each group's images cluster by themselves.
 
     As published, TransCLIP is given the test images of a label space, all at once and unlabelled,
@@ -166,60 +154,54 @@ def reference_rows(tasks: Tasks, dataset: str, seeds: Sequence[int]) -> list[Row
         test = encoded.of_concepts(encoded.store.features("test"), space)
         which = templates("hand", encoded.dataset.template)
         text = text_classifier(tasks.clip, names, which)
-        answers = transclip(class_tokens(test.clean[:, :1]), text, tasks.clip.logit_scale)
-        right = _share(answers.argmax(dim=1) == test.labels)
-        rows.append(_measured(dataset, "transclip", seeds[0], "accuracy", space, right, len(test)))
+        logits = transclip(class_tokens(test.clean[:, :1]), text, tasks.clip.logit_scale)
+        key = {"dataset": dataset, "method": "transclip", "seed": seeds[0]}
+        rows += [key | score for score in scores({space: Answers(logits, test.labels)})]
         if space != "all":
             train = encoded.of_concepts(encoded.store.features("train"), space)
             features, labels = class_tokens(train.clean[:, :1]), train.labels.numpy()
             for seed in seeds:
-                share = clustering_accuracy(k_means(features, len(names), seed).numpy(), labels)
-                rows.append(_measured(dataset, "k-means", seed, "alone", space, share, len(train)))
+                group = Clusters(k_means(features, len(names), seed).numpy(), labels)
+                key = {"dataset": dataset, "method": "k-means", "seed": seed}
+                of_group = measure_rows(OF_GROUPS, space, group, len(train))
+                rows += [key | row for row in of_group]
     return rows
 
 
-def accuracy_rows(model: Adapted, encoded: EncodedDataset, method: str, seed: int) -> list[Row]:
-    """Of METRICS: accuracy on test images of every label space that the model can answer in."""
-    own = [space for space in SPACES if encoded.names(space) == model.card.names][:1]
-    spaces = label_spaces("all", True) if model.open_vocabulary else own
-    rows = []
-    for space, counts in test_confusions(model, encoded, spaces).items() if spaces else ():
-        images = int(counts.sum())
-        share = int(counts.trace()) / images
-        rows.append(_measured(encoded.dataset.name, method, seed, "accuracy", space, share, images))
-    return rows
+def score_rows(
+    model: Adapted, encoded: EncodedDataset, method: str, seed: int
+) -> list[dict[str, Any]]:
+    """Of METRICS: scores on test images in every label space that the model can answer in."""
+    learned = [space for space in SPACES if encoded.names(space) == model.card.names][:1]
+    spaces = label_spaces("all", True) if model.open_vocabulary else learned
+    key = {"dataset": encoded.dataset.name, "method": method, "seed": seed}
+    answers = answers_on_test(model, encoded, spaces) if spaces else {}
+    return [key | score for score in scores(answers)]
 
 
-def _truth(encoded: EncodedDataset, ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and groups of these training images."""
+def _unlabelled(encoded: EncodedDataset, discovered: Discovered) -> tuple[Unlabelled, np.ndarray]:
+    """The unlabelled images beside what they are, and the group of each."""
     index = encoded.store.index["train"]
     label = dict(zip(index["id"].to_pylist(), index["label"].to_pylist(), strict=True))
-    labels = np.array([label[row] for row in ids], dtype=np.int64)
-    groups = np.array([concept.group for concept in encoded.dataset.concepts])
-    return labels, groups[labels]
+    labels = np.array([label[row] for row in discovered.ids], dtype=np.int64)
+    images = Unlabelled(
+        joint_hits(_clusters(discovered), labels),
+        np.array(_cluster_names(discovered), object),
+        np.array(image_names(discovered)[0], object),
+        np.array(encoded.names("all"), object)[labels],
+    )
+    return images, np.array([concept.group for concept in encoded.dataset.concepts])[labels]
 
 
-def _share(hits: Tensor) -> float:
-    return hits.float().mean().item()
+def _clusters(discovered: Discovered) -> np.ndarray:
+    return discovered.problem.parts(discovered.clustering.labels)[0].numpy()
 
 
-def _said(cell: DiscoveryCell) -> Row:
+def _cluster_names(discovered: Discovered) -> list[str]:
+    """Of each unlabelled image, "" for none."""
+    name = {n.cluster: n.name for n in discovered.named}
+    return [name[cluster] for cluster in _clusters(discovered).tolist()]
+
+
+def _key(cell: DiscoveryCell) -> dict[str, Any]:
     return {"dataset": cell.dataset, "discovery": cell.name, "seed": cell.seed}
-
-
-def _row(cell: DiscoveryCell, measure: str, space: str, value: float, images: int) -> Row:
-    return _measured(cell.dataset, cell.name, cell.seed, measure, space, value, images)
-
-
-def _measured(
-    dataset: str, method: str, seed: int, measure: str, space: str, value: float, images: int
-) -> Row:
-    return {
-        "dataset": dataset,
-        "method": method,
-        "seed": seed,
-        "measure": measure,
-        "label_space": space,
-        "value": value,
-        "images": images,
-    }

@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from torch import Tensor
 
 from actors.pictures.decoded import pictures
+from actors.search.measures import Answers, scores
 from actors.search.tasks import EncodedDataset, Tasks, TaskSource
 from actors.search.trials import Fit
 from cluster.artifacts import Artifact, open_artifact
@@ -26,8 +26,9 @@ SCHEMAS = {
             ("shots", pa.int32()),
             ("seed", pa.int32()),
             ("concepts", pa.string()),
+            ("measure", pa.string()),
             ("label_space", pa.string()),
-            ("accuracy", pa.float64()),
+            ("value", pa.float64()),
             ("images", pa.int32()),
             ("split_hash", pa.string()),
             ("val_policy", pa.string()),
@@ -63,8 +64,8 @@ SCHEMAS = {
         ]
     ),
 }
-"""Tables of a results artifact: accuracy on test, in [0, 1]; test images by class and answer, in
-the widest label space of each model; val accuracy by fusion weight."""
+"""Tables of a results artifact: every measure of `actors.search.measures` on test; test images by
+class and answer, in the widest label space of each model; val accuracy by fusion weight."""
 
 
 class Evaluator:
@@ -78,41 +79,21 @@ class Evaluator:
     def __call__(self, fit: Fit) -> dict[str, pa.Table]:
         """The rows of a fit's model in the tables of SCHEMAS.
 
-        `rows` has one per label space that the model can answer in.
+        `rows` has one per measure and label space that the model can answer in.
         """
         encoded = self.tasks.encoded[fit.dataset]
         folder = self.adapted.local_dir() / "models" / fit.cell / str(fit.seed)
         model = load_adapted(folder, self.tasks.clip)
         cell = {"dataset": fit.dataset, "method": fit.name, "shots": fit.shots, "seed": fit.seed}
         spaces = label_spaces(fit.concepts, model.open_vocabulary)  # type: ignore[arg-type]
-        found = test_confusions(model, encoded, spaces)
-        rows = []
-        for space, counts in found.items():
-            images = int(counts.sum())
-            rows.append(
-                {
-                    **cell,
-                    "concepts": fit.concepts,
-                    "label_space": space,
-                    "accuracy": int(counts.trace()) / images,
-                    "images": images,
-                    "split_hash": fit.split_hash,
-                    "val_policy": self.tasks.source.val_policy,
-                    "val_accuracy": fit.val_accuracy,
-                    "backbone": model.card.backbone,
-                    "template_set": fit.hyper.get("templates", self.tasks.source.templates),
-                    "config_hash": self.adapted.manifest.content_hash,
-                    "head": model.card.selection.head,
-                    "hyper": json.dumps(fit.hyper),
-                    "wall_s": fit.wall_s,
-                }
-            )
-        names = encoded.names(spaces[0])
-        counts = found[spaces[0]]
+        answers = answers_on_test(model, encoded, spaces)
+        origin = self._origin(fit, model)
+        rows = [{**cell, **score, **origin} for score in scores(answers)]
+        names, counts = encoded.names(spaces[0]), answers[spaces[0]].confusion
         confusion = [
-            {**cell, "label_space": spaces[0], "class_name": names[true], "predicted": names[said],
-             "images": int(counts[true, said])}
-            for true, said in counts.nonzero().tolist()
+            {**cell, "label_space": spaces[0], "class_name": names[true],
+             "predicted": names[answer], "images": int(counts[true, answer])}
+            for true, answer in counts.nonzero().tolist()
         ]  # fmt: skip
         curve = [
             {**cell, "fusion_weight": weight, "val_accuracy": accuracy}
@@ -122,6 +103,21 @@ class Evaluator:
         tables = {"rows": rows, "confusion": confusion, "curves": curve}
         return {name: pa.Table.from_pylist(tables[name], SCHEMAS[name]) for name in SCHEMAS}
 
+    def _origin(self, fit: Fit, model: Adapted) -> dict[str, Any]:
+        """How the model came to be, the same in all its rows."""
+        return {
+            "concepts": fit.concepts,
+            "split_hash": fit.split_hash,
+            "val_policy": self.tasks.source.val_policy,
+            "val_accuracy": fit.val_accuracy,
+            "backbone": model.card.backbone,
+            "template_set": fit.hyper.get("templates", self.tasks.source.templates),
+            "config_hash": self.adapted.manifest.content_hash,
+            "head": model.card.selection.head,
+            "hyper": json.dumps(fit.hyper),
+            "wall_s": fit.wall_s,
+        }
+
 
 def label_spaces(learned: Concepts, open_vocabulary: bool) -> list[Concepts]:
     """In which classes' names a model is tested, the widest first; learned: its own classes."""
@@ -130,12 +126,12 @@ def label_spaces(learned: Concepts, open_vocabulary: bool) -> list[Concepts]:
     return ["all", "base", "new"] if learned in ("base", "new") else ["all", "OOP", "IP"]
 
 
-def test_confusions(
+def answers_on_test(
     model: Adapted, encoded: EncodedDataset, spaces: Sequence[Concepts]
-) -> dict[Concepts, Tensor]:
-    """(C, C) int64 test images by class and answer of the chosen head, for each label space.
+) -> dict[Concepts, Answers]:
+    """Answers of the chosen head on the test images of each label space.
 
-    A label space is its C classes alone; one without classes is left out. The first one holds all
+    A label space is its classes alone; one without classes is left out. The first one holds all
     the others. Each image is answered once, in the first: where a model answers in several label
     spaces, a name's logit is the same in all of them.
     """
@@ -146,15 +142,12 @@ def test_confusions(
         test = replace(test, images=pictures(encoded.dataset.artifact, rows, size))
     seen, names, labels = test.seen(model.reads), encoded.names(widest), encoded.labels(widest)
     logits = torch.cat([model.logits(part, names) for part in seen.split(IMAGES_AT_ONCE)])
-    found = {}
-    for space in spaces:
-        own = set(encoded.labels(space))
-        columns = torch.tensor([i for i, label in enumerate(labels) if label in own])
+    answers = {widest: Answers(logits, test.labels)} if labels else {}
+    for space in spaces[1:]:
+        members = set(encoded.labels(space))
+        columns = torch.tensor([i for i, label in enumerate(labels) if label in members])
         if len(columns):
             here = torch.isin(test.labels, columns)
             true = torch.searchsorted(columns, test.labels[here])
-            said = logits[here][:, columns].argmax(dim=1)
-            pairs = true * len(columns) + said
-            counts = pairs.bincount(minlength=len(columns) ** 2)
-            found[space] = counts.view(len(columns), len(columns))
-    return found
+            answers[space] = Answers(logits[here][:, columns], true)
+    return answers

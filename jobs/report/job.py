@@ -4,26 +4,17 @@ One page that opens from disk, with what was run and what was measured; its figu
 """
 
 import dataclasses
-import io
-from pathlib import Path
-from typing import Any
 
-import pyarrow.csv
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from actors.pictures.base_set import open_base_set_rows
-from cluster.artifacts import Artifact, Draft, draft, open_artifact
+from cluster.artifacts import Artifact, draft, open_artifact
 from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.progress import already_done, show_progress
-from jobs.report.figures.axes import shown_width
-from jobs.report.pages.gallery import data_uri, gallery
-from jobs.report.pages.results import Comparison, Report
-from jobs.report.tables import closing_table as closing_table
-
-PAGE = "report.html"
-TEMPLATES = Path(__file__).parent / "templates"
+from jobs.report.pages.render import PAGE as PAGE
+from jobs.report.pages.results import Comparison, ResultsPage
+from jobs.report.tables.results import closing_table as closing_table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,44 +47,42 @@ class ReportConfig:
     gallery_seed: NonNegativeInt = 0
     """Draws these captions."""
 
+    def __post_init__(self) -> None:
+        if self.compare is not None and self.compare == self.against:
+            raise ConfigError(
+                f"against: {self.against!r} is also compare; allowed: another method of the results"
+            )
+
 
 def report(cfg: ReportConfig) -> Artifact:
-    """Writes report.html, figures/*.png, every table as Parquet and as tables/*.csv, and those of
-    results as tables/*.md."""
-    found = _opened(cfg)
-    out = draft(cfg.storage, "report", "report", config=cfg, inputs=found.artifacts)
+    """Writes report.html, figures/*.png and all tables: Parquet, CSV; of results also Markdown.
+
+    Raises ConfigError if a setting or an artifact does not fit.
+    """
+    page = _page(cfg)
+    out = draft(cfg.storage, "report", "report", config=cfg, inputs=page.artifacts)
     if out.artifact:
         already_done("report", out.artifact)
         return out.artifact
     with show_progress("report", 3, "parts") as progress:
-        figures = found.figures()
-        for name, png in figures.items():
+        for name, png in page.figures.items():
             out.write_bytes(f"figures/{name}.png", png)
         progress.advance()
-        rows = _write_tables(out, found)
+        tables = page.tables()
+        for name, table in tables.items():
+            out.write_table(name, table.arrow())
+            out.write_bytes(f"tables/{name}.csv", table.csv().encode())
+        for name, table in page.shown_tables().items():
+            out.write_bytes(f"tables/{name}.md", table.markdown().encode())
         progress.advance()
-        base_set = found.others.get("base_set")
-        imagined = gallery(base_set, cfg.captions, cfg.gallery_seed) if base_set else []
-        pictures = {name: (data_uri(png), shown_width(png)) for name, png in figures.items()}
-        html = render(found.facts() | {"gallery": imagined, "figures": pictures})
-        out.write_bytes(PAGE, html.encode())
+        out.write_bytes(PAGE, page.html(cfg.captions, cfg.gallery_seed).encode())
         progress.advance()
+    rows = {name: len(table.lines) for name, table in tables.items()}
     return out.publish(rows, seeds={"gallery": cfg.gallery_seed})
 
 
-def render(facts: dict[str, Any], template: str = "report.html.j2") -> str:
-    """The page. Names and captions are outside data, so everything is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(facts)
-
-
-def _opened(cfg: ReportConfig) -> Report:
+def _page(cfg: ReportConfig) -> ResultsPage:
+    """All artifacts, open."""
     others = {"teacher": open_artifact(cfg.teacher, "teacher")} if cfg.teacher else {}
     if cfg.base_set:
         others |= open_base_set_rows(cfg.base_set, cfg.curation).inputs
@@ -102,20 +91,9 @@ def _opened(cfg: ReportConfig) -> Report:
     for kind, uris in (("dataset", cfg.datasets), ("features", cfg.features)):
         for artifact in (open_artifact(uri, kind) for uri in uris):
             others[f"{kind} {artifact.manifest.name}"] = artifact
-    return Report(
+    return ResultsPage(
         open_artifact(cfg.results, "results"),
         open_artifact(cfg.adapted, "adapted"),
         others,
         Comparison(cfg.compare, cfg.against) if cfg.compare else None,
     )
-
-
-def _write_tables(out: Draft, found: Report) -> dict[str, int]:
-    tables = found.tables()
-    for name, table in tables.items():
-        out.write_table(name, table)
-        pyarrow.csv.write_csv(table, buffer := io.BytesIO())
-        out.write_bytes(f"tables/{name}.csv", buffer.getvalue())
-    for name, text in found.markdown().items():
-        out.write_bytes(f"tables/{name}.md", text.encode())
-    return {name: len(table) for name, table in tables.items()}

@@ -1,4 +1,4 @@
-"""What a report reads from artifacts: result rows, protocol, curves, settings, refusals."""
+"""What a report reads from artifacts, as typed rows; nothing is computed here."""
 
 import json
 from collections import Counter, defaultdict
@@ -6,10 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from actors.discovery import measures as of_discovery
 from actors.pretraining.state import METRICS
-from cluster.artifacts import Artifact
+from actors.search import measures as of_test
+from actors.search.measures import Measure
+from cluster.artifacts import Artifact, Folder
+from cluster.errors import ConfigError
 from cluster.storage import read
-from jobs.report.statistics.scores import Row
+from jobs.report.statistics.classes import Confusion
+from jobs.report.statistics.scores import Score
+from jobs.report.statistics.searches import FittedModel, Trial
 from models.methods.adapted import CARD
 
 VAL_POLICIES = {
@@ -19,9 +25,49 @@ VAL_POLICIES = {
 }
 
 
-def result_rows(results: Artifact) -> list[Row]:
-    """All rows of a "results" artifact."""
-    return [Row(**row) for row in results.read_table("rows", list(Row._fields)).to_pylist()]
+def known_measures() -> dict[str, Measure[Any]]:
+    """All that artifacts may hold, by name, in the order of pages."""
+    return {**of_test.MEASURES, **of_discovery.MEASURES}
+
+
+def measures_of(scores: Iterable[Score]) -> list[Measure[Any]]:
+    """What these scores are of, in the order of pages."""
+    names = {score.measure for score in scores}
+    return [measure for name, measure in known_measures().items() if name in names]
+
+
+def result_scores(results: Artifact) -> list[Score]:
+    """All scores of a "results" artifact."""
+    return _scores(results, "rows", "results")
+
+
+def discovery_scores(discovery: Folder) -> list[Score]:
+    """All scores of a "discovery" artifact, which may be a draft still."""
+    return _scores(discovery, "metrics", "discovery")
+
+
+def _scores(folder: Folder, table: str, field: str) -> list[Score]:
+    """The rows of a table with `measure` and `value`; what it lacks is a Score's default."""
+    columns = folder.open_table(table).schema.names
+    if not {"measure", "value"} <= set(columns):
+        raise ConfigError(
+            f"{field}: {folder.uri!r} was written by an older version, without measures; "
+            f"allowed: an artifact of kind {field!r} made by this one"
+        )
+    rows = folder.read_table(table, [name for name in Score._fields if name in columns])
+    scores = [Score(**row) for row in rows.to_pylist()]
+    known = known_measures()
+    for name in {score.measure for score in scores} - known.keys():
+        raise ConfigError(
+            f"{field}: {folder.uri!r} has measure {name!r}; allowed: {', '.join(known)}"
+        )
+    return scores
+
+
+def confusions(results: Artifact) -> list[Confusion]:
+    """Test images of a "results" artifact by class and answer."""
+    rows = results.read_table("confusion", list(Confusion._fields))
+    return [Confusion(**row) for row in rows.to_pylist()]
 
 
 @dataclass(frozen=True)
@@ -42,14 +88,13 @@ class Protocol:
 
 def protocol(results: Artifact) -> Protocol:
     """Distinct settings over all rows of a "results" artifact."""
-    table = results.read_table("rows")
+    columns = ["shots", "seed", "val_policy", "backbone", "template_set", "config_hash"]
+    table = results.read_table("rows", [*columns, "dataset", "images"])
 
     def distinct(column: str) -> list[Any]:
-        return sorted(set(table[column].to_pylist()))
+        return sorted(table[column].unique().to_pylist())
 
-    sizes: dict[str, int] = {}
-    for dataset, images in zip(*(table[c].to_pylist() for c in ("dataset", "images")), strict=True):
-        sizes[dataset] = max(images, sizes.get(dataset, 0))
+    sizes = table.group_by("dataset", use_threads=False).aggregate([("images", "max")])
     return Protocol(
         shots=[shots for shots in distinct("shots") if shots],
         seeds=distinct("seed"),
@@ -57,17 +102,19 @@ def protocol(results: Artifact) -> Protocol:
         backbones=distinct("backbone"),
         template_sets=distinct("template_set"),
         config_hashes=distinct("config_hash"),
-        test_images=sizes,
+        test_images=dict(
+            zip(sizes["dataset"].to_pylist(), sizes["images_max"].to_pylist(), strict=True)
+        ),
     )
 
 
 def versions(artifacts: Iterable[Artifact]) -> dict[str, str]:
     """Library to its version; all of them where artifacts were made with several."""
-    found: dict[str, set[str]] = defaultdict(set)
+    numbers: dict[str, set[str]] = defaultdict(set)
     for artifact in artifacts:
         for library, number in artifact.manifest.versions.items():
-            found[library].add(number)
-    return {library: " / ".join(sorted(found[library])) for library in sorted(found)}
+            numbers[library].add(number)
+    return {library: " / ".join(sorted(numbers[library])) for library in sorted(numbers)}
 
 
 def pretraining_metrics(teacher: Artifact) -> list[dict[str, float]]:
@@ -76,30 +123,13 @@ def pretraining_metrics(teacher: Artifact) -> list[dict[str, float]]:
     return [json.loads(line) for line in read(fs, f"{path}/{METRICS}").decode().splitlines()]
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """One fitted model: what was chosen for it, and by which validation accuracy."""
-
-    cell: str
-    dataset: str
-    method: str
-    """As result tables show it."""
-    shots: int
-    seed: int
-    hyper: dict[str, Any]
-    val_accuracy: float | None
-    head: str
-    fusion_weight: float
-    curve: list[tuple[float, float]]
-    """(fusion weight, val accuracy); empty for a method with one head."""
-
-
-def fitted(adapted: Artifact) -> list[Fitted]:
+def fitted_models(adapted: Artifact) -> list[FittedModel]:
     """Every model of an "adapted" artifact, in the order of its table `fits`."""
-    fits = adapted.read_table("fits").to_pylist()
-    cards = [adapted.read_json(f"models/{fit['cell']}/{fit['seed']}/{CARD}") for fit in fits]
-    return [
-        Fitted(
+    models = []
+    for fit in adapted.read_table("fits").to_pylist():
+        card = adapted.read_json(f"models/{fit['cell']}/{fit['seed']}/{CARD}")
+        selection = card["selection"]
+        model = FittedModel(
             cell=fit["cell"],
             dataset=fit["dataset"],
             method=fit["name"],
@@ -107,34 +137,44 @@ def fitted(adapted: Artifact) -> list[Fitted]:
             seed=fit["seed"],
             hyper=json.loads(fit["hyper"]),
             val_accuracy=fit["val_accuracy"],
-            head=card["selection"]["head"],
-            fusion_weight=card["selection"]["fusion_weight"],
-            curve=[(weight, accuracy) for weight, accuracy in card["selection"]["curve"]],
+            wall_s=fit["wall_s"],
+            head=selection["head"],
+            fusion_weight=selection["fusion_weight"],
+            curve=[(weight, accuracy) for weight, accuracy in selection["curve"]],
         )
-        for fit, card in zip(fits, cards, strict=True)
-    ]
+        models.append(model)
+    return models
+
+
+def trials(adapted: Artifact) -> list[Trial]:
+    """Every finished trial of an "adapted" artifact."""
+    columns = ["cell", "number", "state", "val_accuracy", "values", "wall_s"]
+    rows = adapted.read_table("trials", columns).to_pylist()
+    return [Trial(**{**row, "values": json.loads(row["values"])}) for row in rows]
 
 
 @dataclass(frozen=True)
-class Refused:
+class Refusal:
     """Rows that were left out for one reason."""
 
     where: str
     reason: str
-    count: int
+    rows: int
 
 
-def refusals(artifacts: Iterable[Artifact]) -> list[Refused]:
-    """Refused rows by reason, most frequent first, of artifacts of kinds images, curation, dataset,
-    features and adapted (its failed trials)."""
-    found: Counter[tuple[str, str]] = Counter()
+def refusals(artifacts: Iterable[Artifact]) -> list[Refusal]:
+    """Refused rows by reason, most frequent first.
+
+    artifacts: of kinds images, curation, dataset, features and adapted (its failed trials).
+    """
+    counts: Counter[tuple[str, str]] = Counter()
     for artifact in artifacts:
         where = f"{artifact.manifest.kind} {artifact.manifest.name}"
-        found.update((where, reason) for reason in _reasons(artifact))
-    return [Refused(*key, count) for key, count in found.most_common()]
+        counts.update({(where, reason): rows for reason, rows in _reasons(artifact).items()})
+    return [Refusal(*key, rows) for key, rows in counts.most_common()]
 
 
-def _reasons(artifact: Artifact) -> list[str]:
+def _reasons(artifact: Artifact) -> dict[str, int]:
     table, column = {
         "images": ("rows", "reason"),
         "curation": ("decisions", "reason"),
@@ -143,8 +183,9 @@ def _reasons(artifact: Artifact) -> list[str]:
         "adapted": ("trials", "error"),
     }[artifact.manifest.kind]
     if not _has(artifact, table):
-        return []
-    return [reason for reason in artifact.read_table(table, [column])[column].to_pylist() if reason]
+        return {}
+    counts = artifact.read_table(table, [column])[column].value_counts().to_pylist()
+    return {pair["values"]: pair["counts"] for pair in counts if pair["values"]}
 
 
 def _has(artifact: Artifact, table: str) -> bool:

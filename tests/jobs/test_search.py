@@ -130,10 +130,12 @@ def test_evaluate_scores_every_model_in_its_label_spaces(whole: Artifact, world:
     )
     results = evaluate(cfg)
     (features / "test.npy").rename(world / "test.npy")
-    rows = results.read_table("rows").to_pylist()
+    measured = results.read_table("rows").to_pylist()
+    assert {row["measure"] for row in measured} == {"accuracy", "mean_per_class_accuracy"}
+    assert all(0 <= row["value"] <= 1 for row in measured)
+    rows = [row for row in measured if row["measure"] == "accuracy"]
     images = {"all": 24, "OOP": 12, "IP": 12}
     assert all(row["images"] == images[row["label_space"]] for row in rows)
-    assert all(0 <= row["accuracy"] <= 1 for row in rows)
     spaces = {(row["method"], row["label_space"]) for row in rows}
     assert spaces == {
         *[(method, space) for method in ("zero-shot", "fsnl") for space in images],
@@ -141,7 +143,7 @@ def test_evaluate_scores_every_model_in_its_label_spaces(whole: Artifact, world:
         ("imaginefsl-scratch", "all"),
     }
     zero_shot, fsnl = (
-        {row["seed"]: row["accuracy"] for row in rows if (row["method"], row["label_space"]) == key}
+        {row["seed"]: row["value"] for row in rows if (row["method"], row["label_space"]) == key}
         for key in (("zero-shot", "IP"), ("fsnl", "IP"))
     )
     assert set(fsnl) == {0, 1}
@@ -155,7 +157,7 @@ def test_evaluate_scores_every_model_in_its_label_spaces(whole: Artifact, world:
         hits[model] += row["images"] * (row["class_name"] == row["predicted"])
     assert set(counted.values()) == {images["all"]}
     assert {m: hits[m] / images["all"] for m in hits} == {
-        (row["method"], row["seed"] + 2 * row["shots"]): row["accuracy"]
+        (row["method"], row["seed"] + 2 * row["shots"]): row["value"]
         for row in rows
         if row["label_space"] == "all"
     }

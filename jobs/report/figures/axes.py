@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 INK, FAINT = "#1f2933", "#e3e7eb"
@@ -28,7 +29,10 @@ def grid(count: int, height: float) -> tuple[Figure, list[Axes]]:
 def panels_of(
     lines: int, columns: int, height: float, ratios: Sequence[float] | None = None
 ) -> tuple[Figure, list[Axes]]:
-    """height: of one line, in inches; ratios: of the columns' widths."""
+    """Empty panels with a grid.
+
+    height: of one line, in inches. ratios: of the columns' widths.
+    """
     figure = Figure(
         figsize=(min(10, 2 + 3.2 * columns), height * lines + 0.4), layout="constrained"
     )
@@ -54,7 +58,9 @@ def legend(figure: Figure, panels: Sequence[Axes]) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure, drawn."""
+    """The figure, drawn. Names in it are outside data: none is read as a formula between `$`."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # type: ignore[attr-defined]
     figure.savefig(buffer := io.BytesIO(), format="png", dpi=DOTS_PER_INCH)
     return buffer.getvalue()
 

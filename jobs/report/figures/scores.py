@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from jobs.report.figures.axes import COLOURS, INK, grid, legend, png
-from jobs.report.sources import Fitted
-from jobs.report.statistics.scores import Measured
+from jobs.report.statistics.scores import Summary
+from jobs.report.statistics.searches import FittedModel
 
 LINES = ("-", "--", ":")
 """One for all methods until the colours come again."""
@@ -18,8 +18,11 @@ DODGE, MOST_DODGE = 0.07, 0.6
 from the first at most: the next number of shots is 1 away."""
 
 
-def accuracy_figure(cells: Sequence[Measured]) -> bytes:
-    """Accuracy against shots, one panel per dataset: mean and 95 % interval; zero-shot dashed."""
+def accuracy_figure(cells: Sequence[Summary]) -> bytes:
+    """Accuracy against shots, one panel per dataset: mean and 95 % interval; zero-shot dashed.
+
+    cells: of accuracy in one label space.
+    """
     datasets = list(dict.fromkeys(cell.dataset for cell in cells))
     figure, panels = grid(len(datasets), height=2.5)
     methods = list(dict.fromkeys(cell.method for cell in cells if cell.shots))
@@ -29,10 +32,10 @@ def accuracy_figure(cells: Sequence[Measured]) -> bytes:
         panel.set_xticks(range(len(shots)), map(str, shots))
         for cell in cells:
             if cell.dataset == dataset and not cell.shots:
-                panel.axhline(100 * cell.accuracy.mean, color=INK, ls="--", lw=1, label=cell.method)
+                panel.axhline(100 * cell.estimate.mean, color=INK, ls="--", lw=1, label=cell.method)
         for number, method in enumerate(methods):
-            own = {c.shots: c for c in cells if (c.dataset, c.method) == (dataset, method)}
-            _accuracy_line(panel, method, number, [own.get(s) for s in shots], len(methods))
+            line = {c.shots: c for c in cells if (c.dataset, c.method) == (dataset, method)}
+            _accuracy_line(panel, method, number, [line.get(s) for s in shots], len(methods))
     figure.supxlabel("shots (labelled training images per class)", fontsize=9)
     figure.supylabel("test accuracy, %", fontsize=9)
     legend(figure, panels)
@@ -40,14 +43,14 @@ def accuracy_figure(cells: Sequence[Measured]) -> bytes:
 
 
 def _accuracy_line(
-    panel: Axes, method: str, number: int, cells: Sequence[Measured | None], methods: int
+    panel: Axes, method: str, number: int, cells: Sequence[Summary | None], methods: int
 ) -> None:
-    found = [(place, cell.accuracy) for place, cell in enumerate(cells) if cell]
+    points = [(place, cell.estimate) for place, cell in enumerate(cells) if cell]
     shift = (number - (methods - 1) / 2) * min(DODGE, MOST_DODGE / methods)
     panel.errorbar(
-        [place + shift for place, _ in found],
-        [100 * accuracy.mean for _, accuracy in found],
-        [100 * (accuracy.half_width or 0) for _, accuracy in found],
+        [place + shift for place, _ in points],
+        [100 * estimate.mean for _, estimate in points],
+        [100 * (estimate.half_width or 0) for _, estimate in points],
         color=COLOURS[number % len(COLOURS)],
         marker=MARKERS[number % len(MARKERS)],
         linestyle=LINES[number // len(COLOURS) % len(LINES)],
@@ -59,15 +62,17 @@ def _accuracy_line(
     )
 
 
-def fusion_figure(fits: Sequence[Fitted]) -> bytes:
-    """Validation accuracy against fusion weight, a panel per dataset and a line per seed; the
-    chosen weight is marked."""
+def fusion_figure(fits: Sequence[FittedModel]) -> bytes:
+    """Validation accuracy against fusion weight, with the chosen weight marked.
+
+    A panel per dataset, a line per seed.
+    """
     datasets = list(dict.fromkeys(fit.dataset for fit in fits))[:MOST_DATASETS]
     figure, panels = grid(len(datasets), height=2.5)
     for panel, dataset in zip(panels, datasets, strict=False):
         panel.set_title(dataset, fontsize=10)
-        own = [fit for fit in fits if fit.dataset == dataset]
-        for fit, colour in zip(own, COLOURS, strict=False):
+        of_dataset = [fit for fit in fits if fit.dataset == dataset]
+        for fit, colour in zip(of_dataset, COLOURS, strict=False):
             weights, accuracies = zip(*fit.curve, strict=True)
             percent = [100 * accuracy for accuracy in accuracies]
             panel.plot(weights, percent, color=colour, lw=1.4, label=f"seed {fit.seed}")

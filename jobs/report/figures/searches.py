@@ -16,19 +16,19 @@ FAINT_DOT = "#9aa7b4"
 
 def history_figure(cells: Sequence[CellSearch]) -> bytes:
     """Val accuracy of every complete trial, and the best so far; of the cells with most trials."""
-    ordered = sorted(cells, key=lambda cell: -len(cell.tried))[:MOST_PANELS]
+    ordered = sorted(cells, key=lambda cell: -len(cell.trials))[:MOST_PANELS]
     figure, panels = grid(len(ordered), height=1.9)
     for panel, cell in zip(panels, ordered, strict=False):
         shots = "1 shot" if cell.shots == 1 else f"{cell.shots} shots"
         panel.set_title(f"{cell.dataset}, {shots}\n{cell.method}", fontsize=8)
         complete = [
             (number, 100 * trial.val_accuracy)
-            for number, trial in enumerate(cell.tried, start=1)
+            for number, trial in enumerate(cell.trials, start=1)
             if trial.state == "complete" and trial.val_accuracy is not None
         ]
         panel.plot(*zip(*complete, strict=True), "o", color=FAINT_DOT, markersize=3)
         best = [100 * value for value in cell.best_so_far]
-        first = len(cell.tried) - len(best) + 1
+        first = len(cell.trials) - len(best) + 1
         panel.step(
             range(first, first + len(best)), best, where="post", color=COLOURS[0], linewidth=1.4
         )
@@ -38,12 +38,12 @@ def history_figure(cells: Sequence[CellSearch]) -> bytes:
     return png(figure)
 
 
-def importance_figure(found: Mapping[str, Mapping[str, float]]) -> bytes:
+def importance_figure(shares: Mapping[str, Mapping[str, float]]) -> bytes:
     """Share of every hyper-parameter in the variance of val accuracy, one panel per method."""
-    most = max(map(len, found.values()))
-    figure, panels = grid(len(found), height=0.8 + 0.28 * most)
-    for panel, (method, shares) in zip(panels, found.items(), strict=False):
-        ordered = sorted(shares.items(), key=lambda item: item[1])
+    most = max(map(len, shares.values()))
+    figure, panels = grid(len(shares), height=0.8 + 0.28 * most)
+    for panel, (method, of_method) in zip(panels, shares.items(), strict=False):
+        ordered = sorted(of_method.items(), key=lambda item: item[1])
         panel.barh([name for name, _ in ordered], [share for _, share in ordered], color=COLOURS[0])
         panel.set_title(method, fontsize=10)
         panel.set_xlim(0, 1)

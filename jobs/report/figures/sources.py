@@ -35,8 +35,11 @@ def pretraining_figure(metrics: Sequence[Mapping[str, float]]) -> bytes:
 
 
 def curation_figure(decisions: pa.Table) -> bytes:
-    """Histograms of pictures' scores, of each group of classes and as deviations from the class's
-    median: kept ones, those refused for their score, those refused for another reason."""
+    """Histograms of pictures' scores, of each group and as deviations from the class's median.
+
+    Apart are kept ones, those refused for their score, and those refused for another reason.
+    decisions: of a "curation" artifact.
+    """
     scored = decisions.filter(pc.is_finite(decisions["score"]))
     groups = sorted(set(scored["group"].to_pylist()))
     drawn = [(f"{g} classes", "cosine of image and caption", "score", g) for g in groups]

@@ -6,204 +6,160 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from sklearn.manifold import TSNE
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from actors.discovery.measures import OF_CELLS, OF_GROUPS, OF_IMAGES
 from actors.pictures.codec import decode_rgb, png_bytes
+from actors.search.measures import MEASURES, Measure
 from actors.search.tasks import EncodedDataset
 from cluster.artifacts import Folder
 from cluster.rows import row_rng
-from jobs.report.figures.axes import png
-from jobs.report.pages.gallery import data_uri
-from jobs.report.statistics.scores import (
-    H_MEAN,
-    Estimate,
-    Row,
-    estimate,
-    measured,
-    with_average,
-    with_h_mean,
-)
-from jobs.report.tables import Lines
+from jobs.report.figures.discovery import names_figure, tsne_figure
+from jobs.report.pages.render import Picture, data_uri, picture, render
+from jobs.report.sources import discovery_scores, measures_of
+from jobs.report.statistics.scores import Score, with_average, with_h_mean
+from jobs.report.tables.results import number_table, sentence, space_table
+from jobs.report.tables.table import Table
 from models.methods.adapted import class_tokens
 
-SPACES = ("OOP", "IP", H_MEAN, "all")
 MOST_POINTS = 1500
 """Images in a t-SNE, drawn at random of more."""
 SHOWN, SIDE = 5, 56
 """Images of a cluster in the gallery, and their size in pixels."""
-MARKERS = {"IP": "o", "OOP": "^"}
 
 
 @dataclass(frozen=True)
-class Shown:
-    """The first discovery of one dataset with the first seed. figures: PNG by name."""
+class MeasureSection:
+    """Measures of one thing, a table each; the last may hold those that are numbers."""
 
+    anchor: str
+    title: str
+    tables: list[Table]
+    """Each with a title that says what its numbers are."""
+
+
+@dataclass(frozen=True)
+class DatasetSection:
+    """The first discovery of one dataset with the first seed."""
+
+    anchor: str
     dataset: str
-    figures: dict[str, bytes]
-    gallery: list[dict[str, Any]]
+    pictures: dict[str, Picture]
+    """Figures by name."""
+    clusters: list[dict[str, Any]]
+    """Rows of `clusters`, each with `pictures`, data URIs."""
 
 
-def accuracy_lines(metrics: Sequence[Mapping[str, Any]]) -> Lines:
-    """Accuracy on test images, per dataset and method; H is of OOP and IP, seed by seed."""
-    rows = [
-        Row(m["dataset"], m["method"], 0, m["seed"], m["label_space"], m["value"], "")
-        for m in metrics
-        if m["measure"] == "accuracy"
+def discovery_page(discovery: Folder, encoded: Mapping[str, EncodedDataset]) -> str:
+    """The page of a "discovery" artifact whose tables are written; encoded: its datasets."""
+    scores = with_average(with_h_mean(discovery_scores(discovery)))
+    clusters = discovery.read_table("clusters")
+    first = clusters.select(["discovery", "seed"]).slice(0, 1).to_pylist()[0]
+    measures = measure_sections(scores)
+    datasets = [
+        _dataset_section(discovery, clusters, of_dataset, first | {"dataset": name}, number)
+        for number, (name, of_dataset) in enumerate(encoded.items())
     ]
-    found: dict[tuple[str, str], dict[str, Estimate]] = defaultdict(dict)
-    for cell in measured(with_average(with_h_mean(rows))):
-        found[cell.dataset, cell.method][cell.label_space] = cell.accuracy
-    header = ["dataset", "method", *SPACES]
-    return [
-        header,
-        *(
-            [*key, *(spaces[s].percent() if s in spaces else "" for s in SPACES)]
-            for key, spaces in sorted(found.items(), key=lambda item: item[0][0])
-        ),
+    sections = {section.anchor: section.title for section in measures}
+    sections |= {section.anchor: section.dataset for section in datasets}
+    facts = {"measures": measures, "datasets": datasets, "first": first, "sections": sections}
+    return render("discovery.html.j2", facts)
+
+
+def measure_sections(scores: Sequence[Score]) -> list[MeasureSection]:
+    """A section for each measure on test images, then those of training images.
+
+    scores: with H-means and averages.
+    """
+    measures = {measure.name: measure for measure in measures_of(scores)}
+    groups: dict[tuple[str, str], list[str]] = {
+        (name, f"{sentence(measure.title)} on test images"): [name]
+        for name, measure in measures.items()
+        if name in MEASURES
+    }
+    groups["unlabelled", "Clusters and names of unlabelled images"] = [*OF_IMAGES, *OF_CELLS]
+    groups["groups", "OOP and IP images by themselves"] = list(OF_GROUPS)
+    sections = [
+        MeasureSection(
+            anchor, title, _tables(scores, [measures[n] for n in names if n in measures])
+        )
+        for (anchor, title), names in groups.items()
     ]
+    return [section for section in sections if section.tables]
 
 
-def clustering_lines(metrics: Sequence[Mapping[str, Any]]) -> Lines:
-    """What each discovery found among unlabelled images, per dataset."""
-    columns = [
-        ("clusters", "all", "clusters"), ("unnamed", "all", "unnamed"), ("rounds", "all", "rounds"),
-        ("clustering", "all", "clustering, all"), ("clustering", "OOP", "OOP"),
-        ("clustering", "IP", "IP"), ("naming", "OOP", "named right, OOP"), ("naming", "IP", "IP"),
-        ("assigned", "OOP", "after learning, OOP"), ("assigned", "IP", "IP"),
-    ]  # fmt: skip
-    values = _values(metrics)
-    cells = dict.fromkeys(
-        (m["dataset"], m["method"]) for m in metrics if m["measure"] == "clustering"
+def _tables(scores: Sequence[Score], measures: Sequence[Measure[Any]]) -> list[Table]:
+    tables = [space_table(scores, measure) for measure in measures if measure.unit]
+    numbers = [measure for measure in measures if not measure.unit]
+    return [*tables, *([number_table(scores, numbers)] if numbers else [])]
+
+
+def _dataset_section(
+    discovery: Folder,
+    clusters: pa.Table,
+    encoded: EncodedDataset,
+    key: Mapping[str, Any],
+    number: int,
+) -> DatasetSection:
+    """key: `dataset`, `discovery` and `seed` of the rows that are shown."""
+    of_key = pc.scalar(True)
+    for name, value in key.items():
+        of_key &= pc.field(name) == value
+    images = discovery.open_table("assignments").to_table(filter=of_key)
+    cells = clusters.filter(of_key).to_pylist()
+    figures = _figures(encoded, cells, images)
+    return DatasetSection(
+        f"dataset-{number}",
+        key["dataset"],
+        {name: picture(png) for name, png in figures.items()},
+        _gallery(encoded, cells, images),
     )
-    lines = [["dataset", "discovery", *(title for _, _, title in columns)]]
-    for dataset, method in sorted(cells):
-        line = [dataset, method]
-        for measure, space, _ in columns:
-            found = estimate(v) if (v := values.get((dataset, method, measure, space))) else None
-            number = measure in ("clusters", "unnamed", "rounds")
-            line.append("" if not found else f"{found.mean:.1f}" if number else found.percent())
-        lines.append(line)
-    return lines
-
-
-def alone_lines(metrics: Sequence[Mapping[str, Any]]) -> Lines:
-    """Clustering accuracy of each group by itself, and the mean over datasets."""
-    values = _values(m for m in metrics if m["measure"] == "alone")
-    datasets = list(dict.fromkeys(dataset for dataset, *_ in values))
-    lines = [["dataset", "OOP", "IP"]]
-    means: dict[str, list[float]] = defaultdict(list)
-    for dataset in datasets:
-        line = [dataset]
-        for space in ("OOP", "IP"):
-            own = values.get((dataset, "k-means", "alone", space))
-            line.append(estimate(own).percent() if own else "")
-            means[space] += [estimate(own).mean] if own else []
-        lines.append(line)
-    mean = [f"{100 * np.mean(means[space]):.1f}" if means[space] else "" for space in ("OOP", "IP")]
-    return [*lines, ["(average)", *mean]] if len(datasets) > 1 else lines
-
-
-def shown(found: Folder, encoded: Mapping[str, EncodedDataset]) -> list[Shown]:
-    """Pictures of every dataset. found: the artifact's tables, all written."""
-    clusters = found.read_table("clusters").to_pylist()
-    images = found.read_table("assignments").to_pylist()
-    first = {"discovery": clusters[0]["discovery"], "seed": clusters[0]["seed"]}
-    made = []
-    for name, of_dataset in encoded.items():
-        which = first | {"dataset": name}
-        own = [c for c in clusters if which.items() <= c.items()]
-        rows = [i for i in images if which.items() <= i.items()]
-        made.append(Shown(name, _figures(of_dataset, own, rows), _gallery(of_dataset, own, rows)))
-    return made
 
 
 def _figures(
-    encoded: EncodedDataset, clusters: list[dict[str, Any]], images: list[dict[str, Any]]
+    encoded: EncodedDataset, clusters: Sequence[dict[str, Any]], images: pa.Table
 ) -> dict[str, bytes]:
     index = encoded.store.index["train"]
     place = {row: i for i, row in enumerate(index["id"].to_pylist())}
-    labels = index["label"].to_pylist()
+    rows = np.array([place[image] for image in images["image"].to_pylist()])
+    labels = index["label"].to_numpy()[rows]
+    groups = np.array([concept.group for concept in encoded.dataset.concepts])[labels]
+    in_cluster = images["cluster"].to_numpy()
     rng = row_rng(f"t-SNE {encoded.dataset.name}")
-    drawn = sorted(rng.permutation(len(images))[:MOST_POINTS].tolist())
-    rows = [place[images[i]["image"]] for i in drawn]
-    features = class_tokens(encoded.store.features("train").tokens[0, rows, :1]).numpy()
-    perplexity = min(30.0, (len(rows) - 1) / 3)
-    points = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(features)
-    label = np.array([labels[row] for row in rows])
-    groups = np.array([c.group for c in encoded.dataset.concepts])[label]
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    by_class, by_cluster = figure.subplots(1, 2)
-    if encoded.dataset.labelled:
-        _scatter(by_class, points, label, groups, "by true class (triangles: OOP)")
-    else:
-        by_class.set_axis_off()
-    cluster = np.array([images[i]["cluster"] for i in drawn])
-    _scatter(by_cluster, points, cluster, groups, "by cluster")
-    figures = {"t-SNE": png(figure)}
-    if encoded.dataset.labelled:
-        figures["names"] = _confusion(encoded, clusters, images, labels, place)
+    drawn = np.sort(rng.permutation(len(rows))[:MOST_POINTS])
+    tokens = encoded.store.features("train").tokens[0, rows[drawn].tolist(), :1]
+    labelled = encoded.dataset.labelled
+    figures = {
+        "t-SNE": tsne_figure(
+            class_tokens(tokens).numpy(),
+            in_cluster[drawn],
+            labels[drawn] if labelled else None,
+            groups[drawn],
+        )
+    }
+    if labelled:
+        name_of = {cluster["cluster"]: cluster["name"] for cluster in clusters}
+        names = np.array([name_of[cluster] for cluster in in_cluster.tolist()], object)
+        figures["names"] = names_figure(encoded.dataset.concepts, labels, names)
     return figures
 
 
-def _scatter(
-    panel: Axes, points: np.ndarray, value: np.ndarray, groups: np.ndarray, title: str
-) -> None:
-    numbers = np.unique(value, return_inverse=True)[1]
-    colours = colormaps["gist_ncar"](0.03 + 0.92 * numbers / max(1, numbers.max()))
-    for group in np.unique(groups):
-        own = groups == group
-        x, y = points[own].T
-        panel.scatter(x, y, c=colours[own], s=12, marker=MARKERS[group], linewidths=0)
-    panel.set_title(title, fontsize=10)
-    panel.set_xticks([])
-    panel.set_yticks([])
-
-
-def _confusion(
-    encoded: EncodedDataset,
-    clusters: list[dict[str, Any]],
-    images: list[dict[str, Any]],
-    labels: list[int],
-    place: Mapping[str, int],
-) -> bytes:
-    """Share of each class's images per given name; the classes' own names first, in their order."""
-    given = {c["cluster"]: c["name"] or "(unnamed)" for c in clusters}
-    own = sorted(encoded.dataset.concepts, key=lambda concept: concept.group, reverse=True)
-    names = [concept.name for concept in own]
-    columns = [*dict.fromkeys([*names, *sorted(set(given.values()))])]
-    table = np.zeros((len(names), len(columns)))
-    for image in images:
-        name = encoded.dataset.concepts[labels[place[image["image"]]]].name
-        table[names.index(name), columns.index(given[image["cluster"]])] += 1
-    table /= table.sum(axis=1, keepdims=True).clip(min=1)
-    used = [c for c in range(len(columns)) if c < len(names) or table[:, c].any()]
-    size = 2.2 + 0.17 * len(used), 1.8 + 0.17 * len(names)
-    figure = Figure(figsize=size, layout="constrained")
-    panel = figure.subplots()
-    panel.imshow(table[:, used], cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    panel.set_xticks(range(len(used)), [_short(columns[c]) for c in used], rotation=90, fontsize=6)
-    panel.set_yticks(range(len(names)), [_short(name) for name in names], fontsize=6)
-    panel.axhline(sum(c.group == "OOP" for c in own) - 0.5, color="#d1603d", lw=0.8)
-    panel.set_xlabel("given name", fontsize=8)
-    panel.set_ylabel("true class, OOP ones above the line", fontsize=8)
-    return png(figure)
-
-
 def _gallery(
-    encoded: EncodedDataset, clusters: list[dict[str, Any]], images: list[dict[str, Any]]
+    encoded: EncodedDataset, clusters: Sequence[dict[str, Any]], images: pa.Table
 ) -> list[dict[str, Any]]:
     """Every cluster with its most confident images, unnamed ones last."""
-    of_cluster: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for image in sorted(images, key=lambda image: -image["confidence"]):
-        of_cluster[image["cluster"]].append(image)
-    chosen = {c: [image["image"] for image in rows[:SHOWN]] for c, rows in of_cluster.items()}
-    ids = [image for rows in chosen.values() for image in rows]
-    picture = dict(zip(ids, map(_thumbnail, encoded.dataset.images(ids)), strict=True))
+    of_cluster: dict[int, list[str]] = defaultdict(list)
+    # By row among equals, as the images come.
+    order = np.argsort(-images["confidence"].to_numpy(), kind="stable")
+    ordered = images.select(["image", "cluster"]).take(order)
+    for image, cluster in zip(*(column.to_pylist() for column in ordered.columns), strict=True):
+        if len(of_cluster[cluster]) < SHOWN:
+            of_cluster[cluster].append(image)
+    ids = [image for chosen in of_cluster.values() for image in chosen]
+    thumbnails = dict(zip(ids, map(_thumbnail, encoded.dataset.images(ids)), strict=True))
     return [
-        {**c, "pictures": [picture[image] for image in chosen.get(c["cluster"], [])]}
+        {**c, "pictures": [thumbnails[image] for image in of_cluster[c["cluster"]]]}
         for c in sorted(clusters, key=lambda c: (c["by"] == "none", c["by"] == "labelled"))
         if c["images"]
     ]
@@ -213,17 +169,3 @@ def _thumbnail(data: bytes) -> str:
     image = decode_rgb(data)
     image.thumbnail((2 * SIDE, 2 * SIDE))
     return data_uri(png_bytes(image))
-
-
-def _values(
-    metrics: Any,
-) -> dict[tuple[str, str, str, str], list[float]]:
-    """Over seeds, by dataset, method, measure and label space."""
-    found: dict[tuple[str, str, str, str], list[float]] = defaultdict(list)
-    for m in metrics:
-        found[m["dataset"], m["method"], m["measure"], m["label_space"]].append(m["value"])
-    return found
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 24 else f"{name[:23]}…"

@@ -1,6 +1,5 @@
 """The gallery of a report: a few captions of a base set with the images made from them."""
 
-import base64
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +9,14 @@ import pyarrow.compute as pc
 
 from cluster.artifacts import Artifact
 from cluster.rows import row_rng
+from jobs.report.pages.render import data_uri
 
 Key = tuple[str, str, int]
 """Of a caption: dataset, class name, index."""
 
 
 @dataclass(frozen=True)
-class Imagined:
+class GalleryItem:
     """One caption with its imagined images."""
 
     dataset: str
@@ -27,7 +27,7 @@ class Imagined:
     """Data URIs, in order of view."""
 
 
-def gallery(base_set: Artifact, captions: int, seed: int) -> list[Imagined]:
+def gallery(base_set: Artifact, captions: int, seed: int) -> list[GalleryItem]:
     """Some captions with all their images: drawn by the seed, datasets and groups in turn."""
     names = ["dataset", "class_name", "index"]
     fine = pc.field("reason") == ""
@@ -42,7 +42,7 @@ def gallery(base_set: Artifact, captions: int, seed: int) -> list[Imagined]:
     shown: dict[Key, dict[int, dict[str, Any]]] = defaultdict(dict)
     for row in rows.to_table(filter=fine).to_pylist():
         shown[row["dataset"], row["class_name"], row["index"]][row["view"]] = row
-    return [_imagined([view for _, view in sorted(shown[key].items())]) for key in drawn]
+    return [_item([view for _, view in sorted(shown[key].items())]) for key in drawn]
 
 
 def in_turn(pools: Sequence[Sequence[Key]], count: int, seed: int) -> list[Key]:
@@ -55,11 +55,6 @@ def in_turn(pools: Sequence[Sequence[Key]], count: int, seed: int) -> list[Key]:
     return sorted(drawn[:count])
 
 
-def _imagined(views: Sequence[dict[str, Any]]) -> Imagined:
-    told = {name: views[0][name] for name in ("dataset", "class_name", "group", "caption")}
-    return Imagined(**told, images=[data_uri(view["image"]) for view in views])
-
-
-def data_uri(png: bytes) -> str:
-    """A PNG as an address that a page can carry."""
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def _item(views: Sequence[dict[str, Any]]) -> GalleryItem:
+    facts = {name: views[0][name] for name in ("dataset", "class_name", "group", "caption")}
+    return GalleryItem(**facts, images=[data_uri(view["image"]) for view in views])

@@ -1,10 +1,8 @@
-"""A report put together from its artifacts: what its page shows and its tables hold."""
+"""The page of results: what it shows, and the tables behind it."""
 
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
-
-import pyarrow as pa
 
 from actors.curation.decisions import REASONS
 from cluster.artifacts import Artifact
@@ -12,18 +10,23 @@ from cluster.errors import ConfigError
 from jobs.report.figures.scores import accuracy_figure, fusion_figure
 from jobs.report.figures.searches import cost_figure, history_figure, importance_figure
 from jobs.report.figures.sources import curation_figure, pretraining_figure
-from jobs.report.pages.curation import Curated, curated
+from jobs.report.pages.curation import CurationSection, curation_section
+from jobs.report.pages.gallery import gallery
+from jobs.report.pages.render import picture, render
 from jobs.report.sources import (
-    Fitted,
-    Refused,
-    fitted,
+    Refusal,
+    confusions,
+    fitted_models,
+    known_measures,
+    measures_of,
     pretraining_metrics,
     protocol,
     refusals,
-    result_rows,
+    result_scores,
+    trials,
     versions,
 )
-from jobs.report.statistics.classes import ClassScore, class_scores, hardest_lines
+from jobs.report.statistics.classes import ClassScore, class_scores, hardest_classes
 from jobs.report.statistics.differences import (
     Difference,
     against_zero_shot,
@@ -33,27 +36,41 @@ from jobs.report.statistics.differences import (
 )
 from jobs.report.statistics.scores import (
     AVERAGE,
-    HALVES,
-    Estimate,
-    Row,
-    few_shot_rows,
-    generalisation,
-    measured,
+    Score,
+    Summary,
+    few_shot_scores,
+    summaries,
     with_average,
     with_h_mean,
 )
-from jobs.report.statistics.searches import CellSearch, cell_rows, cell_searches, importances
-from jobs.report.tables import (
-    Lines,
-    accuracy_lines,
-    artifact_lines,
-    as_markdown,
-    chosen_lines,
-    difference_lines,
-    generalisation_lines,
-    made_at,
-    split_lines,
+from jobs.report.statistics.searches import (
+    CellSearch,
+    FittedModel,
+    cell_records,
+    cell_searches,
+    importances,
 )
+from jobs.report.tables.results import (
+    ACCURACY,
+    MeasureTables,
+    difference_records,
+    difference_table,
+    hardest_table,
+    measure_tables,
+    sentence,
+    summary_records,
+)
+from jobs.report.tables.sources import (
+    artifact_table,
+    chosen_table,
+    made_at,
+    refusal_table,
+    split_table,
+)
+from jobs.report.tables.table import Table
+
+HARDEST = 12
+"""Classes that the page shows."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +87,11 @@ class Hardest:
 
     method: str
     shots: int
-    lines: Lines
+    table: Table
 
 
 @dataclass(frozen=True)
-class Report:
+class ResultsPage:
     """What was measured. Raises ConfigError if a compared method is unknown."""
 
     results: Artifact
@@ -85,7 +102,7 @@ class Report:
     comparison: Comparison | None = None
 
     def __post_init__(self) -> None:
-        methods = sorted({row.method for row in self.rows})
+        methods = sorted({score.method for score in self.scores})
         for name, method in (asdict(self.comparison) if self.comparison else {}).items():
             if method not in methods:
                 raise ConfigError(
@@ -98,56 +115,70 @@ class Report:
         return {"results": self.results, "adapted": self.adapted, **self.others}
 
     @cached_property
-    def rows(self) -> list[Row]:
-        return with_average(with_h_mean(result_rows(self.results)))
+    def scores(self) -> list[Score]:
+        """Of every measure, with H-means and averages."""
+        return with_average(with_h_mean(result_scores(self.results)))
+
+    @cached_property
+    def cells(self) -> list[Summary]:
+        """Accuracy of methods that learned all classes, over all classes."""
+        few_shot = few_shot_scores(self.scores)
+        return summaries(score for score in few_shot if score.measure == ACCURACY)
+
+    @cached_property
+    def measures(self) -> list[MeasureTables]:
+        """The tables of every measure that the results hold."""
+        return [measure_tables(self.scores, measure) for measure in measures_of(self.scores)]
 
     @cached_property
     def differences(self) -> list[Difference]:
+        """Of accuracy, between the compared methods."""
         if self.comparison is None:
             return []
-        return paired(few_shot_rows(self.rows), self.comparison.compare, self.comparison.against)
-
-    @cached_property
-    def groups(self) -> dict[tuple[str, str], Lines]:
-        """Methods that learned one half of the classes, on both; none if there are none."""
-        found = {halves: generalisation(self.rows, halves) for halves in HALVES}
-        return {h: generalisation_lines(lines, h) for h, lines in found.items() if lines}
+        few_shot = [s for s in few_shot_scores(self.scores) if s.measure == ACCURACY]
+        return paired(few_shot, self.comparison.compare, self.comparison.against)
 
     @cached_property
     def classes(self) -> list[ClassScore]:
-        return class_scores(self.results)
+        """Every class of every cell."""
+        return class_scores(confusions(self.results))
 
     @cached_property
     def hardest(self) -> Hardest | None:
         """Of the best method on average over datasets, or on the only one, with most shots."""
-        cells = [cell for cell in measured(few_shot_rows(self.rows)) if cell.shots]
+        cells = [cell for cell in self.cells if cell.shots]
         averages = [cell for cell in cells if cell.dataset == AVERAGE] or cells
-        best = max(averages, key=lambda c: (c.shots, c.accuracy.mean), default=None)
+        best = max(averages, key=lambda cell: (cell.shots, cell.estimate.mean), default=None)
         if best is None:
             return None
-        lines = hardest_lines(self.classes, best.method, best.shots)
-        return Hardest(best.method, best.shots, lines)
+        classes = hardest_classes(self.classes, best.method, best.shots, HARDEST)
+        return Hardest(best.method, best.shots, hardest_table(classes))
 
     @cached_property
-    def fits(self) -> list[Fitted]:
-        return fitted(self.adapted)
+    def fits(self) -> list[FittedModel]:
+        """Every model that was tested."""
+        return fitted_models(self.adapted)
 
     @cached_property
-    def refused(self) -> list[Refused]:
+    def refusals(self) -> list[Refusal]:
+        """Rows that the artifacts left out."""
         kinds = ("images", "curation", "dataset", "features", "adapted")
         return refusals(a for a in self.artifacts.values() if a.manifest.kind in kinds)
 
     @cached_property
-    def curated(self) -> Curated | None:
+    def curation(self) -> CurationSection | None:
+        """What was kept of the base set."""
         if "curation" not in self.others:
             return None
         datasets = [a for a in self.others.values() if a.manifest.kind == "dataset"]
-        return curated(self.others["curation"], self.others["base_set"], datasets)
+        return curation_section(self.others["curation"], self.others["base_set"], datasets)
 
     @cached_property
-    def fused(self) -> list[Fitted]:
-        """The fits whose fusion curves are shown: of one method, the compared one if it has any,
-        with most shots, on every dataset."""
+    def fused(self) -> list[FittedModel]:
+        """The fits whose fusion curves are shown.
+
+        Of one method, the compared one if it has any, with most shots, on every dataset.
+        """
         curved = [fit for fit in self.fits if fit.curve]
         named = [fit for fit in curved if self.comparison and fit.method == self.comparison.compare]
         shown = max(named or curved, key=lambda fit: fit.shots, default=None)
@@ -155,94 +186,111 @@ class Report:
 
     @cached_property
     def searches(self) -> list[CellSearch]:
-        return cell_searches(self.adapted)
+        """Every cell's search."""
+        return cell_searches(self.fits, trials(self.adapted))
 
     @cached_property
     def importances(self) -> dict[str, dict[str, float]]:
+        """By method and hyper-parameter."""
         return importances(self.searches, self.adapted.manifest.config.get("methods", {}))
 
+    @cached_property
     def figures(self) -> dict[str, bytes]:
         """PNG by name."""
-        made = {}
-        if cells := measured(few_shot_rows(self.rows)):
-            made["accuracy"] = accuracy_figure(cells)
+        figures = {}
+        if self.cells:
+            figures["accuracy"] = accuracy_figure(self.cells)
         if "teacher" in self.others and (metrics := pretraining_metrics(self.others["teacher"])):
-            made["pretraining"] = pretraining_figure(metrics)
+            figures["pretraining"] = pretraining_figure(metrics)
         if "curation" in self.others:
-            made["curation"] = curation_figure(self.others["curation"].read_table("decisions"))
+            figures["curation"] = curation_figure(self.others["curation"].read_table("decisions"))
         if self.fused:
-            made["fusion"] = fusion_figure(self.fused)
+            figures["fusion"] = fusion_figure(self.fused)
         if searched := [cell for cell in self.searches if cell.best_so_far]:
-            made["history"] = history_figure(searched)
+            figures["history"] = history_figure(searched)
         if self.importances:
-            made["importance"] = importance_figure(self.importances)
-        made["cost"] = cost_figure(self.searches)
-        return made
+            figures["importance"] = importance_figure(self.importances)
+        figures["cost"] = cost_figure(self.searches)
+        return figures
 
-    def facts(self) -> dict[str, Any]:
-        """What the page says and shows in lines, by the names that its template uses."""
-        cells = measured(few_shot_rows(self.rows))
-        compared = (asdict(self.comparison)) if self.comparison else {}
+    def tables(self) -> dict[str, Table]:
+        """The numbers behind the page, unrounded; those without lines are left out."""
+        shares = [
+            {"method": method, "hyper_parameter": name, "share": share}
+            for method, of_method in self.importances.items()
+            for name, share in of_method.items()
+        ]
+        names = [tables.measure.name for tables in self.measures]
+        tables = {name: Table.of(summary_records(self.scores, name)) for name in names}
+        tables |= {
+            "paired": Table.of(difference_records(all_paired(few_shot_scores(self.scores)))),
+            "classes": Table.of([asdict(score) for score in self.classes]),
+            "splits": split_table(self.scores),
+            "cells": Table.of(cell_records(self.searches)),
+            "importance": Table.of(shares),
+            "refused": refusal_table(self.refusals),
+            "curation": Table.of(self.curation.summary["classes"] if self.curation else []),
+            "contamination": Table.of(self.curation.contamination if self.curation else []),
+        }
+        return {name: table for name, table in tables.items() if table.lines}
+
+    def shown_tables(self) -> dict[str, Table]:
+        """The page's tables of results by name, rounded."""
+        tables = {name: t for measure in self.measures for name, t in measure.by_name().items()}
+        return tables | ({"paired": self._difference_table()} if self.differences else {})
+
+    def _difference_table(self) -> Table:
+        return difference_table(self.differences, known_measures()[ACCURACY])
+
+    def html(self, captions: int, seed: int) -> str:
+        """The page; captions: how many of the base set are shown, drawn by the seed."""
+        base_set = self.others.get("base_set")
+        items = gallery(base_set, captions, seed) if base_set else []
+        facts = self._facts() | {"gallery": items}
+        return render("results.html.j2", facts | {"sections": self._sections(facts)})
+
+    def _facts(self) -> dict[str, Any]:
+        """What the page says and shows, by the names that its template uses."""
+        compared = asdict(self.comparison) if self.comparison else {}
         return {
             "protocol": protocol(self.results),
             "made": made_at(self.results),
-            "artifacts": artifact_lines(self.artifacts),
+            "artifacts": artifact_table(self.artifacts),
             "versions": versions(self.artifacts.values()),
-            "splits": split_lines(self.rows),
-            "accuracy": accuracy_lines(cells),
-            "below_zero_shot": against_zero_shot(cells),
+            "splits": split_table(self.scores),
+            "accuracy": measure_tables(self.scores, known_measures()[ACCURACY]),
+            "below_zero_shot": against_zero_shot(self.cells),
             "comparison": self.comparison,
             "verdict": verdict(self.differences, **compared) if self.differences else "",
-            "differences": difference_lines(self.differences),
-            "groups": self.groups,
+            "differences": self._difference_table(),
+            "measures": [m for m in self.measures if m.measure.name != ACCURACY],
             "hardest": self.hardest,
-            "chosen": chosen_lines(self.fits, self.searches),
+            "curation": self.curation,
+            "reasons": REASONS,
             "fused": self.fused[:1],
             "worker_hours": sum(cell.seconds for cell in self.searches) / 3600,
-            "refused": self.refused,
-            "curated": self.curated,
-            "reasons": REASONS,
+            "chosen": chosen_table(self.fits, self.searches),
+            "refusals": refusal_table(self.refusals),
+            "pictures": {name: picture(png) for name, png in self.figures.items()},
         }
 
-    def tables(self) -> dict[str, pa.Table]:
-        """The numbers behind the page, unrounded."""
-        accuracy = [_flat(asdict(cell), "accuracy", cell.accuracy) for cell in measured(self.rows)]
-        gains = [
-            {"compare": compare, "against": against} | _flat(asdict(d), "gain", d.gain)
-            for (compare, against), found in all_paired(few_shot_rows(self.rows)).items()
-            for d in found
-        ]
-        splits = split_lines(self.rows)
-        shares = [
-            {"method": method, "hyper_parameter": name, "share": share}
-            for method, found in self.importances.items()
-            for name, share in found.items()
-        ]
-        tables = {
-            "accuracy": accuracy,
-            "paired": gains,
-            "classes": [asdict(score) for score in self.classes],
-            "splits": [dict(zip(splits[0], line, strict=True)) for line in splits[1:]],
-            "cells": cell_rows(self.searches),
-            "importance": shares,
-            "refused": [asdict(refused) for refused in self.refused],
-            "curation": self.curated.summary["classes"] if self.curated else [],
-            "contamination": self.curated.contamination if self.curated else [],
+    def _sections(self, facts: dict[str, Any]) -> dict[str, str]:
+        """What a link to each section that there is says, by its anchor."""
+        compared = self.comparison
+        halves = facts["accuracy"].generalisation
+        sections = {
+            "run": "What was run",
+            "accuracy": "Accuracy against shots",
+            "paired": f"{compared.compare} minus {compared.against}" if compared else "",
+            **{half: f"{half} against {other}" for half, other in halves},
+            **{m.measure.name: sentence(m.measure.title) for m in facts["measures"]},
+            "classes": "Hardest classes" if self.hardest else "",
+            "gallery": "Imagined images" if facts["gallery"] else "",
+            "curation": "Curation" if self.curation else "",
+            "pretraining": "Pretraining" if "pretraining" in self.figures else "",
+            "fusion": "Fusion weight" if self.fused else "",
+            "search": "Search",
+            "chosen": "Chosen hyper-parameters",
+            "refused": "Refused rows",
         }
-        return {name: pa.Table.from_pylist(rows) for name, rows in tables.items() if rows}
-
-    def markdown(self) -> dict[str, str]:
-        """The page's tables of results, by name."""
-        tables = {"accuracy": accuracy_lines(measured(few_shot_rows(self.rows)))}
-        tables |= {"_against_".join(h).lower(): lines for h, lines in self.groups.items()}
-        if self.differences:
-            tables["paired"] = difference_lines(self.differences)
-        return {name: as_markdown(lines) for name, lines in tables.items()}
-
-
-def _flat(row: dict[str, Any], name: str, value: Estimate) -> dict[str, Any]:
-    return {key: item for key, item in row.items() if key != name} | _estimate(name, value)
-
-
-def _estimate(name: str, value: Estimate) -> dict[str, Any]:
-    return {name: value.mean, "low": value.low, "high": value.high, "seeds": value.n}
+        return {anchor: text for anchor, text in sections.items() if text}

@@ -1,13 +1,21 @@
-"""Which classes a method gets wrong, and what it takes them for: from a table `confusion`."""
+"""Which classes a method gets wrong, and what it takes them for."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
-from cluster.artifacts import Artifact
 
-HARDEST = 12
-"""Classes that a page shows."""
+class Confusion(NamedTuple):
+    """Test images of one class that one method gave one answer, of one or several seeds."""
+
+    dataset: str
+    method: str
+    shots: int
+    label_space: str
+    class_name: str
+    predicted: str
+    images: int
 
 
 @dataclass(frozen=True)
@@ -28,31 +36,25 @@ class ClassScore:
     """How often."""
 
 
-def class_scores(results: Artifact) -> list[ClassScore]:
-    """Every class of every cell of a "results" artifact, in the order of its table."""
-    answers: dict[tuple[Any, ...], Counter[str]] = defaultdict(Counter)
-    cell = ("dataset", "method", "shots", "label_space", "class_name")
-    for row in results.read_table("confusion").to_pylist():
-        answers[tuple(row[name] for name in cell)][row["predicted"]] += row["images"]
+def class_scores(confusions: Iterable[Confusion]) -> list[ClassScore]:
+    """Every class of every cell, in the order of the confusions."""
+    answers: dict[tuple[str, str, int, str, str], Counter[str]] = defaultdict(Counter)
+    for confusion in confusions:
+        answers[confusion[:5]][confusion.predicted] += confusion.images
     scores = []
-    for key, said in answers.items():
-        wrong = Counter({name: n for name, n in said.items() if name != key[-1]})
-        ((worst, times),) = wrong.most_common(1) or [("", 0)]
-        dataset, method, shots, space, name = key
-        total, right = said.total(), said[name]
-        score = ClassScore(dataset, method, shots, space, name, total, right / total, worst, times)
-        scores.append(score)
+    for cell, counts in answers.items():
+        class_name = cell[-1]
+        wrong = Counter({name: n for name, n in counts.items() if name != class_name})
+        ((taken_for, taken),) = wrong.most_common(1) or [("", 0)]
+        images = counts.total()
+        right = counts[class_name] / images
+        scores.append(ClassScore(*cell, images, right, taken_for, taken))
     return scores
 
 
-def hardest_lines(scores: list[ClassScore], method: str, shots: int) -> list[list[str]]:
-    """A header, then the HARDEST classes of one method with these shots, the worst first."""
-    own = [s for s in scores if (s.method, s.shots) == (method, shots)]
-    return [
-        ["dataset", "class", "accuracy, %", "test images", "most often taken for", "times"],
-        *(
-            [s.dataset, s.class_name, f"{100 * s.accuracy:.1f}", str(s.images), s.taken_for,
-             str(s.taken)]
-            for s in sorted(own, key=lambda s: s.accuracy)[:HARDEST]
-        ),
-    ]  # fmt: skip
+def hardest_classes(
+    scores: Iterable[ClassScore], method: str, shots: int, count: int
+) -> list[ClassScore]:
+    """Those of one method with these shots that it gets wrong most often, the worst first."""
+    cells = [score for score in scores if (score.method, score.shots) == (method, shots)]
+    return sorted(cells, key=lambda score: score.accuracy)[:count]

@@ -1,4 +1,4 @@
-"""What a report computes from result rows: means, intervals, paired differences, H-mean."""
+"""Scores over seeds: means with intervals, H-mean, averages over datasets, generalisation."""
 
 import math
 from collections import defaultdict
@@ -17,16 +17,19 @@ HALVES = (("OOP", "IP"), ("base", "new"))
 """Label spaces that share a dataset's classes between them."""
 
 
-class Row(NamedTuple):
-    """One measured accuracy, in [0, 1]."""
+class Score(NamedTuple):
+    """One measured value of one model."""
 
     dataset: str
     method: str
-    shots: int
     seed: int
+    measure: str
+    """Name in `actors.search.measures` or `actors.discovery.measures`."""
     label_space: str
-    accuracy: float
-    split_hash: str
+    value: float
+    """A share in [0, 1], or a number; the measure says which."""
+    shots: int = 0
+    split_hash: str = ""
     concepts: str = "all"
     """The classes that were learned."""
 
@@ -41,20 +44,23 @@ class Estimate:
 
     @property
     def low(self) -> float | None:
+        """Lower end of the interval."""
         return None if self.half_width is None else self.mean - self.half_width
 
     @property
     def high(self) -> float | None:
+        """Upper end of the interval."""
         return None if self.half_width is None else self.mean + self.half_width
 
     @property
     def excludes_zero(self) -> bool:
+        """Whether 0 lies outside the interval."""
         return self.half_width is not None and abs(self.mean) > self.half_width
 
-    def percent(self, signed: bool = False) -> str:
-        """As tables show it: "71.2 ± 3.4", in per cent or percentage points."""
-        mean = f"{100 * self.mean:{'+' if signed else ''}.1f}"
-        return mean if self.half_width is None else f"{mean} ± {100 * self.half_width:.1f}"
+    def text(self, scale: float = 100, signed: bool = False) -> str:
+        """As tables show it, both numbers times the scale: "71.2 ± 3.4"."""
+        mean = f"{scale * self.mean:{'+' if signed else ''}.1f}"
+        return mean if self.half_width is None else f"{mean} ± {scale * self.half_width:.1f}"
 
 
 def estimate(values: Sequence[float]) -> Estimate:
@@ -78,89 +84,92 @@ def h_mean(oop: float, ip: float) -> float:
     return 2 * oop * ip / (oop + ip) if oop + ip else 0.0
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One method on one dataset with one number of shots, over seeds."""
+class Summary(NamedTuple):
+    """One measure of one method on one dataset with one number of shots, over seeds."""
 
     dataset: str
     method: str
     shots: int
+    measure: str
     label_space: str
-    accuracy: Estimate
+    estimate: Estimate
 
 
-def measured(rows: Iterable[Row]) -> list[Measured]:
+def summaries(scores: Iterable[Score]) -> list[Summary]:
     """Estimates over seeds, in order of first appearance."""
-    groups: dict[tuple[str, str, int, str], list[float]] = defaultdict(list)
-    for row in rows:
-        groups[row.dataset, row.method, row.shots, row.label_space].append(row.accuracy)
-    return [Measured(*key, estimate(values)) for key, values in groups.items()]
+    groups: dict[tuple[str, str, int, str, str], list[float]] = defaultdict(list)
+    for s in scores:
+        groups[s.dataset, s.method, s.shots, s.measure, s.label_space].append(s.value)
+    return [Summary(*key, estimate(values)) for key, values in groups.items()]
 
 
-def with_h_mean(rows: Sequence[Row]) -> list[Row]:
-    """The rows, and rows of label space "H": the H-mean of OOP and IP, or of base and new classes,
-    of one model, per seed."""
-    models: dict[Row, dict[str, float]] = defaultdict(dict)
-    for row in rows:
-        models[row._replace(label_space=H_MEAN, accuracy=0)][row.label_space] = row.accuracy
-    means = [
-        model._replace(accuracy=h_mean(found[one], found[other]))
-        for model, found in models.items()
-        for one, other in HALVES
-        if {one, other} <= found.keys()
-    ]
-    return [*rows, *means]
+def with_h_mean(scores: Sequence[Score]) -> list[Score]:
+    """The scores, and those of label space "H", of one model and seed each.
 
-
-def with_average(rows: Sequence[Row]) -> list[Row]:
-    """The rows, and rows of the mean over datasets, per seed and label space.
-
-    A mean is taken over all datasets that have the label space (digits have no IP classes), if
-    they are more than one and each has been measured.
+    H is the H-mean of OOP and IP, or of base and new classes.
     """
-    having: dict[str, set[str]] = defaultdict(set)
-    groups: dict[Row, list[Row]] = defaultdict(list)
-    for row in rows:
-        having[row.label_space].add(row.dataset)
-        groups[row._replace(dataset=AVERAGE, accuracy=0, split_hash="")].append(row)
+    models: dict[Score, dict[str, float]] = defaultdict(dict)
+    for score in scores:
+        models[score._replace(label_space=H_MEAN, value=0)][score.label_space] = score.value
     means = [
-        key._replace(accuracy=math.fsum(row.accuracy for row in group) / len(group))
-        for key, group in groups.items()
-        if len(group) > 1 and {row.dataset for row in group} == having[key.label_space]
+        model._replace(value=h_mean(values[one], values[other]))
+        for model, values in models.items()
+        for one, other in HALVES
+        if {one, other} <= values.keys()
     ]
-    return [*rows, *means]
+    return [*scores, *means]
 
 
-def few_shot_rows(rows: Sequence[Row]) -> list[Row]:
-    """Rows for accuracy against shots: methods that learned all classes, tested on all."""
-    return [row for row in rows if row.label_space == row.concepts == "all"]
+def with_average(scores: Sequence[Score]) -> list[Score]:
+    """The scores, and those of the mean over datasets, per measure, label space and seed.
+
+    A mean is taken over all datasets that have the measure in the label space (digits have no IP
+    classes), if they are more than one and each has been measured.
+    """
+    datasets: dict[tuple[str, str], set[str]] = defaultdict(set)
+    groups: dict[Score, list[Score]] = defaultdict(list)
+    for score in scores:
+        datasets[score.measure, score.label_space].add(score.dataset)
+        groups[score._replace(dataset=AVERAGE, value=0, split_hash="")].append(score)
+    means = [
+        key._replace(value=math.fsum(score.value for score in group) / len(group))
+        for key, group in groups.items()
+        if len(group) > 1
+        and {score.dataset for score in group} == datasets[key.measure, key.label_space]
+    ]
+    return [*scores, *means]
+
+
+def few_shot_scores(scores: Iterable[Score]) -> list[Score]:
+    """Of methods that learned all classes, tested on all: for tables against shots."""
+    return [score for score in scores if score.label_space == score.concepts == "all"]
 
 
 @dataclass(frozen=True)
 class Generalisation:
-    """One method with one number of shots on a dataset, by label space; H is among them."""
+    """One measure of one method with one number of shots on a dataset, by label space."""
 
     dataset: str
     method: str
     shots: int
-    accuracy: dict[str, Estimate]
+    measure: str
+    estimates: dict[str, Estimate]
+    """By label space; H is among them."""
 
 
-def generalisation(rows: Iterable[Row], halves: tuple[str, str]) -> list[Generalisation]:
+def generalisation(scores: Iterable[Score], halves: tuple[str, str]) -> list[Generalisation]:
     """Methods that learned one half of the classes, or none, on either half; halves: of HALVES.
 
     One line per dataset, method and shots, and one for the mean over all datasets that have both
     halves (digits have no IP classes). Methods that learned all classes are left out.
     """
-    partial = [
-        row for row in rows if row.dataset != AVERAGE and (not row.shots or row.concepts in halves)
-    ]
-    having: dict[str, set[str]] = defaultdict(set)
-    for row in partial:
-        having[row.dataset].add(row.label_space)
-    whole = [row for row in partial if having[row.dataset].issuperset(halves)]
-    means = [row for row in with_average(whole) if row.dataset == AVERAGE]
-    found: dict[tuple[str, str, int], dict[str, Estimate]] = defaultdict(dict)
-    for cell in measured([*partial, *means]):
-        found[cell.dataset, cell.method, cell.shots][cell.label_space] = cell.accuracy
-    return [Generalisation(*key, spaces) for key, spaces in found.items() if {*halves} & {*spaces}]
+    partial = [s for s in scores if s.dataset != AVERAGE and (not s.shots or s.concepts in halves)]
+    spaces: dict[str, set[str]] = defaultdict(set)
+    for score in partial:
+        spaces[score.dataset].add(score.label_space)
+    whole = [score for score in partial if spaces[score.dataset].issuperset(halves)]
+    means = [score for score in with_average(whole) if score.dataset == AVERAGE]
+    groups: dict[tuple[str, str, int, str], dict[str, Estimate]] = defaultdict(dict)
+    for s in summaries([*partial, *means]):
+        groups[s.dataset, s.method, s.shots, s.measure][s.label_space] = s.estimate
+    return [Generalisation(*key, group) for key, group in groups.items() if {*halves} & {*group}]

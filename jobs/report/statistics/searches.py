@@ -1,11 +1,10 @@
-"""What a report says of the search: trials, importance of hyper-parameters, time of every cell."""
+"""The search: trials, importance of hyper-parameters, time of every cell."""
 
-import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.distributions import (
@@ -16,21 +15,40 @@ from optuna.distributions import (
 )
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-from cluster.artifacts import Artifact
-
 LEAST_TRIALS = 12
 """Of a method, below which no importance is stated."""
 
 
-@dataclass(frozen=True)
-class Tried:
-    """One trial. val_accuracy: in [0, 1], None if it failed; wall_s: its share of the time of those
-    that were trained together."""
+class FittedModel(NamedTuple):
+    """One fitted model: what was chosen for it, and by which validation accuracy."""
 
+    cell: str
+    dataset: str
+    method: str
+    """As result tables show it."""
+    shots: int
+    seed: int
+    hyper: dict[str, Any]
+    val_accuracy: float | None
+    wall_s: float
+    head: str
+    fusion_weight: float
+    curve: list[tuple[float, float]]
+    """(fusion weight, val accuracy); empty for a method with one head."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a search."""
+
+    cell: str
+    number: int
     state: str
     val_accuracy: float | None
+    """In [0, 1]; None if it failed."""
     values: dict[str, Any]
     wall_s: float
+    """Its share of the time of those that were trained together."""
 
 
 @dataclass(frozen=True)
@@ -42,57 +60,56 @@ class CellSearch:
     method: str
     """As result tables show it."""
     shots: int
-    tried: list[Tried]
+    trials: list[Trial]
     """In order of their number; none if nothing was searched."""
     fit_seconds: float
     """Of final fits that are not a trial's model."""
 
     @property
     def states(self) -> Counter[str]:
-        return Counter(trial.state for trial in self.tried)
+        """Trials by how they ended."""
+        return Counter(trial.state for trial in self.trials)
 
     @property
     def names(self) -> list[str]:
         """Hyper-parameters that were searched."""
-        return sorted({name for trial in self.tried for name in trial.values})
+        return sorted({name for trial in self.trials for name in trial.values})
 
     @property
     def seconds(self) -> float:
         """Of one worker, over all trials and fits."""
-        return sum(trial.wall_s for trial in self.tried) + self.fit_seconds
+        return sum(trial.wall_s for trial in self.trials) + self.fit_seconds
 
     @property
     def best_so_far(self) -> list[float]:
         """Highest val accuracy of a complete trial after each trial, from the first one on."""
-        found, best = [], None
-        for trial in self.tried:
+        curve: list[float] = []
+        for trial in self.trials:
             if trial.state == "complete" and trial.val_accuracy is not None:
-                best = max(best or 0.0, trial.val_accuracy)
-            if best is not None:
-                found.append(best)
-        return found
+                curve.append(max([trial.val_accuracy, *curve[-1:]]))
+            else:
+                curve += curve[-1:]
+        return curve
 
 
-def cell_searches(adapted: Artifact) -> list[CellSearch]:
-    """Every cell of an "adapted" artifact, in the order of its table `fits`."""
-    fits = adapted.read_table("fits").to_pylist()
-    tried: dict[str, list[Tried]] = {}
-    for row in sorted(adapted.read_table("trials").to_pylist(), key=lambda row: row["number"]):
-        values = json.loads(row["values"])
-        trial = Tried(row["state"], row["val_accuracy"], values, row["wall_s"])
-        tried.setdefault(row["cell"], []).append(trial)
-    found = []
-    for cell in dict.fromkeys(fit["cell"] for fit in fits):
-        own = [fit for fit in fits if fit["cell"] == cell]
-        trials = tried.get(cell, [])
+def cell_searches(fits: Iterable[FittedModel], trials: Iterable[Trial]) -> list[CellSearch]:
+    """Every cell, in the order of its first fit."""
+    trials_of: dict[str, list[Trial]] = defaultdict(list)
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        trials_of[trial.cell].append(trial)
+    fits_of: dict[str, list[FittedModel]] = defaultdict(list)
+    for fit in fits:
+        fits_of[fit.cell].append(fit)
+    searches = []
+    for cell, (first, *others) in fits_of.items():
         # The first seed's model is the best trial's: its time is among the trials'.
-        further = own[1:] if trials else own
-        seconds = sum(fit["wall_s"] for fit in further)
-        first = own[0]
-        found.append(
-            CellSearch(cell, first["dataset"], first["name"], first["shots"], trials, seconds)
+        further = others if cell in trials_of else [first, *others]
+        seconds = sum(fit.wall_s for fit in further)
+        search = CellSearch(
+            cell, first.dataset, first.method, first.shots, trials_of.get(cell, []), seconds
         )
-    return found
+        searches.append(search)
+    return searches
 
 
 def importances(
@@ -106,7 +123,7 @@ def importances(
     methods: their configurations, as the search's manifest holds them.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    found = {}
+    shares = {}
     for method in dict.fromkeys(cell.method for cell in cells):
         space = methods.get(method, {}).get("space", {})
         centred = [pair for cell in cells if cell.method == method for pair in _centred(cell)]
@@ -126,14 +143,14 @@ def importances(
                 for values, accuracy in centred
             ]
         )
-        found[method] = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-    return found
+        shares[method] = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    return shares
 
 
 def _centred(cell: CellSearch) -> list[tuple[dict[str, Any], float]]:
     complete = [
         (trial.values, trial.val_accuracy)
-        for trial in cell.tried
+        for trial in cell.trials
         if trial.state == "complete" and trial.val_accuracy is not None
     ]
     if not complete:
@@ -151,8 +168,8 @@ def _distribution(declared: Mapping[str, Any], values: list[Any]) -> BaseDistrib
     return FloatDistribution(declared["low"], declared["high"], log=declared["log"])
 
 
-def cell_rows(cells: Sequence[CellSearch]) -> list[dict[str, Any]]:
-    """One row per cell for the table `cells`: trials by state, best val accuracy, seconds."""
+def cell_records(cells: Sequence[CellSearch]) -> list[dict[str, Any]]:
+    """One per cell: trials by state, best val accuracy, seconds of one worker."""
     return [
         {
             "dataset": cell.dataset,

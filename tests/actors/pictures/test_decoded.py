@@ -10,8 +10,7 @@ import torch
 from actors.pictures.codec import decode_rgb, resized_square
 from actors.pictures.decoded import pictures
 from actors.search.cells import Cell, MethodConfig, declared_cells
-from actors.search.evaluator import label_spaces
-from actors.search.evaluator import test_confusions as confusions
+from actors.search.evaluator import answers_on_test, label_spaces
 from actors.search.tasks import Tasks, TaskSource
 from actors.search.trials import fit_cell, fit_of, keep
 from cluster.artifacts import Artifact
@@ -115,12 +114,13 @@ def test_a_kept_model_is_tested_on_pictures(tasks: Tasks, tmp_path: Path, name: 
     keep(adapted, fit_of(tasks, here, 0, adapted, outcome), str(tmp_path))
     loaded = load_adapted(tmp_path / here.key / "0", load_clip("tiny"))
     spaces = label_spaces("all", loaded.open_vocabulary)
-    found = confusions(loaded, encoded, spaces)
-    for space, counts in found.items():
+    answers = answers_on_test(loaded, encoded, spaces)
+    for space, in_space in answers.items():
+        counts = in_space.confusion
         rows = encoded.ids("test", space)
         seen = torch.from_numpy(np.stack([decoded(row, 64) for row in rows]))
         labels = encoded.of_concepts(encoded.store.features("test"), space).labels
         said = adapted.logits(seen, encoded.names(space)).argmax(dim=1)
         assert int(counts.sum()) == len(rows)
         assert int(counts.trace()) == int((said == labels).sum())
-    assert list(found) == spaces
+    assert list(answers) == spaces

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import torch
 
 from actors.embedded.imagined_scenes import Scene, paint
 from actors.pictures.codec import png_bytes
 from actors.search.evaluator import SCHEMAS
+from actors.search.measures import MEASURES, Answers
 from cluster.artifacts import Artifact, draft
 from cluster.rows import row_id, row_rng
 
@@ -69,7 +71,7 @@ def _row(
         "seed": seed,
         "concepts": "OOP" if method == "fsnl" else "all",
         "label_space": space,
-        "accuracy": accuracy,
+        "value": accuracy,
         "images": 200,
         "split_hash": row_id(drawn, "", 0, 0, ""),
         "val_policy": "min",
@@ -84,16 +86,35 @@ def _row(
 
 
 def _results(storage: Path, rows: list[dict[str, object]]) -> Artifact:
-    out = draft(str(storage), "results", "results", content={"rows": rows}, config={}, inputs={})
-    out.write_table("rows", pa.Table.from_pylist(rows, SCHEMAS["rows"]))
+    measured = [row | score for row in rows for score in _scores(row)]
+    out = draft(
+        str(storage), "results", "results", content={"rows": measured}, config={}, inputs={}
+    )
+    out.write_table("rows", pa.Table.from_pylist(measured, SCHEMAS["rows"]))
+    confusion = (("fox", "fox", 90), ("fox", "wolf", 10), ("tomato", "fox", 100))
     answers = [
-        {**row, "class_name": name, "predicted": said, "images": images}
+        {**row, "class_name": name, "predicted": predicted, "images": images}
         for row in rows
         if row["label_space"] == "all"
-        for name, said, images in (("fox", "fox", 90), ("fox", "wolf", 10), ("tomato", "fox", 100))
+        for name, predicted, images in confusion
     ]
     out.write_table("confusion", pa.Table.from_pylist(answers, SCHEMAS["confusion"]))
-    return out.publish({"rows": len(rows)})
+    return out.publish({"rows": len(measured)})
+
+
+def _scores(row: dict[str, object]) -> list[dict[str, object]]:
+    """Accuracy as it was given, and each other measure of answers that have about this accuracy."""
+    answers = _answers(round(200 * float(str(row["value"]))))
+    values = {name: measure.value(answers) for name, measure in MEASURES.items()}
+    values["accuracy"] = float(str(row["value"]))
+    return [{"measure": name, "value": value} for name, value in values.items()]
+
+
+def _answers(right: int) -> Answers:
+    """Of 150 images of one class and 50 of another the first ones are answered right."""
+    labels = torch.tensor([0] * 150 + [1] * 50)
+    predicted = torch.where(torch.arange(200) < right, labels, 1 - labels)
+    return Answers(torch.nn.functional.one_hot(predicted, 2).float(), labels)
 
 
 def _adapted(storage: Path, rows: list[dict[str, object]]) -> Artifact:

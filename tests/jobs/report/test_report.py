@@ -4,14 +4,16 @@ import base64
 import csv
 import io
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from cluster.artifacts import Artifact
+from cluster.artifacts import Artifact, draft
 from cluster.errors import ConfigError
+from cluster.job import run_job
 from jobs.report.job import PAGE, ReportConfig, closing_table, report
 from tests.jobs.report.report_artifacts import SCRIPT, Sources, write_sources
 
@@ -62,7 +64,7 @@ def test_the_page_needs_nothing_but_itself(page: Elements) -> None:
 def test_every_link_of_the_page_leads_somewhere(page: Elements) -> None:
     places = {attributes.get("id") for _, attributes in page.tags}
     links = [str(attributes["href"])[1:] for tag, attributes in page.tags if tag == "a"]
-    assert len(links) == 11
+    assert len(links) == 12
     assert set(links) <= places
 
 
@@ -89,7 +91,8 @@ def test_the_page_says_what_was_measured(page: Elements) -> None:
 
 def test_tables_are_written_for_people_and_for_programs(made: Artifact) -> None:
     assert set(made.manifest.rows) == {
-        "accuracy", "paired", "classes", "splits", "refused", "cells", "importance"
+        "accuracy", "mean_per_class_accuracy", "paired", "classes", "splits", "refused", "cells",
+        "importance",
     }  # fmt: skip
     for name, count in made.manifest.rows.items():
         text = Path(made.file("tables", f"{name}.csv")).read_text()
@@ -123,6 +126,31 @@ def test_made_again_it_says_so(
 def test_a_method_without_results_is_refused(sources: Sources, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="against: 'scratch' has no result; allowed: fsnl, imag"):
         report(config(sources, tmp_path, against="scratch"))
+
+
+def test_a_method_compared_with_itself_is_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"storage": "x", "results": "x", "adapted": "x", "compare": "fsnl"}
+    arguments = [f"--{name}={value}" for name, value in (settings | {"against": "fsnl"}).items()]
+    monkeypatch.setattr(sys, "argv", ["report", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        run_job(ReportConfig, report)
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == (
+        "error: against: 'fsnl' is also compare; allowed: another method of the results\n"
+    )
+
+
+def test_results_of_an_older_version_are_refused(sources: Sources, tmp_path: Path) -> None:
+    out = draft(str(tmp_path), "results", "results", config={}, inputs={})
+    rows = sources.results.read_table("rows").drop_columns(["measure"])
+    out.write_table("rows", rows)
+    older = out.publish({"rows": len(rows)})
+    with pytest.raises(ConfigError, match=r"results: '.*' was written by an older version"):
+        report(config(sources, tmp_path, results=older.uri))
 
 
 def test_sections_without_sources_are_left_out(sources: Sources, tmp_path: Path) -> None:

@@ -2,17 +2,23 @@
 
 import pytest
 
-from jobs.report.statistics.differences import against_zero_shot, all_paired, paired, verdict
+from jobs.report.statistics.differences import (
+    against_zero_shot,
+    all_paired,
+    below_zero_shot,
+    paired,
+    verdict,
+)
 from jobs.report.statistics.scores import (
     AVERAGE,
     H_MEAN,
     HALVES,
-    Row,
+    Score,
     estimate,
-    few_shot_rows,
+    few_shot_scores,
     generalisation,
     h_mean,
-    measured,
+    summaries,
     with_average,
     with_h_mean,
 )
@@ -28,8 +34,10 @@ def row(
     space: str = "all",
     split: str = "drawn",
     concepts: str = "all",
-) -> Row:
-    return Row(dataset, method, shots, seed, space, accuracy, f"{split} {seed}", concepts)
+    measure: str = "accuracy",
+) -> Score:
+    drawn = f"{split} {seed}"
+    return Score(dataset, method, seed, measure, space, accuracy, shots, drawn, concepts)
 
 
 def test_interval_of_three_values_is_that_of_students_t() -> None:
@@ -38,13 +46,13 @@ def test_interval_of_three_values_is_that_of_students_t() -> None:
     # s = 0.1; t(0.975, 2) = 4.302653 from a table; 4.302653 * 0.1 / sqrt(3)
     assert found.half_width == pytest.approx(0.2484138, abs=1e-7)
     assert (found.low, found.high) == pytest.approx((0.3515862, 0.8484138), abs=1e-7)
-    assert found.percent() == "60.0 ± 24.8"
+    assert found.text() == "60.0 ± 24.8"
 
 
 def test_one_value_has_no_interval() -> None:
     found = estimate([0.25])
     assert (found.mean, found.half_width, found.low, found.n) == (0.25, None, None, 1)
-    assert found.percent(signed=True) == "+25.0"
+    assert found.text(signed=True) == "+25.0"
     assert not found.excludes_zero
 
 
@@ -67,9 +75,9 @@ def test_h_mean_is_taken_per_seed_then_averaged(one: str, other: str) -> None:
     rows.append(row("probe", 0, 0.9))  # learned all classes: another table's
     (line,) = generalisation(with_h_mean(rows), (one, other))
     # (0.3 + 0.6) / 2; the H-mean of the averages 0.4 and 0.6 would be 0.48
-    assert line.accuracy[H_MEAN].mean == pytest.approx(0.45)
-    assert line.accuracy[one].n == 2
-    assert line.accuracy["all"].n == 1
+    assert line.estimates[H_MEAN].mean == pytest.approx(0.45)
+    assert line.estimates[one].n == 2
+    assert line.estimates["all"].n == 1
 
 
 def test_a_dataset_without_ip_classes_is_shown_and_not_in_the_average() -> None:
@@ -87,7 +95,7 @@ def test_a_dataset_without_ip_classes_is_shown_and_not_in_the_average() -> None:
         ),
     ]
     lines = {
-        line.dataset: line.accuracy
+        line.dataset: line.estimates
         for line in generalisation(with_average(with_h_mean(rows)), ("OOP", "IP"))
     }
     assert lines["digits"].keys() == {"OOP"}
@@ -100,7 +108,7 @@ def test_average_is_taken_per_seed_and_only_over_all_datasets() -> None:
     both = [row("probe", s, 0.2 + 0.2 * s, dataset=d) for s in (0, 1) for d in ("food", "music")]
     one = [row("other", 0, 0.9)]
     means = [r for r in with_average([*both, *one]) if r.dataset == AVERAGE]
-    assert [(r.method, r.seed, r.accuracy) for r in means] == [
+    assert [(r.method, r.seed, r.value) for r in means] == [
         ("probe", 0, pytest.approx(0.2)),
         ("probe", 1, pytest.approx(0.4)),
     ]
@@ -114,7 +122,7 @@ def test_differences_are_paired_by_seed() -> None:
     # the seeds differ by 0.2, the methods by 0.1 on each: no spread is left
     assert found.gain.mean == pytest.approx(0.1)
     assert found.gain.half_width == pytest.approx(0.0, abs=1e-12)
-    assert found.gain.percent(signed=True) == "+10.0 ± 0.0"
+    assert found.gain.text(signed=True) == "+10.0 ± 0.0"
 
 
 def test_every_two_methods_of_the_same_shots_are_paired() -> None:
@@ -137,7 +145,8 @@ def test_the_verdict_counts_cells_and_leaves_out_the_average() -> None:
     assert len(differences) == 4
     assert verdict(differences, "a", "b") == (
         "a is ahead of b in 2 of 3 cells and behind in 1; "
-        "the 95 % interval of the difference excludes zero in 2 (1 ahead, 1 behind)."
+        "the 95 % interval of the difference excludes zero in 2 (1 ahead, 1 behind). "
+        "Of equal methods, 0.2 of 3 intervals would by chance (5 %)."
     )
 
 
@@ -152,11 +161,31 @@ def test_methods_that_learned_some_classes_only_are_not_set_beside_those_that_le
         row("coop", 0, 0.5, space="OOP"),
         row("coop", 0, 0.25),
     ]
-    kept = few_shot_rows(rows)
+    kept = few_shot_scores(rows)
     assert [(r.method, r.shots, r.label_space) for r in kept] == [
         ("zero-shot", 0, "all"),
         ("probe", 4, "all"),
         ("probe", 1, "all"),
         ("coop", 4, "all"),
     ]
-    assert against_zero_shot(measured(kept)) == ["probe: 1 of 2", "coop: 1 of 1"]
+    assert against_zero_shot(summaries(kept)) == ["probe: 1 of 2", "coop: 1 of 1"]
+
+
+def test_measures_are_not_mixed() -> None:
+    scores = [
+        row(method, seed, value + 0.1 * seed, space=space, dataset=d, measure=m, concepts="OOP")
+        for method, value in (("a", 0.2), ("b", 0.3))
+        for m, value in (("accuracy", value), ("other", 2 * value))
+        for space in ("OOP", "IP")
+        for d in ("food", "music")
+        for seed in (0, 1)
+    ]
+    of_both = with_average(with_h_mean(scores))
+    for name in ("accuracy", "other"):
+        alone = with_average(with_h_mean([s for s in scores if s.measure == name]))
+        assert {s for s in of_both if s.measure == name} == set(alone)
+        expected = generalisation(alone, ("OOP", "IP"))
+        assert [g for g in generalisation(of_both, ("OOP", "IP")) if g.measure == name] == expected
+        gains = [d.gain.mean for d in paired(of_both, "b", "a") if d.measure == name]
+        assert gains[0] == pytest.approx({"accuracy": 0.1, "other": 0.2}[name])
+    assert len(below_zero_shot(summaries([*scores, row("zero-shot", 0, 0.9, shots=0)]))) == 0

@@ -1,0 +1,1 @@
+"""The tables of a report, and the one idea of a table."""
