@@ -1,5 +1,7 @@
-"""What a discovery is worth: measured when all has been found, and opened here alone are labels of
-unlabelled images and the test split."""
+"""What a discovery is worth, measured after everything else.
+
+Labels of unlabelled images and the test split are opened here alone.
+"""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a report reads from artifacts, as typed rows; nothing is computed here."""
+"""What a report reads from artifacts, as typed rows."""
 
 import json
 from collections import Counter, defaultdict
@@ -52,7 +52,7 @@ def _scores(folder: Folder, table: str, field: str) -> list[Score]:
     if not {"measure", "value"} <= set(columns):
         raise ConfigError(
             f"{field}: {folder.uri!r} was written by an older version, without measures; "
-            f"allowed: an artifact of kind {field!r} made by this one"
+            f"allowed: an artifact of kind {field!r} made now"
         )
     rows = folder.read_table(table, [name for name in Score._fields if name in columns])
     scores = [Score(**row) for row in rows.to_pylist()]

@@ -60,7 +60,7 @@ def legend(figure: Figure, panels: Sequence[Axes]) -> None:
 def png(figure: Figure) -> bytes:
     """The figure, drawn. Names in it are outside data: none is read as a formula between `$`."""
     for text in figure.findobj(Text):
-        text.set_parse_math(False)  # type: ignore[attr-defined]
+        text.set_parse_math(False)
     figure.savefig(buffer := io.BytesIO(), format="png", dpi=DOTS_PER_INCH)
     return buffer.getvalue()
 

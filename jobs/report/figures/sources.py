@@ -12,10 +12,10 @@ MOST = 10
 
 
 def pretraining_figure(metrics: Sequence[Mapping[str, float]]) -> bytes:
-    """Losses, step size, speed and, where it was probed, accuracies over the steps of a run."""
+    """Losses, learning rate, speed and, where it was probed, accuracies over the steps of a run."""
     drawn = [
         ("loss", ("loss", "dino", "ibot")),
-        ("step size", ("lr",)),
+        ("learning rate", ("lr",)),
         ("image crops per second", ("images_per_s",)),
     ]
     if any("knn" in row for row in metrics):

@@ -31,9 +31,12 @@ class Table:
         header = list(records[0]) if records else []
         return cls(header, [[record[name] for name in header] for record in records])
 
+    def _rows(self) -> list[Sequence[Value]]:
+        return [self.header, *self.lines]
+
     def text(self) -> str:
         """Plain columns under the title, for a terminal."""
-        rows = [[_on_one_line(cell) for cell in line] for line in (self.header, *self.lines)]
+        rows = [[_on_one_line(cell) for cell in line] for line in self._rows()]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -44,8 +47,7 @@ class Table:
     def markdown(self) -> str:
         """Without the title."""
         rows = [
-            [_MARKDOWN.sub(r"\\\1", _on_one_line(cell)) for cell in line]
-            for line in (self.header, *self.lines)
+            [_MARKDOWN.sub(r"\\\1", _on_one_line(cell)) for cell in line] for line in self._rows()
         ]
         header, *lines = rows
         marks = ["---"] * len(header)
@@ -57,7 +59,7 @@ class Table:
         A string that does begins with ' here, as the header's; numbers stay numbers.
         """
         writer = csv.writer(buffer := io.StringIO(), lineterminator="\n")
-        for line in (self.header, *self.lines):
+        for line in self._rows():
             writer.writerow(_no_formula(cell) for cell in line)
         return buffer.getvalue()
 

@@ -40,13 +40,13 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
 
 
 @pytest.fixture(scope="module")
-def made(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+def artifact(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return report(config(sources, tmp_path_factory.mktemp("reports")))
 
 
 @pytest.fixture(scope="module")
-def page(made: Artifact) -> Elements:
-    return Elements(Path(made.file(PAGE)).read_text())
+def page(artifact: Artifact) -> Elements:
+    return Elements(Path(artifact.file(PAGE)).read_text())
 
 
 def config(sources: Sources, storage: Path, **changed: object) -> ReportConfig:
@@ -75,9 +75,9 @@ def test_pictures_of_the_page_can_be_decoded(page: Elements) -> None:
         Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))).verify()
 
 
-def test_a_script_in_a_caption_is_shown_not_run(made: Artifact, page: Elements) -> None:
+def test_a_script_in_a_caption_is_shown_not_run(artifact: Artifact, page: Elements) -> None:
     assert SCRIPT in page.text
-    assert "<script" not in Path(made.file(PAGE)).read_text().lower()
+    assert "<script" not in Path(artifact.file(PAGE)).read_text().lower()
 
 
 def test_the_page_says_what_was_measured(page: Elements) -> None:
@@ -89,37 +89,37 @@ def test_the_page_says_what_was_measured(page: Elements) -> None:
     assert "ArithmeticError: the loss is not finite" in text
 
 
-def test_tables_are_written_for_people_and_for_programs(made: Artifact) -> None:
-    assert set(made.manifest.rows) == {
+def test_tables_are_written_for_people_and_for_programs(artifact: Artifact) -> None:
+    assert set(artifact.manifest.rows) == {
         "accuracy", "mean_per_class_accuracy", "paired", "classes", "splits", "refused", "cells",
         "importance",
     }  # fmt: skip
-    for name, count in made.manifest.rows.items():
-        text = Path(made.file("tables", f"{name}.csv")).read_text()
+    for name, count in artifact.manifest.rows.items():
+        text = Path(artifact.file("tables", f"{name}.csv")).read_text()
         lines = list(csv.DictReader(text.splitlines()))
-        assert len(lines) == made.read_table(name).num_rows == count
-        assert list(lines[0]) == made.read_table(name).schema.names
+        assert len(lines) == artifact.read_table(name).num_rows == count
+        assert list(lines[0]) == artifact.read_table(name).schema.names
 
 
-def test_the_search_is_told_cell_by_cell(made: Artifact) -> None:
+def test_the_search_is_told_cell_by_cell(artifact: Artifact) -> None:
     cells = {
         (row["dataset"], row["method"], row["shots"]): row
-        for row in made.read_table("cells").to_pylist()
+        for row in artifact.read_table("cells").to_pylist()
     }
     searched, declared = cells["digits", "imaginefsl", 4], cells["digits", "zero-shot", 0]
     assert (searched["complete"], searched["fail"], searched["best_val_accuracy"]) == (3, 1, 0.6)
     assert searched["worker_s"] == 4 * 2.0 + 2 * 1.0, "the first seed's model is a trial's"
     assert (declared["complete"], declared["worker_s"]) == (0, 1.0)
-    shares = {row["hyper_parameter"]: row for row in made.read_table("importance").to_pylist()}
+    shares = {row["hyper_parameter"]: row for row in artifact.read_table("importance").to_pylist()}
     assert {row["method"] for row in shares.values()} == {"imaginefsl"}
     assert shares["lr"]["share"] > shares["steps"]["share"], "accuracy follows lr alone"
 
 
 def test_made_again_it_says_so(
-    sources: Sources, made: Artifact, capsys: pytest.CaptureFixture[str]
+    sources: Sources, artifact: Artifact, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    again = report(config(sources, Path(made.uri).parents[1]))
-    assert again.uri == made.uri
+    again = report(config(sources, Path(artifact.uri).parents[1]))
+    assert again.uri == artifact.uri
     assert "report: done before" in capsys.readouterr().err
 
 
@@ -137,9 +137,9 @@ def test_a_method_compared_with_itself_is_one_line_and_exit_code_2(
     with pytest.raises(SystemExit) as ended:
         run_job(ReportConfig, report)
     assert ended.value.code == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err == (
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == (
         "error: against: 'fsnl' is also compare; allowed: another method of the results\n"
     )
 
@@ -155,8 +155,8 @@ def test_results_of_an_older_version_are_refused(sources: Sources, tmp_path: Pat
 
 def test_sections_without_sources_are_left_out(sources: Sources, tmp_path: Path) -> None:
     bare = report(config(sources, tmp_path, teacher=None, base_set=None, compare=None))
-    found = Elements(Path(bare.file(PAGE)).read_text())
-    places = {attributes.get("id") for _, attributes in found.tags}
+    elements = Elements(Path(bare.file(PAGE)).read_text())
+    places = {attributes.get("id") for _, attributes in elements.tags}
     assert {"accuracy", "OOP", "fusion"} <= places
     assert not {"gallery", "pretraining", "paired"} & places
 

@@ -41,19 +41,19 @@ def row(
 
 
 def test_interval_of_three_values_is_that_of_students_t() -> None:
-    found = estimate([0.5, 0.6, 0.7])
-    assert found.mean == pytest.approx(0.6)
+    interval = estimate([0.5, 0.6, 0.7])
+    assert interval.mean == pytest.approx(0.6)
     # s = 0.1; t(0.975, 2) = 4.302653 from a table; 4.302653 * 0.1 / sqrt(3)
-    assert found.half_width == pytest.approx(0.2484138, abs=1e-7)
-    assert (found.low, found.high) == pytest.approx((0.3515862, 0.8484138), abs=1e-7)
-    assert found.text() == "60.0 ± 24.8"
+    assert interval.half_width == pytest.approx(0.2484138, abs=1e-7)
+    assert (interval.low, interval.high) == pytest.approx((0.3515862, 0.8484138), abs=1e-7)
+    assert interval.text() == "60.0 ± 24.8"
 
 
 def test_one_value_has_no_interval() -> None:
-    found = estimate([0.25])
-    assert (found.mean, found.half_width, found.low, found.n) == (0.25, None, None, 1)
-    assert found.text(signed=True) == "+25.0"
-    assert not found.excludes_zero
+    interval = estimate([0.25])
+    assert (interval.mean, interval.half_width, interval.low, interval.n) == (0.25, None, None, 1)
+    assert interval.text(signed=True) == "+25.0"
+    assert not interval.excludes_zero
 
 
 def test_no_value_is_an_error() -> None:
@@ -70,8 +70,8 @@ def test_h_mean_by_hand(oop: float, ip: float, expected: float) -> None:
 
 @pytest.mark.parametrize(("one", "other"), HALVES)
 def test_h_mean_is_taken_per_seed_then_averaged(one: str, other: str) -> None:
-    found = [(0, 0.2, one), (0, 0.6, other), (1, 0.6, one), (1, 0.6, other), (0, 0.5, "all")]
-    rows = [row("fsnl", seed, x, space=space, concepts=one) for seed, x, space in found]
+    values = [(0, 0.2, one), (0, 0.6, other), (1, 0.6, one), (1, 0.6, other), (0, 0.5, "all")]
+    rows = [row("fsnl", seed, x, space=space, concepts=one) for seed, x, space in values]
     rows.append(row("probe", 0, 0.9))  # learned all classes: another table's
     (line,) = generalisation(with_h_mean(rows), (one, other))
     # (0.3 + 0.6) / 2; the H-mean of the averages 0.4 and 0.6 would be 0.48
@@ -118,18 +118,18 @@ def test_average_is_taken_per_seed_and_only_over_all_datasets() -> None:
 def test_differences_are_paired_by_seed() -> None:
     rows = [row("a", s, x) for s, x in enumerate((0.5, 0.7, 0.9))]
     rows += [row("b", s, x) for s, x in enumerate((0.4, 0.6, 0.8))]
-    (found,) = paired(rows, "a", "b")
+    (difference,) = paired(rows, "a", "b")
     # the seeds differ by 0.2, the methods by 0.1 on each: no spread is left
-    assert found.gain.mean == pytest.approx(0.1)
-    assert found.gain.half_width == pytest.approx(0.0, abs=1e-12)
-    assert found.gain.text(signed=True) == "+10.0 ± 0.0"
+    assert difference.gain.mean == pytest.approx(0.1)
+    assert difference.gain.half_width == pytest.approx(0.0, abs=1e-12)
+    assert difference.gain.text(signed=True) == "+10.0 ± 0.0"
 
 
 def test_every_two_methods_of_the_same_shots_are_paired() -> None:
     rows = [row("zero-shot", 0, 0.1, shots=0), row("a", 0, 0.4), row("b", 0, 0.5), row("c", 0, 0.7)]
-    found = {pair: d[0].gain.mean for pair, d in all_paired(rows).items()}
+    gains = {pair: d[0].gain.mean for pair, d in all_paired(rows).items()}
     expected = {("b", "a"): 0.1, ("c", "a"): 0.3, ("c", "b"): 0.2}
-    assert found == {pair: pytest.approx(gain) for pair, gain in expected.items()}
+    assert gains == {pair: pytest.approx(gain) for pair, gain in expected.items()}
 
 
 def test_rows_of_other_shots_or_splits_are_no_pair() -> None:
@@ -161,14 +161,14 @@ def test_methods_that_learned_some_classes_only_are_not_set_beside_those_that_le
         row("coop", 0, 0.5, space="OOP"),
         row("coop", 0, 0.25),
     ]
-    kept = few_shot_scores(rows)
-    assert [(r.method, r.shots, r.label_space) for r in kept] == [
+    few_shot = few_shot_scores(rows)
+    assert [(r.method, r.shots, r.label_space) for r in few_shot] == [
         ("zero-shot", 0, "all"),
         ("probe", 4, "all"),
         ("probe", 1, "all"),
         ("coop", 4, "all"),
     ]
-    assert against_zero_shot(summaries(kept)) == ["probe: 1 of 2", "coop: 1 of 1"]
+    assert against_zero_shot(summaries(few_shot)) == ["probe: 1 of 2", "coop: 1 of 1"]
 
 
 def test_measures_are_not_mixed() -> None:
