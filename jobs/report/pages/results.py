@@ -260,7 +260,6 @@ class ResultsPage:
             "splits": split_table(self.scores),
             "accuracy": measure_tables(self.scores, known_measures()[ACCURACY]),
             "below_zero_shot": against_zero_shot(self.cells),
-            "comparison": self.comparison,
             "verdict": verdict(self.differences, **compared) if self.differences else "",
             "differences": self._difference_table(),
             "measures": [m for m in self.measures if m.measure.name != ACCURACY],

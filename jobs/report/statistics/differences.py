@@ -76,7 +76,7 @@ def verdict(differences: Iterable[Difference], compare: str, against: str) -> st
     if intervals < 2:
         return text
     chance = (1 - CONFIDENCE) * intervals
-    return f"{text} Of equal methods, {chance:.1f} of {intervals} intervals would by chance (5 %)."
+    return f"{text} Of {intervals} intervals between equal methods {chance:.1f} do by chance (5 %)."
 
 
 def below_zero_shot(summaries: Sequence[Summary]) -> list[Summary]:

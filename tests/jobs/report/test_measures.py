@@ -11,6 +11,8 @@ from actors.search.measures import MEASURES, Answers, Measure
 from cluster.artifacts import Artifact
 from cluster.errors import ConfigError
 from jobs.report.job import PAGE, ReportConfig, report
+from jobs.report.pages.render import TEMPLATES
+from jobs.report.sources import known_measures
 from tests.jobs.report.report_artifacts import write_sources
 
 
@@ -112,3 +114,15 @@ def test_a_measure_that_nobody_knows_is_refused(tmp_path: Path) -> None:
                 storage=str(tmp_path), results=sources.results.uri, adapted=sources.adapted.uri
             )
         )
+
+
+def test_no_measure_has_the_name_of_another_table_or_section(with_third: Artifact) -> None:
+    """Its name is that of its files, and the anchor of its section."""
+    measures = known_measures()
+    assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in measures)
+    page = (TEMPLATES / "results.html.j2").read_text()
+    sections = set(re.findall(r'heading\("(\w+)"', page)) - {"accuracy"}
+    tables = with_third.manifest.rows.keys() - measures.keys() - {THIRD.name}
+    assert {"search", "classes"} <= sections
+    assert {"cells", "classes"} <= tables
+    assert not measures.keys() & (sections | tables)

@@ -146,7 +146,7 @@ def test_the_verdict_counts_cells_and_leaves_out_the_average() -> None:
     assert verdict(differences, "a", "b") == (
         "a is ahead of b in 2 of 3 cells and behind in 1; "
         "the 95 % interval of the difference excludes zero in 2 (1 ahead, 1 behind). "
-        "Of equal methods, 0.2 of 3 intervals would by chance (5 %)."
+        "Of 3 intervals between equal methods 0.2 do by chance (5 %)."
     )
 
 
