@@ -7,7 +7,7 @@ VLLM_LOCK := tests/vllm/requirements.lock
 STAMP := .venv/installed-$(firstword $(shell cat pyproject.toml $(LOCK) | cksum))
 VLLM_STAMP := .venv-vllm/installed-$(firstword $(shell cksum < $(VLLM_LOCK)))
 
-.PHONY: setup lock lowest demo test test-vllm test-faults test-gpu lint clean
+.PHONY: setup lock lowest demo demo-check test test-vllm test-faults test-gpu lint clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,10 @@ lowest: .venv-lock/bin/uv
 
 demo: setup
 	$(PY) -m jobs.demo $(ARGS)
+
+# The table of `make demo` against the trusted one.
+demo-check: demo
+	$(PY) -m tests.trusted_run check runs/demo
 
 lint: setup
 	$(PY) -m ruff check .
