@@ -52,11 +52,11 @@ class Manifest:
     config: dict[str, Any]
     """The job's resolved configuration; which fields are hashed is declared at the fields."""
     inputs: dict[str, str]
-    """Role to content hash."""
+    """Content hash of each input, by role."""
     rows: dict[str, int]
-    """Table to number of rows."""
+    """Number of rows of each table."""
     versions: dict[str, str]
-    """Libraries and Python, where the job ran."""
+    """Versions of Python and of libraries where the job ran."""
     code: dict[str, str]
     """`version` and, from a git checkout, `commit` of the code; not hashed."""
     seeds: dict[str, int]
@@ -152,8 +152,8 @@ def open_artifact(uri: str, kind: str) -> Artifact:
     artifact = _complete(uri)
     if artifact is None:
         fs, path = filesystem(uri)
-        there = fs.get_file_info(path).type != FileType.NotFound
-        state = f"holds no {MANIFEST}, so it is not complete" if there else "does not exist"
+        exists = fs.get_file_info(path).type != FileType.NotFound
+        state = f"holds no {MANIFEST}, so it is not complete" if exists else "does not exist"
         raise ConfigError(f"{kind}: {uri!r} {state}; allowed: a complete artifact of kind {kind!r}")
     if artifact.manifest.kind != kind:
         raise ConfigError(
@@ -171,7 +171,7 @@ class Draft(Folder):
 
     artifact: Artifact | None
     manifest: Manifest = field(repr=False)
-    """As it will be published, less rows, seeds, extra and time."""
+    """The manifest that will be published, less rows, seeds, extra and time."""
 
     @property
     def content_hash(self) -> str:

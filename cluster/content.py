@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 HASHED = "hashed"
-"""Key of a field's metadata."""
+"""Key, in a field's metadata, of whether the field is hashed."""
 
 
 def unhashed(

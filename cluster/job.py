@@ -22,7 +22,7 @@ def run_job(
     function: Callable[[Config], Artifact | None],
     recipe: Path | None = None,
 ) -> None:
-    """Parse the command line into a config, run the job on Ray, end with one JSON line on stdout.
+    """Parses the command line into a config and runs the job on Ray; its result is a line of JSON.
 
     recipe: a config file whose values are the defaults, for a job that runs without arguments.
 

@@ -128,8 +128,8 @@ def make_pieces(
     load: builds, on a worker, the callable that makes the tables of a piece. A worker that dies is
     started again and its piece tried twice more; ConfigError of a worker is raised as it is.
     """
-    there = pieces.complete()
-    missing = [work for work in works if work.key not in there]
+    complete = pieces.complete()
+    missing = [work for work in works if work.key not in complete]
     with show_progress(title, len(works), unit, done=len(works) - len(missing)) as progress:
         if not missing:
             return

@@ -126,8 +126,8 @@ def committed_rows(draft: Draft, table: str) -> int:
 def count_refused(draft: Draft, table: str) -> int:
     """Rows of a finished table that have a `reason`."""
     filesystem, folder = draft.filesystem()
-    made = ds.dataset(f"{folder}/{table}", filesystem=filesystem, format="parquet")
-    refused = made.to_table(columns=["id"], filter=ds.field("reason") != "")
+    rows = ds.dataset(f"{folder}/{table}", filesystem=filesystem, format="parquet")
+    refused = rows.to_table(columns=["id"], filter=ds.field("reason") != "")
     return len(set(refused["id"].to_pylist()))
 
 
@@ -151,9 +151,9 @@ class Counted:
         self.worker, self.counter = worker(), ray.get_actor(counter_name)
 
     def __call__(self, batch: Batch) -> Batch:
-        made = self.worker(batch)
-        self.counter.add.remote(len(made["id"]))
-        return made
+        rows = self.worker(batch)
+        self.counter.add.remote(len(rows["id"]))
+        return rows
 
 
 @contextmanager

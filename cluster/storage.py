@@ -44,7 +44,7 @@ def filesystem(uri: str) -> tuple[FileSystem, str]:
 
 @contextmanager
 def written_whole(fs: FileSystem, path: str) -> Iterator[str]:
-    """Yield the path to write to, so that `path` is never seen half-written.
+    """A context that yields the path to write to, so that `path` is never seen half-written.
 
     A local file is written aside and renamed; an object store shows an object once it is whole.
     """
@@ -62,7 +62,7 @@ def node_cache() -> Path:
 
 
 def require_writable(uri: str, storage: str) -> None:
-    """Make the folder, and raise ConfigError, naming `storage`, if that or a file is refused."""
+    """Makes the folder; raises ConfigError, naming `storage`, if that or a file is refused."""
     fs, path = filesystem(uri)
     probe = f"{path}/.writable"
     try:

@@ -14,9 +14,9 @@ class CoopSet:
     """One of CoOp's 11 sets."""
 
     folder: str
-    """Under the root of all sets."""
+    """Folder of the set, under the root of all sets."""
     images: str
-    """Folder, below it, that the paths of the split count from."""
+    """Folder, below `folder`, from which the paths of the split count."""
     index: str
     """File in `folder` that says what is where, or (layout "wnids") what the classes are called."""
     layout: Literal["split", "lists", "wnids"] = "split"
@@ -172,4 +172,4 @@ LAION_BEYOND: dict[str, LaionSet] = {
 }
 
 BENCHMARKS: dict[str, CoopSet | LaionSet] = {**COOP, **LAION_BEYOND}
-"""All of them by the name that `jobs.dataset` takes."""
+"""All benchmark sets, by the name that `jobs.dataset` takes."""

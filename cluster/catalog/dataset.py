@@ -37,20 +37,20 @@ SCHEMA = pa.schema(
         ("order", pa.int32()),
     ]
 )
-"""The last three are null where there is none: what a person wrote about the image, its path in the
-source, and its line of its split in the source's split file."""
+"""Columns of a dataset's rows. Null where there is none: caption (what a person wrote about the
+image), path (in the source), and order (line of its split in the source's split file)."""
 SPLIT_COLUMNS = ("id", "label", "class_name", "group", "split", "path")
 REJECTED_SCHEMA = pa.schema(
     [SCHEMA.field(name) for name in (*SPLIT_COLUMNS[1:], "order")] + [("reason", pa.string())]
 )
-"""Images that are not among the rows, and why."""
+"""Columns of the images that are not among the rows, and why."""
 FILE_BYTES = 512 << 20
 """Size in memory at which the next Parquet file is begun."""
 PROMPTS, SHOTS = "prompts.json", "shots.json"
 
 
 def require_known(names: Iterable[str], field: str = "datasets") -> None:
-    """Raise ConfigError if a name is not one of DATASETS."""
+    """Raises ConfigError if a name is not one of DATASETS."""
     for name in names:
         if name not in DATASETS:
             raise ConfigError(f"{field}: {name!r} is unknown; allowed: {', '.join(DATASETS)}")
@@ -121,13 +121,13 @@ class Dataset:
     def images(self, ids: Sequence[str]) -> list[bytes]:
         """Encoded images of these rows, in this order. Raises KeyError on an unknown id."""
         wanted = pc.field("id").isin(pa.array(ids, pa.string()))
-        found = self.artifact.open_table("rows").to_table(columns=["id", "image"], filter=wanted)
-        image = dict(zip(found["id"].to_pylist(), found["image"].to_pylist(), strict=True))
+        rows = self.artifact.open_table("rows").to_table(columns=["id", "image"], filter=wanted)
+        image = dict(zip(rows["id"].to_pylist(), rows["image"].to_pylist(), strict=True))
         return [image[row] for row in ids]
 
 
 def open_dataset(uri: str) -> Dataset:
-    """Open a complete dataset artifact. Raises ConfigError if there is none."""
+    """Opens a complete dataset artifact. Raises ConfigError if there is none."""
     artifact = open_artifact(uri, "dataset")
     extra = artifact.manifest.extra
     concepts = tuple(Concept(**concept) for concept in extra["concepts"])
@@ -145,21 +145,21 @@ def publish_dataset(
     prompts: Sequence[Sequence[str]] = (),
     shots: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """Write rows, split file and manifest of a dataset.
+    """Writes rows, split file and manifest of a dataset.
 
     rows: of SCHEMA, or SCHEMA and `reason`, which is null for a good row; a table, or tables that
     are written as they come. needs: splits in which every class must have a good row. prompts: of
     each class, or none. shots: published lists (`cluster.catalog.published`).
     Raises ConfigError, and leaves nothing behind, if a concept has no row (an empty class).
     """
-    kept, rejected = _write_rows(draft, [rows] if isinstance(rows, pa.Table) else rows)
+    good, rejected = _write_rows(draft, [rows] if isinstance(rows, pa.Table) else rows)
     try:
-        _require_rows(draft.manifest.name, kept, concepts, needs)
+        _require_rows(draft.manifest.name, good, concepts, needs)
     except ConfigError:
         fs, folder = draft.filesystem()
         fs.delete_dir(folder)
         raise
-    lines = split_lines(kept)
+    lines = split_lines(good)
     draft.write_table("rejected", rejected)
     draft.write_bytes("split.jsonl", lines.encode())
     if prompts:
@@ -174,7 +174,7 @@ def publish_dataset(
         "prompts": bool(prompts),
         "shots": sorted(shots or ()),
     }
-    counts = {"rows": len(kept), "rejected": len(rejected)}
+    counts = {"rows": len(good), "rejected": len(rejected)}
     return open_dataset(draft.publish(counts, extra).uri)
 
 
@@ -193,7 +193,10 @@ def split_lines(rows: pa.Table) -> str:
 def _write_rows(draft: Draft, parts: Iterable[pa.Table]) -> tuple[pa.Table, pa.Table]:
     """Writes the good rows, a row group per part, some files; returns them without images, and the
     refused ones (REJECTED_SCHEMA)."""
-    said, rejected = [SCHEMA.empty_table().select(SPLIT_COLUMNS)], [REJECTED_SCHEMA.empty_table()]
+    accepted, rejected = (
+        [SCHEMA.empty_table().select(SPLIT_COLUMNS)],
+        [REJECTED_SCHEMA.empty_table()],
+    )
 
     def good() -> Iterator[pa.Table]:
         for part in parts:
@@ -202,33 +205,33 @@ def _write_rows(draft: Draft, parts: Iterable[pa.Table]) -> tuple[pa.Table, pa.T
                 rejected.append(part.filter(bad).select(REJECTED_SCHEMA.names))
                 part = part.filter(pc.invert(bad))
             if len(part):
-                said.append(part.select(SPLIT_COLUMNS))
+                accepted.append(part.select(SPLIT_COLUMNS))
                 yield part.select(SCHEMA.names).cast(SCHEMA)
 
     fs, folder = draft.filesystem()
     fs.delete_dir_contents(f"{folder}/rows", missing_dir_ok=True)  # of a run that was broken off
     fs.create_dir(f"{folder}/rows")
-    coming = good()
+    good_parts = good()
     for number in count():
-        first = next(coming, None)
+        first = next(good_parts, None)
         if first is None:
             break
-        path, held = f"{folder}/rows/part-{number}.parquet", 0
+        path, size = f"{folder}/rows/part-{number}.parquet", 0
         with written_whole(fs, path) as to, pq.ParquetWriter(to, SCHEMA, filesystem=fs) as file:
-            for part in chain([first], coming):
+            for part in chain([first], good_parts):
                 file.write_table(part)
-                held += part.nbytes
-                if held >= FILE_BYTES:
+                size += part.nbytes
+                if size >= FILE_BYTES:
                     break
-    return pa.concat_tables(said), pa.concat_tables(rejected)
+    return pa.concat_tables(accepted), pa.concat_tables(rejected)
 
 
 def _require_rows(
     dataset: str, rows: pa.Table, concepts: Sequence[Concept], needs: Sequence[str]
 ) -> None:
-    there = rows.group_by(["label", "split"]).aggregate([]).to_pylist()
+    pairs = rows.group_by(["label", "split"]).aggregate([]).to_pylist()
     splits: dict[int, set[str]] = {}
-    for row in there:
+    for row in pairs:
         splits.setdefault(row["label"], set()).add(row["split"])
     for label, concept in enumerate(concepts):
         if label not in splits:

@@ -31,9 +31,9 @@ def _text(path: Path) -> str:
         ) from error
 
 
-def part_of(found: Any, split: str, kind: type, path: Path) -> Any:
-    """This split of what `read_json` found, a list or dict as `kind` says."""
-    part = found.get(split) if isinstance(found, dict) else None
+def part_of(content: Any, split: str, kind: type, path: Path) -> Any:
+    """One split of a JSON file's content, a list or dict as `kind` says."""
+    part = content.get(split) if isinstance(content, dict) else None
     if not isinstance(part, kind):
         raise ConfigError(f"root: {str(path)!r} has no {split!r}; allowed: {', '.join(SPLITS)}")
     return part

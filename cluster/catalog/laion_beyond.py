@@ -10,7 +10,7 @@ from cluster.catalog.listing import SPLITS, Entry, Listing, listing
 from cluster.errors import ConfigError
 
 CAPTION = "Refined_caption3"
-"""Its caption of an image, in what it says about it."""
+"""Key of LAION-Beyond's caption in what it says about an image."""
 
 
 def laion_listing(
@@ -30,30 +30,30 @@ def laion_listing(
 
 def laion_splits(benchmark: LaionSet, root: Path, group: str) -> list[str]:
     """Split files of a group, relative to the root."""
-    found = root.glob(f"{benchmark.folder}*_{group}/split_Xin*.json")
-    return sorted(path.relative_to(root).as_posix() for path in found)
+    files = root.glob(f"{benchmark.folder}*_{group}/split_Xin*.json")
+    return sorted(path.relative_to(root).as_posix() for path in files)
 
 
-def _chosen(benchmark: LaionSet, root: Path, group: str, wanted: str | None) -> Path:
+def _chosen(benchmark: LaionSet, root: Path, group: str, choice: str | None) -> Path:
     """The split file of a group, unambiguous."""
-    field, found = f"{group.lower()}_split", laion_splits(benchmark, root, group)
-    if not found:
+    field, files = f"{group.lower()}_split", laion_splits(benchmark, root, group)
+    if not files:
         raise ConfigError(
             f"root: {str(root)!r} has no {benchmark.folder}N_{group}/split_Xin*.json; "
             "allowed: the folder of LAION-Beyond's domains"
         )
-    if wanted is None and len(found) > 1:
-        raise ConfigError(f"{field}: none, but there are several; allowed: {', '.join(found)}")
-    if wanted is not None and wanted not in found:
-        raise ConfigError(f"{field}: {wanted!r}; allowed: {', '.join(found)}")
-    return root / (wanted or found[0])
+    if choice is None and len(files) > 1:
+        raise ConfigError(f"{field}: none, but there are several; allowed: {', '.join(files)}")
+    if choice is not None and choice not in files:
+        raise ConfigError(f"{field}: {choice!r}; allowed: {', '.join(files)}")
+    return root / (choice or files[0])
 
 
 def _laion_entries(path: Path, group: str) -> Iterator[Entry]:
     """The entries of a `split_Xin_*.json`; an image without a caption keeps None."""
-    found = read_json(path)
+    content = read_json(path)
     for split in SPLITS:
-        items = part_of(found, split, dict, path).items()
+        items = part_of(content, split, dict, path).items()
         for place, (index, item) in enumerate(items):
             match item:
                 case {"classname": str(name), "image_name": str(file), "label": int(label)}:

@@ -14,7 +14,7 @@ from cluster.errors import ConfigError
 from cluster.rows import digest
 
 NAMES_FILE = "classnames.txt"
-"""Beside a dataset's folders: per line a class folder, a space or a tab, and its class name."""
+"""File beside a dataset's folders: per line a class folder, a space or a tab, its class name."""
 HELD_OUT = 20
 """Training images per class of ImageNet that become val, and at most a fifth of them."""
 _SAME: Mapping[str, str] = {split: split for split in SPLITS}
@@ -22,17 +22,18 @@ _NONE: Mapping[str, str] = {}
 
 
 def benchmark_listing(
-    name: str, root: str, splits: Mapping[str, str | None], kept: frozenset[str] = frozenset()
+    name: str, root: str, splits: Mapping[str, str | None], train_only: frozenset[str] = frozenset()
 ) -> Listing:
     """A set of BENCHMARKS under the root of all sets.
 
     splits: of LAION-Beyond, group to its split file relative to root; None: there is but one.
-    kept: training images that may not become val. Raises ConfigError on what is missing or broken.
+    train_only: training images that may not become val.
+    Raises ConfigError on what is missing or broken.
     """
     benchmark = BENCHMARKS[name]
     if isinstance(benchmark, LaionSet):
         return laion_listing(name, benchmark, Path(root), splits)
-    return _coop(name, benchmark, Path(root) / benchmark.folder, kept)
+    return _coop(name, benchmark, Path(root) / benchmark.folder, train_only)
 
 
 def is_there(name: str, root: str) -> bool:
@@ -79,7 +80,7 @@ def flat_listing(folder: str) -> Listing:
     return Listing(root, entries, UNLABELLED, {(concept.group, 0): 0})
 
 
-def _coop(name: str, benchmark: CoopSet, folder: Path, kept: frozenset[str]) -> Listing:
+def _coop(name: str, benchmark: CoopSet, folder: Path, train_only: frozenset[str]) -> Listing:
     """CoOp's own layout if it is there, else plain folders."""
     images, index = folder / benchmark.images, folder / benchmark.index
     if benchmark.layout == "split" and index.is_file():
@@ -89,12 +90,12 @@ def _coop(name: str, benchmark: CoopSet, folder: Path, kept: frozenset[str]) -> 
         return listing(name, images, _list_entries(folder, classes), classes=classes)
     by_wnid = benchmark.layout == "wnids" and index.is_file()
     root = images if by_wnid and images.is_dir() else folder
-    there = {split for split in SPLITS if (root / split).is_dir()}
-    if by_wnid and there == {"train", "val"}:
+    split_folders = {split for split in SPLITS if (root / split).is_dir()}
+    if by_wnid and split_folders == {"train", "val"}:
         # Its val is what everybody tests on, so val is held out of train.
-        found = _folders(name, root, index, folders={"train": "train", "test": "val"})
-        return replace(found, entries=tuple(_with_val(found.entries, kept)))
-    if {"train", "test"} <= there and (by_wnid or benchmark.layout != "wnids"):
+        plain = _folders(name, root, index, folders={"train": "train", "test": "val"})
+        return replace(plain, entries=tuple(_with_val(plain.entries, train_only)))
+    if {"train", "test"} <= split_folders and (by_wnid or benchmark.layout != "wnids"):
         return _folders(name, root, folder / NAMES_FILE, renamed=benchmark.renamed)
     raise ConfigError(
         f"root: {str(folder)!r} has no {benchmark.index!r} and no folders for all splits; "
@@ -104,9 +105,9 @@ def _coop(name: str, benchmark: CoopSet, folder: Path, kept: frozenset[str]) -> 
 
 def _split_entries(path: Path) -> Iterator[Entry]:
     """The entries of a `split_zhou_*.json`."""
-    found = read_json(path)
+    content = read_json(path)
     for split in SPLITS:
-        for place, entry in enumerate(part_of(found, split, list, path)):
+        for place, entry in enumerate(part_of(content, split, list, path)):
             match entry:
                 case [str(file), int(label), str(class_name)]:
                     yield Entry(
@@ -160,11 +161,11 @@ def _folders(
         raise ConfigError(
             f"folder: {str(root)!r} has no class folder; allowed: SPLIT/CLASS/image files"
         )
-    named = {c: renamed.get(c, c) for c in classes}
+    names = {c: renamed.get(c, c) for c in classes}
     if names_file.is_file():
-        named = _names(names_file)
+        names = _names(names_file)
     for class_folder in classes:
-        if class_folder not in named:
+        if class_folder not in names:
             raise ConfigError(
                 f"folder: {class_folder!r} is not in {str(names_file)!r}; "
                 "allowed: a line for each class folder"
@@ -174,17 +175,17 @@ def _folders(
             file=f"{folders[split]}/{class_folder}/{file}",
             split=split,
             label=label,
-            class_name=named[class_folder],
+            class_name=names[class_folder],
         )
-        for split, there in inside.items()
+        for split, class_folders in inside.items()
         for label, class_folder in enumerate(classes)
-        if class_folder in there
+        if class_folder in class_folders
         for file in _files(root / folders[split] / class_folder)
     ]
-    return listing(dataset, root, entries, classes=[named[c] for c in classes])
+    return listing(dataset, root, entries, classes=[names[c] for c in classes])
 
 
-def _with_val(entries: Iterable[Entry], kept: frozenset[str]) -> Iterator[Entry]:
+def _with_val(entries: Iterable[Entry], train_only: frozenset[str]) -> Iterator[Entry]:
     """The entries, some training images of each class in val: those whose names hash lowest."""
     train: dict[int, list[Entry]] = {}
     for entry in entries:
@@ -192,12 +193,12 @@ def _with_val(entries: Iterable[Entry], kept: frozenset[str]) -> Iterator[Entry]
             yield entry
         else:
             train.setdefault(entry.label, []).append(entry)
-    for of_class in train.values():
+    for members in train.values():
         free = sorted(
-            (e for e in of_class if e.file not in kept), key=lambda e: digest("val", e.file)
+            (e for e in members if e.file not in train_only), key=lambda e: digest("val", e.file)
         )
-        held_out = {e.file for e in free[: min(HELD_OUT, len(of_class) // 5)]}
-        for entry in of_class:
+        held_out = {e.file for e in free[: min(HELD_OUT, len(members) // 5)]}
+        for entry in members:
             yield replace(entry, split="val") if entry.file in held_out else entry
 
 

@@ -22,12 +22,12 @@ class Entry:
     """One image of a split file or folder."""
 
     file: str
-    """Relative to the listing's root, with "/"."""
+    """Path relative to the listing's root, with "/"."""
     split: str
     label: int
-    """As its source numbers the classes of its group."""
+    """Number of its class, as the source counts the classes of the group."""
     class_name: str
-    """As its source writes it."""
+    """Name of its class, as the source writes it."""
     group: str = "IP"
     place: int | None = None
     """Line of its split in the split file, from 0; None where there is none, so no order."""
@@ -63,8 +63,8 @@ class Listing:
         fields = [repr((c.name, c.group)) for c in self.concepts]
         for entry, size in zip(self.entries, self.sizes, strict=True):
             label = self.labels[entry.group, entry.label]
-            said = (entry.file, entry.split, label, entry.place, entry.caption, size)
-            fields.append(repr(said))
+            identity = (entry.file, entry.split, label, entry.place, entry.caption, size)
+            fields.append(repr(identity))
         return digest(*fields).hex()
 
     def _size(self, entry: Entry) -> int:
@@ -90,37 +90,37 @@ def listing(
     source's labels. Two labels of one name stay two classes, of one group or of two.
     Raises ConfigError if a label has two names or none, or a class no image to train or test on.
     """
-    found = tuple(entries)
+    ordered = tuple(entries)
     names = {("IP", label): name for label, name in enumerate(classes)}
-    for entry in found:
+    for entry in ordered:
         known = names.setdefault((entry.group, entry.label), entry.class_name)
         if known != entry.class_name:
             raise ConfigError(
                 f"dataset {dataset}: label {entry.label} is {known!r} and {entry.class_name!r}; "
                 "allowed: one class name per label"
             )
-    shown = {key: shown_name(name) for key, name in names.items()}
-    order = sorted(shown, key=lambda key: (shown[key], *key) if by_name else key)
+    display_names = {key: shown_name(name) for key, name in names.items()}
+    order = sorted(display_names, key=lambda key: (display_names[key], *key) if by_name else key)
     for key in order:
-        if not shown[key]:
+        if not display_names[key]:
             raise ConfigError(
                 f"dataset {dataset}: label {key[1]} has the class name {names[key]!r}; "
                 "allowed: a name with letters"
             )
-    concepts = tuple(Concept(shown[key], key[0]) for key in order)
-    made = Listing(root, found, concepts, {key: i for i, key in enumerate(order)})
-    there = {(entry.group, entry.label, entry.split) for entry in found}
+    concepts = tuple(Concept(display_names[key], key[0]) for key in order)
+    result = Listing(root, ordered, concepts, {key: i for i, key in enumerate(order)})
+    pairs = {(entry.group, entry.label, entry.split) for entry in ordered}
     require_images(
-        dataset, concepts, {(made.labels[group, label], split) for group, label, split in there}
+        dataset, concepts, {(result.labels[group, label], split) for group, label, split in pairs}
     )
-    return made
+    return result
 
 
-def require_images(dataset: str, concepts: Iterable[Concept], there: set[tuple[int, str]]) -> None:
-    """ConfigError if a class lacks a split of NEEDED; there: (label, split) that have an image."""
+def require_images(dataset: str, concepts: Iterable[Concept], pairs: set[tuple[int, str]]) -> None:
+    """ConfigError if a class lacks a split of NEEDED; pairs: (label, split) that have an image."""
     for label, concept in enumerate(concepts):
         for split in NEEDED:
-            if (label, split) not in there:
+            if (label, split) not in pairs:
                 raise ConfigError(
                     f"dataset {dataset}: class {concept.name!r} has 0 readable images in "
                     f"{split!r}; allowed: at least 1"

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.artifacts import Draft
 from cluster.catalog.dataset import Dataset, split_lines
 from cluster.errors import ConfigError
 from cluster.rows import digest
@@ -23,8 +22,8 @@ ShotRule = Literal["hash", "coop", "published"]
 that came with the dataset."""
 VAL_SHOTS = 4
 """Validation rows per class at most, unless all are taken."""
-Drawn = Mapping[int, Sequence[str]]
-"""Label to ids."""
+IdsByLabel = Mapping[int, Sequence[str]]
+"""Label to the ids of its rows."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,6 @@ class Split:
         """32 hex digits over the jsonl: any other row, label or class name gives another hash."""
         return digest(self.lines).hex()
 
-    def save_jsonl(self, draft: Draft, name: str) -> None:
-        """Write the split beside what was learned from it."""
-        draft.write_bytes(name, self.lines.encode())
-
 
 def labels_of(dataset: Dataset, concepts: Concepts) -> list[int]:
     """Labels of these classes, in order. base and new: as CoCoOp halves a dataset's classes (Zhou
@@ -71,7 +66,7 @@ def draw_shots(
     concepts: Concepts,
     rule: ShotRule = "hash",
 ) -> Split:
-    """Draw `shots` training rows per class without replacement, and validation rows by policy.
+    """Draws `shots` training rows per class without replacement, and validation rows by policy.
 
     The test split is never touched. Rules:
     hash: the order within a class is that of a hash keyed by the dataset's split, class and seed,
@@ -89,8 +84,8 @@ def draw_shots(
     train, val = _RULES[rule](dataset, rows, labels, shots, seed, val_policy)
     train_ids = [row for label in labels for row in train.get(label, ())]
     val_ids = [row for label in labels for row in val.get(label, ())]
-    drawn = rows.filter(pc.field("id").isin(pa.array([*train_ids, *val_ids], pa.string())))
-    lines = split_lines(drawn)
+    shot_rows = rows.filter(pc.field("id").isin(pa.array([*train_ids, *val_ids], pa.string())))
+    lines = split_lines(shot_rows)
     return Split(tuple(train_ids), tuple(val_ids), lines, shots, seed, val_policy, concepts, rule)
 
 
@@ -101,15 +96,15 @@ def _by_hash(
     shots: int,
     seed: int,
     val_policy: ValPolicy,
-) -> tuple[Drawn, Drawn]:
+) -> tuple[IdsByLabel, IdsByLabel]:
     counts = {
         "train": shots,
         "val": {"none": 0, "min": min(shots, VAL_SHOTS), "full": None}[val_policy],
     }
-    drawn: dict[str, Drawn] = {}
+    by_split: dict[str, IdsByLabel] = {}
     for split, count in counts.items():
         available = _ids(rows, split)
-        of_label = {}
+        ids_by_label = {}
         for label in labels:
             name, ids = dataset.concepts[label].name, available.get(label, [])
             if count is not None and len(ids) < count:
@@ -120,9 +115,9 @@ def _by_hash(
             shuffled = sorted(
                 (digest(dataset.split_hash, name, str(seed), row), row) for row in ids
             )
-            of_label[label] = [row for _, row in shuffled[:count]]
-        drawn[split] = of_label
-    return drawn["train"], drawn["val"]
+            ids_by_label[label] = [row for _, row in shuffled[:count]]
+        by_split[split] = ids_by_label
+    return by_split["train"], by_split["val"]
 
 
 def _by_coop(
@@ -132,42 +127,42 @@ def _by_coop(
     shots: int,
     seed: int,
     val_policy: ValPolicy,
-) -> tuple[Drawn, Drawn]:
+) -> tuple[IdsByLabel, IdsByLabel]:
     # The rejected ones, too: they were in the list from which the published shots were drawn.
     rejected = dataset.rejected.append_column("id", pa.nulls(len(dataset.rejected), pa.string()))
     every = pa.concat_tables([rows, rejected.select(rows.schema.names)])
-    drawn: dict[str, dict[int, list[dict[str, Any]]]] = {"train": {}, "val": {}}
+    by_split: dict[str, dict[int, list[dict[str, Any]]]] = {"train": {}, "val": {}}
     for group in sorted({dataset.concepts[label].group for label in labels}):
-        of_group = every.filter(pc.field("group") == group)
+        group_rows = every.filter(pc.field("group") == group)
         generator = random.Random(seed)
         for split, count in (("train", shots), ("val", min(shots, VAL_SHOTS))):
             listed: dict[int, list[dict[str, Any]]] = {}
-            of_split = of_group.filter(pc.field("split") == split)
-            if of_split["order"].null_count:
+            split_rows = group_rows.filter(pc.field("split") == split)
+            if split_rows["order"].null_count:
                 raise ConfigError(
                     f"shot_rule: 'coop', but dataset {dataset.name!r} has no split file, whose "
                     "order it needs; allowed: hash"
                 )
-            for row in of_split.sort_by("order").to_pylist():
+            for row in split_rows.sort_by("order").to_pylist():
                 listed.setdefault(row["label"], []).append(row)
             for label, items in listed.items():
-                taken = generator.sample(items, count) if len(items) >= count else items
-                drawn[split][label] = taken
-    train = _readable(dataset, drawn["train"])
+                sample = generator.sample(items, count) if len(items) >= count else items
+                by_split[split][label] = sample
+    train = _readable(dataset, by_split["train"])
     if val_policy == "min":
-        return train, _readable(dataset, drawn["val"])
+        return train, _readable(dataset, by_split["val"])
     return train, _ids(rows, "val") if val_policy == "full" else {}
 
 
-def _readable(dataset: Dataset, drawn: Mapping[int, Sequence[dict[str, Any]]]) -> Drawn:
+def _readable(dataset: Dataset, by_label: Mapping[int, Sequence[dict[str, Any]]]) -> IdsByLabel:
     """The ids of drawn rows; ConfigError if one was rejected."""
-    for row in (row for of_label in drawn.values() for row in of_label):
+    for row in (row for label_rows in by_label.values() for row in label_rows):
         if row["id"] is None:
             raise ConfigError(
                 f"shot_rule: 'coop' draws {row['path']!r} of dataset {dataset.name!r}, which was "
                 "rejected; allowed: a dataset in which that image is readable, or the rule hash"
             )
-    return {label: [row["id"] for row in of_label] for label, of_label in drawn.items()}
+    return {label: [row["id"] for row in label_rows] for label, label_rows in by_label.items()}
 
 
 def _as_published(
@@ -177,28 +172,32 @@ def _as_published(
     shots: int,
     seed: int,
     val_policy: ValPolicy,
-) -> tuple[Drawn, Drawn]:
+) -> tuple[IdsByLabel, IdsByLabel]:
     listed = dataset.shot_list(shots, seed)
-    drawn: dict[str, dict[int, list[str]]] = {}
+    by_split: dict[str, dict[int, list[str]]] = {}
     for split, paths in listed.items():
-        here = pc.field("path").isin(pa.array(paths, pa.string()))
-        drawn[split] = _ids(rows.filter(here), split)
-    val: dict[ValPolicy, Drawn] = {"none": {}, "min": drawn["val"], "full": _ids(rows, "val")}
-    for split, found in (("train", drawn["train"]), ("val", val[val_policy])):
+        is_listed = pc.field("path").isin(pa.array(paths, pa.string()))
+        by_split[split] = _ids(rows.filter(is_listed), split)
+    val: dict[ValPolicy, IdsByLabel] = {
+        "none": {},
+        "min": by_split["val"],
+        "full": _ids(rows, "val"),
+    }
+    for split, by_label in (("train", by_split["train"]), ("val", val[val_policy])):
         for label in labels:
-            if not found.get(label) and (split == "train" or val_policy == "min"):
+            if not by_label.get(label) and (split == "train" or val_policy == "min"):
                 raise ConfigError(
                     f"shot_rule: the published list of {shots} shots with seed {seed} has no "
                     f"readable {split} image of class {dataset.concepts[label].name!r}; allowed: "
                     "at least 1"
                 )
-    most = max(map(len, drawn["train"].values()))
+    most = max(map(len, by_split["train"].values()))
     if most > shots:
         raise ConfigError(
             f"shot_rule: the published list of {shots} shots with seed {seed} has {most} images of "
             f"a class; allowed: at most {shots}"
         )
-    return drawn["train"], val[val_policy]
+    return by_split["train"], val[val_policy]
 
 
 _RULES = {"hash": _by_hash, "coop": _by_coop, "published": _as_published}
@@ -206,8 +205,10 @@ _RULES = {"hash": _by_hash, "coop": _by_coop, "published": _as_published}
 
 def _ids(rows: pa.Table, split: str) -> dict[int, list[str]]:
     """Label to ids of a split, in order of id."""
-    found: dict[int, list[str]] = {}
-    here = rows.filter(pc.field("split") == split)
-    for label, row in zip(here["label"].to_pylist(), here["id"].to_pylist(), strict=True):
-        found.setdefault(label, []).append(row)
-    return found
+    by_label: dict[int, list[str]] = {}
+    split_rows = rows.filter(pc.field("split") == split)
+    for label, row in zip(
+        split_rows["label"].to_pylist(), split_rows["id"].to_pylist(), strict=True
+    ):
+        by_label.setdefault(label, []).append(row)
+    return by_label
