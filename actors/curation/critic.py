@@ -42,7 +42,7 @@ class Critic:
     - `reason`: empty, or why the bytes are no picture; the others are then NaN or empty.
 
     Embedding, hash and contrast are of the centre square in CLIP's size. One decoded picture is in
-    memory at a time. device: "cpu" or "cuda"; the latter has never been run.
+    memory at a time. device: "cpu" or "cuda".
     """
 
     def __init__(self, config: CriticConfig, device: str = "cpu") -> None:
@@ -51,20 +51,20 @@ class Critic:
         self.device = torch.device(device)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        found: dict[str, list[Any]] = defaultdict(list)
+        columns: dict[str, list[Any]] = defaultdict(list)
         squares: list[np.ndarray] = []
         for data in read_images(batch):
-            looked = {"contrast": np.nan, "hash": "", "pixels": "", "reason": ""}
+            values = {"contrast": np.nan, "hash": "", "pixels": "", "reason": ""}
             try:
                 picture = decode_rgb(data)
             except BadImageError as error:
-                looked["reason"] = str(error)
+                values["reason"] = str(error)
             else:
                 squares.append(resized_square(picture, self.clip.image_size))
-                looked |= look(squares[-1]) | {"pixels": pixels_digest(picture)}
-            for name, value in looked.items():
-                found[name].append(value)
-        good = np.array([not reason for reason in found["reason"]])
+                values |= look(squares[-1]) | {"pixels": pixels_digest(picture)}
+            for name, item in values.items():
+                columns[name].append(item)
+        good = np.array([not reason for reason in columns["reason"]])
         embeddings = [b""] * len(good)
         scores = np.full(len(good), np.nan, dtype=np.float32)
         if squares:
@@ -73,12 +73,14 @@ class Critic:
             for row, image in zip(np.flatnonzero(good), images.half().numpy(), strict=True):
                 embeddings[row] = image.tobytes()
         scores[batch["text"] == ""] = np.nan
-        kept = {name: values for name, values in batch.items() if name not in ("text", *PLACE)}
-        return kept | {
+        rest = {name: values for name, values in batch.items() if name not in ("text", *PLACE)}
+        return rest | {
             "score": scores,
             "embedding": np.array(embeddings, dtype=object),
-            "contrast": np.array(found["contrast"], dtype=np.float32),
-            **{name: np.array(found[name], dtype=object) for name in ("hash", "pixels", "reason")},
+            "contrast": np.array(columns["contrast"], dtype=np.float32),
+            **{
+                name: np.array(columns[name], dtype=object) for name in ("hash", "pixels", "reason")
+            },
         }
 
     @torch.no_grad()

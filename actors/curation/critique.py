@@ -72,14 +72,14 @@ def critique_plan(base_set: Artifact, datasets: Sequence[Dataset]) -> pa.Table:
     text: the caption; of a picture that was imported without one "a photo of a CLASS."; of a test
     image none.
     """
-    said = ["dataset", "class_name", "group", "index", "view", "caption"]
-    imagined = image_places(base_set, said, pc.field("reason") == "")
+    columns = ["dataset", "class_name", "group", "index", "view", "caption"]
+    imagined = image_places(base_set, columns, pc.field("reason") == "")
     photo = pc.binary_join_element_wise("a photo of a ", imagined["class_name"], ".", "")
     text = pc.if_else(pc.equal(imagined["caption"], ""), photo, imagined["caption"])
     parts = [_planned(imagined, role="imagined", text=text)]
     for dataset in datasets:
-        of_test = pc.field("split") == "test"
-        tests = image_places(dataset.artifact, ["dataset", "class_name", "group"], of_test)
+        is_test = pc.field("split") == "test"
+        tests = image_places(dataset.artifact, ["dataset", "class_name", "group"], is_test)
         parts.append(_planned(tests, role="test", text="", index=0, view=0))
     rows = pa.concat_tables(parts)
     return rows.sort_by([(name, "ascending") for name in PLACE])  # a batch reads few files
@@ -95,8 +95,8 @@ def _planned(rows: pa.Table, **others: pa.ChunkedArray | str | int) -> pa.Table:
 
 def read_critique(critique: Artifact) -> tuple[Critique, Critique]:
     """Imagined pictures and test images; reads the embeddings once, into one array each."""
-    said = [name for name in critique.open_table(TABLE).schema.names if name != "embedding"]
-    rows = critique.read_table(TABLE, said)
+    columns = [name for name in critique.open_table(TABLE).schema.names if name != "embedding"]
+    rows = critique.read_table(TABLE, columns)
     imagined, tests = (rows.filter(pc.equal(rows["role"], role)) for role in ROLES)
     return _with_embeddings(critique, imagined), _with_embeddings(critique, tests)
 
@@ -105,13 +105,13 @@ def _with_embeddings(critique: Artifact, rows: pa.Table) -> Critique:
     place = {row: i for i, row in enumerate(rows["id"].to_pylist())}
     embeddings = np.zeros((len(rows), critique.manifest.extra["embed_dim"]), dtype=np.float16)
     for batch in critique.open_table(TABLE).to_batches(columns=["id", "embedding"]):
-        ids, found = (column.to_pylist() for column in batch.columns)
-        here = [
+        ids, values = (column.to_pylist() for column in batch.columns)
+        pairs = [
             (place[row], data)
-            for row, data in zip(ids, found, strict=True)
+            for row, data in zip(ids, values, strict=True)
             if data and row in place
         ]
-        at = [i for i, _ in here]
-        joined = b"".join(data for _, data in here)
-        embeddings[at] = np.frombuffer(joined, np.float16).reshape(-1, embeddings.shape[1])
+        places = [i for i, _ in pairs]
+        joined = b"".join(data for _, data in pairs)
+        embeddings[places] = np.frombuffer(joined, np.float16).reshape(-1, embeddings.shape[1])
     return Critique(rows, embeddings)

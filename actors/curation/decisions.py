@@ -17,11 +17,11 @@ from cluster.progress import show_progress
 REASONS = ("broken", "flat", "contaminated", "duplicate", "low score")
 """Why a picture is refused; of several the first."""
 CLOSEST = 20
-"""Pairs of a kept picture and a test image that are listed, by cosine and by hash."""
+"""Number of pairs of a kept picture and a test image that are listed, by cosine and by hash."""
 CLASS = ["dataset", "class_name", "group"]
 CAPTION = ["dataset", "class_name", "index"]
 PRECEDENCE = ["index", "view", "dataset", "class_name", "id"]
-"""Of several near-copies the first in this order is kept."""
+"""Columns that order the pictures: of several near-copies the first is kept."""
 DEVIATION = 1.4826
 """Standard deviation of normal values whose median absolute deviation is 1."""
 DUPLICATE = Near(hash_distance=8, cosine=0.95)
@@ -30,10 +30,10 @@ CONTAMINATED = (
     Near(hash_distance=64, cosine=0.985),
     Near(hash_distance=10, cosine=0.9),
 )
-"""Chosen with the tiny CLIP. No pair of 6,960 sprite scenes and the 5,800 embedded test images,
-which show other sprites, is as near. Of 300 test images at most one was missed after JPEG of
-quality 25, a blur, or a crop of 2 % at each side; 90 % were found after a crop of 4 %, 53 %
-mirrored, 8 % after a crop of 10 %."""
+"""Near enough for a copy of a test image, by any of these; chosen with the tiny CLIP. No pair of
+6,960 sprite scenes and the 5,800 embedded test images, which show other sprites, is as near. Of 300
+test images at most one was missed after JPEG of quality 25, a blur, or a crop of 2 % at each side;
+90 % were found after a crop of 4 %, 53 % mirrored, 8 % after a crop of 10 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +99,8 @@ def curate(imagined: Critique, tests: Critique, config: CurationConfig) -> Curat
     deviation = class_deviations(imagined.column("score"), classes, reason == "")
     reason[low_scores(deviation, classes, reason == "", config)] = "low score"
 
-    said = imagined.rows.select(["id", *CLASS, "index", "view"])
-    decided = {
+    decisions = imagined.rows.select(["id", *CLASS, "index", "view"])
+    columns = {
         "kept": pa.array(reason == ""),
         "reason": pa.array(reason, pa.string()),
         "detail": pa.array(detail, pa.string()),
@@ -109,9 +109,11 @@ def curate(imagined: Critique, tests: Critique, config: CurationConfig) -> Curat
         "contrast": imagined.rows["contrast"],
         "hash": imagined.rows["hash"],
     }
-    for name, column in decided.items():
-        said = said.append_column(name, column)
-    return Curation(said, _pairs(imagined, rows, tests, near), _summary(said, tests, config))
+    for name, column in columns.items():
+        decisions = decisions.append_column(name, column)
+    return Curation(
+        decisions, _pairs(imagined, rows, tests, near), _summary(decisions, tests, config)
+    )
 
 
 def _duplicates(imagined: Critique, rows: np.ndarray, near: Near, advance: Advance) -> np.ndarray:
@@ -177,27 +179,32 @@ def _members(classes: np.ndarray) -> list[np.ndarray]:
 def _pairs(imagined: Critique, rows: np.ndarray, tests: Critique, near: Nearest) -> pa.Table:
     """What a reader judges the thresholds by; rows: those of `imagined` that `near` is of."""
     refused = np.flatnonzero(near.copied != NONE)
-    kept = np.flatnonzero((near.copied == NONE) & (near.by_cosine != NONE))
-    by_cosine = kept[np.argsort(-near.cosine[kept], kind="stable")][:CLOSEST]
-    by_hash = kept[np.argsort(near.distance[kept], kind="stable")][:CLOSEST]
+    accepted = np.flatnonzero((near.copied == NONE) & (near.by_cosine != NONE))
+    by_cosine = accepted[np.argsort(-near.cosine[accepted], kind="stable")][:CLOSEST]
+    by_hash = accepted[np.argsort(near.distance[accepted], kind="stable")][:CLOSEST]
     chosen = {
         "refused": (refused, near.copied[refused]),
         "closest by cosine": (by_cosine, near.by_cosine[by_cosine]),
         "closest by hash": (by_hash, near.by_hash[by_hash]),
     }
-    ours = rows[np.concatenate([which for which, _ in chosen.values()])]
-    theirs = np.concatenate([places for _, places in chosen.values()])
-    here, there = imagined.pictures, tests.pictures
-    bits = np.bitwise_count(here.hashes[ours] ^ there.hashes[theirs])
-    left, right = (p.embeddings[at].astype(np.float32) for p, at in ((here, ours), (there, theirs)))
+    imagined_rows = rows[np.concatenate([which for which, _ in chosen.values()])]
+    test_rows = np.concatenate([places for _, places in chosen.values()])
+    imagined_pictures, test_pictures = imagined.pictures, tests.pictures
+    bits = np.bitwise_count(
+        imagined_pictures.hashes[imagined_rows] ^ test_pictures.hashes[test_rows]
+    )
+    cosine = (
+        imagined_pictures.embeddings[imagined_rows].astype(np.float32)
+        * test_pictures.embeddings[test_rows].astype(np.float32)
+    ).sum(axis=1)
     columns: dict[str, Any] = {
-        "imagined_id": imagined.rows["id"].take(ours),
-        "class_name": imagined.rows["class_name"].take(ours),
-        "test_id": tests.rows["id"].take(theirs),
-        "test_class_name": tests.rows["class_name"].take(theirs),
-        "dataset": tests.rows["dataset"].take(theirs),
+        "imagined_id": imagined.rows["id"].take(imagined_rows),
+        "class_name": imagined.rows["class_name"].take(imagined_rows),
+        "test_id": tests.rows["id"].take(test_rows),
+        "test_class_name": tests.rows["class_name"].take(test_rows),
+        "dataset": tests.rows["dataset"].take(test_rows),
         "hash_distance": pa.array(bits, pa.int32()),
-        "cosine": pa.array((left * right).sum(axis=1)),
+        "cosine": pa.array(cosine),
         "listed": pa.array(
             [name for name, (which, _) in chosen.items() for _ in which], pa.string()
         ),
@@ -208,13 +215,13 @@ def _pairs(imagined: Critique, rows: np.ndarray, tests: Critique, near: Nearest)
 def _summary(decisions: pa.Table, tests: Critique, config: CurationConfig) -> dict[str, Any]:
     counts: dict[tuple[str, ...], dict[str, int]] = {}
     for row in decisions.group_by([*CLASS, "reason"]).aggregate([([], "count_all")]).to_pylist():
-        of_class = counts.setdefault(tuple(row[name] for name in CLASS), {})
-        of_class[row["reason"]] = row["count_all"]
+        class_counts = counts.setdefault(tuple(row[name] for name in CLASS), {})
+        class_counts[row["reason"]] = row["count_all"]
     classes = [dict(zip(CLASS, key, strict=True)) | _shares(n) for key, n in counts.items()]
     bound = config.min_kept_share
     whole = Counter[str]()
-    for of_class in counts.values():
-        whole.update(of_class)
+    for class_counts in counts.values():
+        whole.update(class_counts)
     return _shares(whole) | {
         "min_kept_share": bound,
         "below_it": sum(c["kept_share"] < bound for c in classes),
@@ -225,6 +232,10 @@ def _summary(decisions: pa.Table, tests: Critique, config: CurationConfig) -> di
 
 def _shares(counts: Mapping[str, int]) -> dict[str, Any]:
     """counts: rows by reason, the kept ones by ""."""
-    offered, kept = sum(counts.values()), counts.get("", 0)
+    offered, accepted = sum(counts.values()), counts.get("", 0)
     reasons = {reason: counts.get(reason, 0) for reason in REASONS}
-    return {"offered": offered, "kept": kept, "kept_share": kept / max(offered, 1)} | reasons
+    return {
+        "offered": offered,
+        "kept": accepted,
+        "kept_share": accepted / max(offered, 1),
+    } | reasons

@@ -1,11 +1,8 @@
 """Which pictures are copies of others, by perceptual hash and CLIP's embedding, block by block.
 
-Cost: every pair of pictures is looked at once, and grows with the square of their number. On one
-core of an AMD EPYC that had other work, too, 60,000 pictures with embeddings of 512 numbers took
-4.6 s to search for duplicates (2.5 ns a pair: cosines are only taken where the hashes are near) and
-6.7 s against 6,000 test images (19 ns a pair). By that a million pictures take 21 minutes, and
-against 100,000 test images another 31. Memory: the embeddings, 1 kB a picture, and a few blocks of
-8 MB.
+Cost: every pair of pictures is looked at once, so it grows with the square of their number; cosines
+are only taken where the hashes are near. Memory: the embeddings, 1 kB a picture of 512 numbers, and
+a few blocks of 8 MB.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +13,7 @@ from jsonargparse.typing import restricted_number_type
 
 BLOCK = 1024
 NONE = -1
-"""Stands where there is no row."""
+"""Row number that stands where there is no row."""
 
 HashDistance = restricted_number_type("HashDistance", int, [(">=", 0), ("<=", 64)])
 Cosine = restricted_number_type("Cosine", float, [(">=", -1), ("<=", 1)])
@@ -62,37 +59,37 @@ def first_likes(
     two kept ones are near-copies, and no chain of copies of copies leads away from the kept one.
     captions: (N,) int; pictures of one caption are meant to be alike and are not compared.
     """
-    found = np.full(len(order), NONE)
-    kept = np.empty_like(order)
+    likes = np.full(len(order), NONE)
+    originals = np.empty_like(order)
     count = 0
 
     def alike(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
         """(A, B) bool. Cosines are taken where a hash is near, which is rare."""
         pairs = pictures.distances(rows, pictures, others) <= near.hash_distance
         pairs &= captions[rows, None] != captions[others]
-        here, there = pairs.any(axis=1), pairs.any(axis=0)
-        cosines = pictures.cosines(rows[here], pictures, others[there])
-        pairs[np.ix_(here, there)] &= cosines >= near.cosine
+        near_rows, near_others = pairs.any(axis=1), pairs.any(axis=0)
+        cosines = pictures.cosines(rows[near_rows], pictures, others[near_others])
+        pairs[np.ix_(near_rows, near_others)] &= cosines >= near.cosine
         return pairs
 
     for start in range(0, len(order), BLOCK):
         rows = order[start : start + BLOCK]
-        like = found[start : start + BLOCK]  # a view: written below
+        like = likes[start : start + BLOCK]  # a view: written below
         for before in range(0, count, BLOCK):
-            others = kept[before : min(before + BLOCK, count)]
+            others = originals[before : min(before + BLOCK, count)]
             pairs = alike(rows, others)
-            hit = pairs.any(axis=1) & (like == NONE)
-            like[hit] = others[pairs[hit].argmax(axis=1)]
+            copies = pairs.any(axis=1) & (like == NONE)
+            like[copies] = others[pairs[copies].argmax(axis=1)]
         earlier = np.tril(alike(rows, rows), -1)
         for row in np.flatnonzero(earlier.any(axis=1) & (like == NONE)):
-            of = np.flatnonzero(earlier[row] & (like == NONE))
-            if len(of):
-                like[row] = rows[of[0]]
+            copied = np.flatnonzero(earlier[row] & (like == NONE))
+            if len(copied):
+                like[row] = rows[copied[0]]
         new = rows[like == NONE]
-        kept[count : count + len(new)] = new
+        originals[count : count + len(new)] = new
         count += len(new)
         advance(len(rows))
-    return found
+    return likes
 
 
 @dataclass(frozen=True)
@@ -102,11 +99,11 @@ class Nearest:
     by_cosine: np.ndarray
     by_hash: np.ndarray
     copied: np.ndarray
-    """The one of largest cosine among those that it is a near-copy of."""
+    """The row of largest cosine among those that the picture is a near-copy of."""
     cosine: np.ndarray
-    """float32, of by_cosine; -2 where there is none."""
+    """Cosine of the picture and by_cosine, float32; -2 where there is none."""
     distance: np.ndarray
-    """Bits, of by_hash; 65 where there is none."""
+    """Bits in which the hashes of the picture and by_hash differ; 65 where there is none."""
 
 
 def nearest(
@@ -153,6 +150,6 @@ def nearest(
 def _take_better(place: np.ndarray, value: np.ndarray, candidates: np.ndarray, first: int) -> None:
     """Writes into place and value, (A,), where the best of `candidates`, (A, B), is better."""
     at = candidates.argmax(axis=1)
-    found = np.take_along_axis(candidates, at[:, None], axis=1)[:, 0]
-    better = found > value
-    place[better], value[better] = first + at[better], found[better]
+    best = np.take_along_axis(candidates, at[:, None], axis=1)[:, 0]
+    better = best > value
+    place[better], value[better] = first + at[better], best[better]

@@ -17,7 +17,7 @@ WARM_UP_ROWS = 4
 
 
 def feature_bytes(plan: pa.Table, image: tuple[int, int]) -> int:
-    """Of the arrays that a plan's rows become. image: tokens per view, channels."""
+    """Bytes of the arrays that a plan's rows become. image: tokens per view, channels."""
     tokens, channels = image
     return (pc.sum(plan["views"]).as_py() or 0) * tokens * channels * np.float16().nbytes
 

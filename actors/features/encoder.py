@@ -106,9 +106,9 @@ class Encoder:
             views[first[number]] = clean_view(image, size) / 255
             for view in range(1, counts[number]):
                 by_size[image.size].append((number, view, int(first[number]) + view))
-        for drawn in by_size.values():
-            for start in range(0, len(drawn), self.config.batch_size):
-                part = drawn[start : start + self.config.batch_size]
+        for views_of_size in by_size.values():
+            for start in range(0, len(views_of_size), self.config.batch_size):
+                part = views_of_size[start : start + self.config.batch_size]
                 pixels = torch.stack([_channels_first(np.asarray(images[n])) for n, _, _ in part])
                 numbers = view_numbers([(str(ids[n]), view) for n, view, _ in part])
                 places = [place for _, _, place in part]
@@ -136,8 +136,10 @@ def clean_view(image: Image.Image, size: int) -> Tensor:
 
 def view_numbers(views: Sequence[tuple[str, int]]) -> Tensor:
     """All that is random about views, from row id and view number alone: (B, NUMBERS) in [0, 1)."""
-    drawn = [row_rng(row, f"view {view}").random(NUMBERS, dtype=np.float32) for row, view in views]
-    return torch.from_numpy(np.stack(drawn))
+    numbers = [
+        row_rng(row, f"view {view}").random(NUMBERS, dtype=np.float32) for row, view in views
+    ]
+    return torch.from_numpy(np.stack(numbers))
 
 
 def _channels_first(image: np.ndarray) -> Tensor:

@@ -14,7 +14,7 @@ from models.task import Features
 SPLITS = ("train", "val", "test", "imagined")
 INDEX_COLUMNS = ("id", "label", "class_name", "split", "caption")
 TOKENS = "tokens"
-"""Table that encoders write: id, tokens, reason."""
+"""Name of the table that encoders write: id, tokens, reason."""
 ROWS_AT_ONCE = 512
 
 
@@ -53,15 +53,15 @@ class FeatureStore:
     def rows(self, split: str, ids: Sequence[str]) -> Features:
         """These images of a split, in this order, copied; rejected ones are left out."""
         place = {row: i for i, row in enumerate(self.ids(split))}
-        return taken(self.features(split), [place[row] for row in self.kept(split, ids)])
+        return select_rows(self.features(split), [place[row] for row in self.readable(split, ids)])
 
-    def kept(self, split: str, ids: Sequence[str]) -> list[str]:
+    def readable(self, split: str, ids: Sequence[str]) -> list[str]:
         """Those of these images of a split that were not rejected, in this order."""
         known = set(self.ids(split))
         return [row for row in ids if row in known]
 
     def ids(self, split: str) -> list[str]:
-        """Of all images of a split, in the order of `features`."""
+        """Ids of all images of a split, in the order of `features`."""
         return self.index[split]["id"].to_pylist()
 
     @property
@@ -70,7 +70,7 @@ class FeatureStore:
         return self.artifact.manifest.rows["rejected"]
 
 
-def taken(features: Features, rows: Sequence[int]) -> Features:
+def select_rows(features: Features, rows: Sequence[int]) -> Features:
     """These images, in this order, copied."""
     places = torch.tensor(rows, dtype=torch.int64)
     captions = features.captions and tuple(features.captions[row] for row in rows)
@@ -78,15 +78,15 @@ def taken(features: Features, rows: Sequence[int]) -> Features:
 
 
 def write_features(
-    draft: Draft, made: Draft, plan: pa.Table, views: dict[str, int], shape: tuple[int, int]
+    draft: Draft, encoded: Draft, plan: pa.Table, views: dict[str, int], shape: tuple[int, int]
 ) -> dict[str, int]:
     """Puts the encoder's rows in order: one array per split, the index, and the rejected rows.
 
-    made: the folder with the Parquet folder TOKENS (id, tokens, reason), other datasets' rows among
-    them. plan: what was to be encoded (INDEX_COLUMNS). views: per split. shape: tokens per view,
-    channels. Returns the rows per table.
+    encoded: the folder with the Parquet folder TOKENS (id, tokens, reason), other datasets' rows
+    among them. plan: what was to be encoded (INDEX_COLUMNS). views: per split. shape: tokens per
+    view, channels. Returns the rows per table.
     """
-    reasons = made.read_table(TOKENS, ["id", "reason"])
+    reasons = encoded.read_table(TOKENS, ["id", "reason"])
     reason = dict(zip(reasons["id"].to_pylist(), reasons["reason"].to_pylist(), strict=True))
     planned = plan.select(INDEX_COLUMNS).to_pylist()
     rejected = [row | {"reason": reason[row["id"]]} for row in planned if reason[row["id"]]]
@@ -94,7 +94,7 @@ def write_features(
     for split in SPLITS:
         rows = [row for row in planned if row["split"] == split and not reason[row["id"]]]
         index += [row | {"row": place} for place, row in enumerate(rows)]
-        _write_array(draft, made, split, [row["id"] for row in rows], (views[split], *shape))
+        _write_array(draft, encoded, split, [row["id"] for row in rows], (views[split], *shape))
     schema = plan.select(INDEX_COLUMNS).schema
     draft.write_table(
         "index", pa.Table.from_pylist(index, schema.append(pa.field("row", pa.int32())))
@@ -107,7 +107,7 @@ def write_features(
 
 def _write_array(
     draft: Draft,
-    made: Draft,
+    encoded: Draft,
     split: str,
     ids: list[str],
     shape: tuple[int, int, int],
@@ -126,13 +126,13 @@ def _write_array(
     ):
         np.lib.format.write_array_header_2_0(stream, header)
         for view in range(views):
-            for tokens in _in_order(made, ids):
+            for tokens in _in_order(encoded, ids):
                 stream.write(tokens.reshape(-1, views, *image)[:, view].tobytes())
 
 
-def _in_order(made: Draft, ids: list[str]) -> Iterator[np.ndarray]:
+def _in_order(encoded: Draft, ids: list[str]) -> Iterator[np.ndarray]:
     """Tokens of these ids, float16, some hundred images at a time."""
-    rows = made.open_table(TOKENS)
+    rows = encoded.open_table(TOKENS)
     known = rows.to_table(columns=["id"])["id"].to_pylist()
     place = {row: i for i, row in enumerate(known)}
     for start in range(0, len(ids), ROWS_AT_ONCE):

@@ -48,9 +48,9 @@ class BaseSet:
         drawn depends on the caption and the stream alone. Returns (2, B, 3, S, S) uint8 and
         (V, B, n) float32 in [0, 1).
         """
-        views, of_view = numbers
+        views, per_view = numbers
         images = np.empty((2, len(rows)), dtype=np.int64)
-        uniform = np.empty((views, len(rows), of_view), dtype=np.float32)
+        uniform = np.empty((views, len(rows), per_view), dtype=np.float32)
         for place, row in enumerate(rows):
             rng = row_rng(self.captions[row], stream)
             images[:, place] = rng.choice(self.views[row], size=2, replace=False)
@@ -64,7 +64,7 @@ class BaseSetRows:
     made, and without those that a curation refuses."""
 
     artifact: Artifact
-    """Of kind "images"."""
+    """The base set, of kind "images"."""
     curation: Artifact | None = None
 
     @property
@@ -105,13 +105,13 @@ class BaseSetRows:
 
     def count_captions(self) -> int:
         """Captions with at least two usable rows; reads no image."""
-        rows = self.artifact.open_table("rows")
-        found = rows.to_table(columns=list(CAPTION_COLUMNS), filter=self.usable).to_pylist()
-        good = {tuple(row[name] for name in CAPTION_COLUMNS) for row in found}
+        table = self.artifact.open_table("rows")
+        rows = table.to_table(columns=list(CAPTION_COLUMNS), filter=self.usable).to_pylist()
+        good = {tuple(row[name] for name in CAPTION_COLUMNS) for row in rows}
         return sum(images > 1 for images in Counter(key[:-1] for key in good).values())
 
     def cache_folder(self) -> Path:
-        """Where this node keeps them decoded."""
+        """Where this node keeps the decoded pictures."""
         identities = (
             (artifact.uri, artifact.manifest.content_hash, artifact.manifest.created)
             for artifact in self.inputs.values()

@@ -51,13 +51,13 @@ def pictures(artifact: Artifact, ids: Sequence[str], size: int) -> Tensor:
 
 def _decode(artifact: Artifact, ids: Sequence[str], pixels: np.ndarray) -> None:
     """Fills pixels (N, 3, S, S), reading the artifact's files from front to back."""
-    found = image_places(artifact, [], pc.field("id").isin(pa.array(ids, pa.string())))
-    if missing := len(set(ids)) - len(found):
+    places = image_places(artifact, [], pc.field("id").isin(pa.array(ids, pa.string())))
+    if missing := len(set(ids)) - len(places):
         raise ValueError(f"{artifact.uri} lacks {missing} of {len(set(ids))} pictures")
-    place = {row: i for i, row in enumerate(ids)}
-    in_order = found.sort_by([("file", "ascending"), ("place", "ascending")])
-    for part in in_order.to_batches(ROWS_AT_ONCE):
+    number = {row: i for i, row in enumerate(ids)}
+    ordered = places.sort_by([("file", "ascending"), ("place", "ascending")])
+    for part in ordered.to_batches(ROWS_AT_ONCE):
         batch = {name: np.array(part.column(name).to_pylist()) for name in part.schema.names}
         for row, data in zip(batch["id"], read_images(batch), strict=True):
             image = resized_square(decode_rgb(data), pixels.shape[-1])
-            pixels[place[row]] = image.transpose(2, 0, 1)
+            pixels[number[row]] = image.transpose(2, 0, 1)

@@ -11,7 +11,7 @@ from cluster.artifacts import Artifact
 from cluster.storage import filesystem
 
 PLACE = ("source", "file", "place")
-"""URI of the artifact, file below its folder, row of that file."""
+"""Columns of a picture's place: URI of the artifact, file below its folder, row of that file."""
 ROWS_AT_ONCE = 64
 BUFFER_BYTES = 1 << 20
 
@@ -23,18 +23,18 @@ def image_places(artifact: Artifact, columns: Sequence[str], which: pc.Expressio
     """
     _, folder = artifact.filesystem()
     rows = artifact.open_table("rows")
-    said = [name for name in rows.schema.names if name != "image"]
+    names = [name for name in rows.schema.names if name != "image"]
     parts = []
     for fragment in rows.get_fragments():
-        part = fragment.to_table(schema=rows.schema, columns=said)
-        where = (artifact.uri, fragment.path.removeprefix(f"{folder}/"))
-        for name, value in zip(PLACE, where, strict=False):
+        part = fragment.to_table(schema=rows.schema, columns=names)
+        place = (artifact.uri, fragment.path.removeprefix(f"{folder}/"))
+        for name, value in zip(PLACE, place, strict=False):
             part = part.append_column(name, pa.repeat(value, len(part)))
         part = part.append_column("place", pa.array(np.arange(len(part))))
         parts.append(part.filter(which).select(["id", *columns, *PLACE]))
-    found = pa.concat_tables(parts)
-    _, first = np.unique(np.array(found["id"].to_pylist(), dtype=str), return_index=True)
-    return found.take(first)
+    places = pa.concat_tables(parts)
+    _, first = np.unique(np.array(places["id"].to_pylist(), dtype=str), return_index=True)
+    return places.take(first)
 
 
 def read_images(batch: dict[str, np.ndarray]) -> list[bytes]:
@@ -46,11 +46,11 @@ def read_images(batch: dict[str, np.ndarray]) -> list[bytes]:
     rows_of: dict[tuple[str, str], list[int]] = {}
     for row in np.argsort(batch["place"], kind="stable"):
         rows_of.setdefault(files[row], []).append(int(row))
-    found: dict[int, bytes] = {}
+    by_row: dict[int, bytes] = {}
     for (source, file), rows in rows_of.items():
         images = _images_at(source, file, batch["place"][rows])
-        found.update(zip(rows, images, strict=True))
-    return [found[row] for row in range(len(files))]
+        by_row.update(zip(rows, images, strict=True))
+    return [by_row[row] for row in range(len(files))]
 
 
 def _images_at(source: str, file: str, places: np.ndarray) -> Iterator[bytes]:
@@ -67,8 +67,8 @@ def _images_at(source: str, file: str, places: np.ndarray) -> Iterator[bytes]:
                 start = end
                 continue
             for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=["image"]):
-                here = places[(places >= start) & (places < start + len(batch))] - start
-                yield from batch.column("image").take(pa.array(here)).to_pylist()
+                offsets = places[(places >= start) & (places < start + len(batch))] - start
+                yield from batch.column("image").take(pa.array(offsets)).to_pylist()
                 start += len(batch)
                 if start > places[-1]:
                     return

@@ -19,12 +19,12 @@ from cluster.rows import digest
 from cluster.storage import filesystem, resolve
 
 PART_BYTES, PART_ROWS = 32 << 20, 1024
-"""Encoded images that are in memory at once, but for a part of a single larger one."""
+"""Bytes of encoded images in memory at once, but for a part of a single larger one."""
 LARGEST_FILE = 256 << 20
-"""Bytes; a larger file is refused unread."""
+"""Bytes of a file; a larger one is refused unread."""
 PARQUET_ROWS = 128
 READ_SCHEMA = SCHEMA.append(pa.field("reason", pa.string()))
-"""Rows of a dataset; `reason` says why an image is refused, null for a good one."""
+"""Columns of a dataset's rows; `reason` says why an image is refused, null for a good one."""
 PARQUET_COLUMNS = ("image", "class_name", "split")
 MAY_HAVE = ("group", "path", "caption")
 
@@ -55,32 +55,32 @@ def from_parquet(dataset: str, uri: str) -> DatasetSource:
     """
     fs, path = filesystem(resolve(uri))
     try:
-        found = ds.dataset(path, filesystem=fs, format="parquet")
-        said = {
-            f.path.removeprefix(path): fs.get_file_info(f.path).size for f in found.get_fragments()
+        table = ds.dataset(path, filesystem=fs, format="parquet")
+        sizes = {
+            f.path.removeprefix(path): fs.get_file_info(f.path).size for f in table.get_fragments()
         }
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"parquet: {uri!r} cannot be read ({error}); allowed: Parquet") from error
-    has = {name: found.schema.field(name).type for name in found.schema.names}
+    types = {name: table.schema.field(name).type for name in table.schema.names}
     for name in PARQUET_COLUMNS:
-        if name not in has:
+        if name not in types:
             raise ConfigError(
                 f"parquet: {uri!r} has no column {name!r}; allowed: {', '.join(PARQUET_COLUMNS)} "
                 f"and, if there are any, {', '.join(MAY_HAVE)}"
             )
-    texts = [name for name in ("class_name", "split", *MAY_HAVE) if name in has]
+    texts = [name for name in ("class_name", "split", *MAY_HAVE) if name in types]
     for name in texts:
-        if not (pa.types.is_string(has[name]) or pa.types.is_large_string(has[name])):
-            raise ConfigError(f"parquet: column {name!r} is of {has[name]}; allowed: string")
-    if not _is_bytes(has["image"]):
-        raise ConfigError(f"parquet: column 'image' is of {has['image']}; allowed: binary")
-    rows = found.to_table(columns=[name for name in texts if name not in ("path", "caption")])
-    there = {(*_class_of(row), row["split"]) for row in rows.to_pylist()}
-    concepts = tuple(Concept(*key) for key in sorted({key[:2] for key in there if key[0]}))
+        if not (pa.types.is_string(types[name]) or pa.types.is_large_string(types[name])):
+            raise ConfigError(f"parquet: column {name!r} is of {types[name]}; allowed: string")
+    if not _is_bytes(types["image"]):
+        raise ConfigError(f"parquet: column 'image' is of {types['image']}; allowed: binary")
+    rows = table.to_table(columns=[name for name in texts if name not in ("path", "caption")])
+    pairs = {(*_class_of(row), row["split"]) for row in rows.to_pylist()}
+    concepts = tuple(Concept(*key) for key in sorted({key[:2] for key in pairs if key[0]}))
     label = {(c.name, c.group): i for i, c in enumerate(concepts)}
-    require_images(dataset, concepts, {(label[k[:2]], k[2]) for k in there if k[0]})
-    content_hash = digest(*[repr(item) for item in sorted(said.items())]).hex()
-    parts = partial(_parquet_parts, dataset, found, label)
+    require_images(dataset, concepts, {(label[k[:2]], k[2]) for k in pairs if k[0]})
+    content_hash = digest(*[repr(item) for item in sorted(sizes.items())]).hex()
+    parts = partial(_parquet_parts, dataset, table, label)
     return DatasetSource(concepts, content_hash, len(rows), parts)
 
 
@@ -98,12 +98,12 @@ def _listed_parts(dataset: str, listing: Listing) -> Iterator[pa.Table]:
 
 def _cut(sizes: Sequence[int]) -> Iterator[slice]:
     """Places of neighbours, as many as may be in memory at once."""
-    start = held = 0
+    start = part_size = 0
     for end, size in enumerate(sizes):
-        if end > start and (held + size > PART_BYTES or end - start == PART_ROWS):
+        if end > start and (part_size + size > PART_BYTES or end - start == PART_ROWS):
             yield slice(start, end)
-            start, held = end, 0
-        held += max(size, 0)
+            start, part_size = end, 0
+        part_size += max(size, 0)
     if start < len(sizes):
         yield slice(start, len(sizes))
 
@@ -164,10 +164,10 @@ def _class_of(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _parquet_parts(
-    dataset: str, found: ds.Dataset, label: dict[tuple[str, str], int]
+    dataset: str, table: ds.Dataset, label: dict[tuple[str, str], int]
 ) -> Iterator[pa.Table]:
-    columns = [name for name in (*PARQUET_COLUMNS, *MAY_HAVE) if name in found.schema.names]
-    batches = found.to_batches(
+    columns = [name for name in (*PARQUET_COLUMNS, *MAY_HAVE) if name in table.schema.names]
+    batches = table.to_batches(
         columns=columns, batch_size=PARQUET_ROWS, batch_readahead=1, fragment_readahead=1
     )
     number = count()

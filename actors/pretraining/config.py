@@ -30,7 +30,7 @@ class LocalCrops:
     smallest_crop: PositiveFloat = 0.05
     """Smallest part of the image's area in a local crop."""
     largest_crop: PositiveFloat = 0.32
-    """Largest part."""
+    """Largest part of the image's area in a local crop."""
 
     def views(self, config: ViewConfig) -> ViewConfig:
         """How a local crop is drawn, by what holds for whole views; blurred half of the time."""
@@ -57,22 +57,22 @@ class PretrainerConfig:
     lr: PositiveFloat = 1.953125e-5
     """AdamW's learning rate at the start (1e-4 for 1,024 captions, linear in the batch size)."""
     lr_end: PositiveFloat = 5e-6
-    """At the end, by a cosine."""
+    """Learning rate at the end, by a cosine."""
     betas: tuple[ClosedUnitInterval, ClosedUnitInterval] = (0.9, 0.999)
     weight_decay: NonNegativeFloat = 0.04
-    """At the start, on every trained weight."""
+    """Weight decay at the start, on every trained weight."""
     weight_decay_end: NonNegativeFloat = 0.4
-    """At the end, by a cosine."""
+    """Weight decay at the end, by a cosine."""
     clip: PositiveFloat = 3.0
     """Largest norm of the gradient, for each component of the student on its own."""
     teacher_momentum: ClosedUnitInterval = 0.996
     """Share of the old teacher in the new one at the start; 1 at the end, by a cosine."""
     teacher_temperature: PositiveFloat = 0.04
-    """At the start."""
+    """Temperature of the teacher's softmax at the start."""
     teacher_temperature_end: PositiveFloat = 0.07
-    """Reached on a straight line, then kept."""
+    """Temperature of the teacher's softmax after a straight line, then kept."""
     teacher_temperature_epochs: NonNegativeFloat = 30.0
-    """Epochs to get there."""
+    """Epochs from the first to the last temperature of the teacher."""
     frozen_epochs: NonNegativeFloat = 1.0
     """Epochs in which the heads' prototypes stand still."""
     masked_share: ClosedUnitInterval = 0.5

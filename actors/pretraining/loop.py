@@ -34,7 +34,7 @@ class Calls:
     save_every: int
     """Steps between saves; the last step is saved, too."""
     tell: Callable[[TrainState, Metrics], None] = lambda state, row: None
-    """At the start (with no metrics) and at every row of metrics."""
+    """Called at the start (with no metrics) and at every row of metrics."""
     probe: Callable[[TrainState], Metrics] = lambda state: {}
     """Further metrics of the row, such as accuracies on labelled images."""
     probe_every: int = 0
@@ -92,7 +92,7 @@ def pretrain(
 
 @dataclass(frozen=True)
 class Schedule:
-    """Settings of one step."""
+    """Settings of one step that change over the run."""
 
     lr: float
     prototypes_lr: float
@@ -102,7 +102,7 @@ class Schedule:
 
 
 def schedule(cfg: PretrainerConfig, step: int, per_epoch: int) -> Schedule:
-    """A function of the step alone; per_epoch: steps in an epoch."""
+    """The settings of a step, a function of the step alone; per_epoch: steps in an epoch."""
     steps = cfg.epochs * per_epoch
     lr = cosine(cfg.lr, cfg.lr_end, step, steps)
     return Schedule(
@@ -135,9 +135,9 @@ def new_state(cfg: PretrainerConfig, backbone: Clip, worker: Worker) -> TrainSta
         fully_shard(model.student, mesh=mesh)
         # No backward pass shards the teacher again, and its average is taken over shards.
         fully_shard(model.teacher, mesh=mesh, reshard_after_forward=True)
-    named = dict(model.student.named_parameters())
-    prototypes = [weight for name, weight in named.items() if ".last_layer." in name]
-    others = [weight for name, weight in named.items() if ".last_layer." not in name]
+    weights_by_name = dict(model.student.named_parameters())
+    prototypes = [weight for name, weight in weights_by_name.items() if ".last_layer." in name]
+    others = [weight for name, weight in weights_by_name.items() if ".last_layer." not in name]
     groups = [{"params": others}, {"params": prototypes}]
     optimizer = torch.optim.AdamW(groups, lr=cfg.lr, betas=cfg.betas)
     # The cube root in the moments has steep gradients: from torch's own 2^16 on, most of the first

@@ -55,8 +55,8 @@ class Probe:
         teacher: the weights of a `Branch`.
         """
         prefix = "adapter."
-        own = {k.removeprefix(prefix): t for k, t in teacher.items() if k.startswith(prefix)}
-        self.adapter.load_state_dict(own)
+        adapter = {k.removeprefix(prefix): t for k, t in teacher.items() if k.startswith(prefix)}
+        self.adapter.load_state_dict(adapter)
         train, val = (self._moments(tokens) for tokens, _ in (self.train, self.val))
         neighbours = min(self.config.neighbours, len(train))
         nearest = KNeighborsClassifier(neighbours, weights="distance", metric="cosine")

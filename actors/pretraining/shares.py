@@ -67,10 +67,10 @@ def draw_share(
     pixels, uniform = data.draw(rows, f"{cfg.seed}/{epoch}", (views, NUMBERS))
     images = torch.from_numpy(pixels).to(worker.device)
     numbers = torch.from_numpy(uniform).to(worker.device)
-    size, of_local = backbone.image_size, cfg.local.views(cfg.views)
+    size, local_views = backbone.image_size, cfg.local.views(cfg.views)
     whole = [make_views(images[v], numbers[v], v, size, cfg.views) for v in (0, 1)]
     local = [
-        make_views(images[v % 2], numbers[v], v % 2, cfg.local.size, of_local)
+        make_views(images[v % 2], numbers[v], v % 2, cfg.local.size, local_views)
         for v in range(2, views)
     ]
     rng = np.random.default_rng([cfg.seed, epoch, place + 1])

@@ -38,7 +38,7 @@ class TrainState:
         self.step = 0
         """Steps done."""
         self.skipped = 0
-        """Steps among them that changed nothing, because their loss or gradient was not finite."""
+        """Steps that changed nothing, because their loss or gradient was not finite."""
         self.skipped_in_a_row = 0
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from actors.features.encoder import backbone
-from actors.features.store import FeatureStore, taken
+from actors.features.store import FeatureStore, select_rows
 from actors.pictures.decoded import pictures
 from actors.search.cells import Cell
 from cluster.artifacts import Artifact, open_artifact
@@ -52,7 +52,7 @@ class EncodedDataset:
         number = torch.full((len(self.dataset.concepts),), -1)
         number[labels] = torch.arange(len(labels))
         relabelled = number[features.labels]
-        kept = taken(features, (relabelled >= 0).nonzero().squeeze(1).tolist())
+        kept = select_rows(features, (relabelled >= 0).nonzero().squeeze(1).tolist())
         return Features(kept.tokens, relabelled[relabelled >= 0], kept.captions)
 
     def ids(self, split: str, concepts: Concepts) -> list[str]:
@@ -171,10 +171,10 @@ class Tasks:
         train, val, imagined = task.train, task.val, task.imagined
         if split:
             train = replace(
-                train, images=pictures(here, store.kept("train", split.train_ids), larger)
+                train, images=pictures(here, store.readable("train", split.train_ids), larger)
             )
         if split and val:
-            val = replace(val, images=pictures(here, store.kept("val", split.val_ids), size))
+            val = replace(val, images=pictures(here, store.readable("val", split.val_ids), size))
         if imagined:
             rows = encoded.ids("imagined", concepts)
             imagined = replace(imagined, images=pictures(self._base_set(encoded), rows, larger))
