@@ -22,7 +22,7 @@ from cluster.progress import show_progress, watched
 Batch = dict[str, np.ndarray]
 Worker = Callable[[Batch], Batch]
 FILE_TASK_CPUS = 0.5
-"""Of tasks that read and write files: a small machine must have room for them beside the pools."""
+"""CPUs of tasks on files: a small machine must have room for them beside the pools."""
 
 
 def make_rows(

@@ -116,12 +116,12 @@ class Clip(nn.Module):
 
     def _positions(self, grid: tuple[int, int]) -> Tensor:
         """(1 + N, W) positional embedding for a grid of N patches."""
-        own: Tensor = self.model.visual.positional_embedding
+        embedding: Tensor = self.model.visual.positional_embedding
         if grid == self.grid:
-            return own
-        plane = own[1:].T.view(1, -1, *self.grid)
+            return embedding
+        plane = embedding[1:].T.view(1, -1, *self.grid)
         resized = interpolate(plane, size=grid, mode="bicubic", align_corners=False)
-        return torch.cat([own[:1], resized.flatten(2)[0].T])
+        return torch.cat([embedding[:1], resized.flatten(2)[0].T])
 
     def encode_text(self, ids: Tensor) -> Tensor:
         """(B, 77) int64 ids to (B, D), not normalised.
@@ -236,15 +236,15 @@ def _from_file(backbone: str, arch: str, file: str) -> Clip:
     if not path.is_file():
         raise ValueError(f"backbone: {backbone!r}, no file {path}")
     beside = path.with_suffix(".json")
-    own = json.loads(beside.read_text()) if beside.is_file() else None
+    settings = json.loads(beside.read_text()) if beside.is_file() else None
     if arch == "config":
-        if own is None:
+        if settings is None:
             raise ValueError(f"backbone: {backbone!r}, no model config {beside}")
-        config = own
+        config = settings
     else:
         config = dict(_arch_config(backbone, arch))
-        if own is not None:
-            config["quick_gelu"] = _quick_gelu(backbone, config, own.get("quick_gelu", False))
+        if settings is not None:
+            config["quick_gelu"] = _quick_gelu(backbone, config, settings.get("quick_gelu", False))
     if path.suffix == ".safetensors":
         state = load_file(path)
     else:

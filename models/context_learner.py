@@ -29,12 +29,14 @@ class ContextLearner(nn.Module):
         template = tokenizer.template(TEMPLATE)
         before, ids = template.pieces[0], [tokenizer.name(name) for name in names]
         room = tokenizer.room - len(before)
-        for name, own in zip(names, ids, strict=True):
-            if len(own) > room:
-                raise ValueError(f"class name {name!r} has {len(own)} tokens; allowed 1 to {room}")
+        for name, name_ids in zip(names, ids, strict=True):
+            if len(name_ids) > room:
+                raise ValueError(
+                    f"class name {name!r} has {len(name_ids)} tokens; allowed 1 to {room}"
+                )
         start = clip.token_embedding(torch.tensor(before).to(clip.mean.device))
         self.context = nn.Parameter(start.detach().clone())
-        """(M, W)."""
+        """The learned context, (M, W)."""
         self.prompts = tokenizer.fill([template] * len(names), ids)
 
     def features(self, contexts: Tensor) -> Tensor:

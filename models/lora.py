@@ -35,13 +35,13 @@ class LoraConfig:
     rank: PositiveInt
     """r: A is (r, inputs) and B (outputs, r); queries, keys and values have one of each."""
     alpha: PositiveFloat
-    """The update is alpha / rank · BA."""
+    """Scale of the update, which is alpha / rank · BA."""
     dropout: DropRate
-    """Of the update's inputs, while it is learned."""
+    """Dropout of the update's inputs, while it is learned."""
     towers: tuple[Tower, ...]
-    """Which towers have one, in every block."""
+    """Towers that have an update, in every block."""
     parts: tuple[Part, ...]
-    """Which linear maps of a block."""
+    """Linear maps of a block that have an update."""
 
 
 class SplitAttention(nn.Module):
@@ -64,11 +64,11 @@ class SplitAttention(nn.Module):
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    """Shares both."""
-    made = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    made.weight = nn.Parameter(weight, requires_grad=False)
-    made.bias = nn.Parameter(bias, requires_grad=False)
-    return made
+    """A linear layer that shares both."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    layer.bias = nn.Parameter(bias, requires_grad=False)
+    return layer
 
 
 class Lora:

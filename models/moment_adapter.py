@@ -53,18 +53,18 @@ class MomentAdapter(nn.Module):
         """Whether the backward pass computes the blocks' activations again, to save memory."""
         self.blocks = nn.ModuleList(Block(dim, config) for _ in range(config.depth))
 
-    def forward(self, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, drop_path: Tensor | None = None) -> Tensor:
         """(B, 1 + N, D) CLIP's tokens to as many tokens of the same width.
 
-        kept: (depth, 2, B) factors of the attention and MLP branches, from `draw_kept`; None keeps
-        all, as outside pretraining.
+        drop_path: (depth, 2, B) factors of the attention and MLP branches, from `draw_drop_path`;
+        None keeps all, as outside pretraining.
         """
         for number, block in enumerate(self.blocks):
-            of_block = None if kept is None else kept[number]
+            block_drop_path = None if drop_path is None else drop_path[number]
             if self.recompute and torch.is_grad_enabled():
-                tokens = checkpoint(block, tokens, of_block, use_reentrant=False)
+                tokens = checkpoint(block, tokens, block_drop_path, use_reentrant=False)
             else:
-                tokens = block(tokens, of_block)
+                tokens = block(tokens, block_drop_path)
         return tokens
 
 
@@ -78,8 +78,8 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, int(dim * config.mlp_ratio))
 
-    def forward(self, x: Tensor, kept: Tensor | None) -> Tensor:
-        attended, mixed = (None, None) if kept is None else kept.view(2, -1, 1, 1)
+    def forward(self, x: Tensor, drop_path: Tensor | None) -> Tensor:
+        attended, mixed = (None, None) if drop_path is None else drop_path.view(2, -1, 1, 1)
         x = x + _scaled(self.attn(self.norm1(x)), attended)
         return x + _scaled(self.mlp(self.norm2(x)), mixed)
 
@@ -110,7 +110,7 @@ class Mlp(nn.Module):
         return self.fc2(gelu(self.fc1(x)))
 
 
-def draw_kept(crops: int, config: AdapterConfig, generator: torch.Generator) -> Tensor:
+def draw_drop_path(crops: int, config: AdapterConfig, generator: torch.Generator) -> Tensor:
     """Drop path as data: (depth, 2, crops) factors, 0 for a dropped branch, else 1 / (1 − rate).
 
     Drawn outside the model, so that a step repeated after a crash drops the same branches.
@@ -126,7 +126,7 @@ class Teacher:
     """A pretrained teacher as `load_teacher` reads it."""
 
     adapter: MomentAdapter
-    """In evaluation mode, parameters trainable; drop path is 0 unless `kept` is passed."""
+    """The adapter in evaluation mode, parameters trainable; drops nothing without `drop_path`."""
     adapter_state: dict[str, Tensor]
     """The adapter's weights by their names inside `MomentAdapter` ("blocks.0.norm1.weight", …)."""
     model: dict[str, Any]
@@ -154,5 +154,5 @@ def load_teacher(folder: Path) -> Teacher:
     return Teacher(adapter.eval(), state, model)
 
 
-def _scaled(branch: Tensor, kept: Tensor | None) -> Tensor:
-    return branch if kept is None else branch * kept.to(branch.dtype)
+def _scaled(branch: Tensor, drop_path: Tensor | None) -> Tensor:
+    return branch if drop_path is None else branch * drop_path.to(branch.dtype)

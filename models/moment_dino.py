@@ -75,21 +75,21 @@ class Branch(nn.Module):
         self,
         tokens_of: Callable[[Tensor], Tensor],
         patches: Tensor,
-        kept: Tensor | None = None,
+        drop_path: Tensor | None = None,
         local: Tensor | None = None,
     ) -> BranchOutput:
         """tokens_of: makes (2B, 1 + N, D) from the mask token; patches: (M,) of all 2B·N patches;
-        local: (L·B, 1 + N', D) tokens of local crops; kept: (depth, 2, (2 + L)·B).
+        local: (L·B, 1 + N', D) tokens of local crops; drop_path: (depth, 2, (2 + L)·B).
 
         The mask token is read in here because a sharded module has whole weights only in its
         own forward.
         """
         tokens = tokens_of(self.mask_token)
-        adapted = self.adapter(tokens, None if kept is None else kept[..., : len(tokens)])
+        adapted = self.adapter(tokens, None if drop_path is None else drop_path[..., : len(tokens)])
         pooled = moments(adapted)
         if local is not None:
-            of_local = None if kept is None else kept[..., len(tokens) :]
-            pooled = torch.cat([pooled, moments(self.adapter(local, of_local))])
+            local_drop_path = None if drop_path is None else drop_path[..., len(tokens) :]
+            pooled = torch.cat([pooled, moments(self.adapter(local, local_drop_path))])
         masked = adapted[:, 1:].flatten(0, 1)[patches]
         return BranchOutput(pooled, self.dino_head(pooled), self.ibot_head(masked))
 
@@ -141,16 +141,16 @@ class MomentDino(nn.Module):
         crops: Tensor,
         masks: Tensor,
         teacher_temperature: float,
-        kept: Tensor | None = None,
+        drop_path: Tensor | None = None,
         local_crops: Tensor | None = None,
     ) -> Step:
         """Losses of one batch of B >= 2 images in two views, and in L local ones of the student's.
 
         crops: (2B, 3, R, R) normalised, first all of view 1, then all of view 2 in the same order;
-        masks: (2B, N) bool, True where the student sees the mask token; kept: (depth, 2, (2 + L)·B)
-        drop path of the student; local_crops: (L·B, 3, r, r), view by view. Tokens of crops are
-        computed once for both branches; only masked crops go through the backbone again, with the
-        mask token, and only they are differentiated there.
+        masks: (2B, N) bool, True where the student sees the mask token; drop_path: the student's
+        factors (depth, 2, (2 + L)·B); local_crops: (L·B, 3, r, r), view by view. Tokens of crops
+        are computed once for both branches; only masked crops go through the backbone again, with
+        the mask token, and only they are differentiated there.
         """
         with torch.no_grad():
             clean = backbone.encode_tokens(crops)
@@ -164,7 +164,7 @@ class MomentDino(nn.Module):
 
         with torch.no_grad():
             teacher = self.teacher(lambda _: clean, patches)
-        student = self.student(with_masks, patches, kept, local)
+        student = self.student(with_masks, patches, drop_path, local)
         with torch.autocast(crops.device.type, enabled=False):
             return self._losses(student, teacher, masks, teacher_temperature)
 
@@ -206,10 +206,10 @@ class MomentDino(nn.Module):
 
         Not called for a step that is skipped.
         """
-        own: list[Tensor] = list(self.teacher.parameters())
-        other: list[Tensor] = list(self.student.parameters())
-        torch._foreach_mul_(own, momentum)
-        torch._foreach_add_(own, other, alpha=1 - momentum)
+        teacher: list[Tensor] = list(self.teacher.parameters())
+        student: list[Tensor] = list(self.student.parameters())
+        torch._foreach_mul_(teacher, momentum)
+        torch._foreach_add_(teacher, student, alpha=1 - momentum)
         keep = self.config.centre_momentum
         self.dino_centre.copy_(distillation.moved_centre(self.dino_centre, step.teacher.dino, keep))
         self.ibot_centre.copy_(distillation.moved_centre(self.ibot_centre, step.teacher.ibot, keep))

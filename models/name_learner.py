@@ -10,7 +10,7 @@ from models.clip import Clip
 from models.prompts import Ids, Prompts, PromptTokenizer, fsnl_template
 
 PLACEHOLDER = "x"
-"""Its token stands where an embedding is that no token of the name belongs to."""
+"""Text whose token stands where an embedding belongs to no token of the name."""
 
 
 class NameLearner(nn.Module):
@@ -34,28 +34,31 @@ class NameLearner(nn.Module):
         super().__init__()
         self._clip = (clip,)  # in a tuple: a frozen tower is not this module's to save or train
         self.tokenizer = PromptTokenizer(clip)
-        device, given = clip.mean.device, embeddings or {}
-        start = {n: given[n].to(device) if n in given else self._own(n) for n in names}
+        device, embeddings = clip.mean.device, embeddings or {}
+        start = {
+            n: embeddings[n].to(device) if n in embeddings else self._clip_embeddings(n)
+            for n in names
+        }
         self.names: list[Ids] = [self._ids(name, len(start[name])) for name in names]
         lengths = torch.tensor([len(ids) for ids in self.names])
         self._starts = (lengths.cumsum(0) - lengths).to(device)
         self.table = nn.Parameter(torch.cat([start[name] for name in names]).detach().clone())
-        """(ΣL_c, W): the names' embeddings one after the other."""
+        """The names' embeddings one after the other, (ΣL_c, W)."""
         self.hand = self.tokenizer.template(fsnl_template(hint))
         self.prompts = self.tokenizer.fill([self.hand] * len(names), self.names)
         """The hand prompt with every name."""
 
-    def _own(self, name: str) -> Tensor:
+    def _clip_embeddings(self, name: str) -> Tensor:
         (clip,) = self._clip
         return clip.token_embedding(torch.tensor(self.tokenizer.name(name)).to(clip.mean.device))
 
     def _ids(self, name: str, length: int) -> Ids:
         """Ids that hold the places of a name's embeddings."""
-        own = self.tokenizer.name(name)
+        ids = self.tokenizer.name(name)
         if not 1 <= length <= self.tokenizer.room:
             allowed = f"allowed 1 to {self.tokenizer.room}"
             raise ValueError(f"class name {name!r} has {length} embeddings; {allowed}")
-        return own if len(own) == length else self.tokenizer.name(PLACEHOLDER) * length
+        return ids if len(ids) == length else self.tokenizer.name(PLACEHOLDER) * length
 
     def class_features(self) -> Tensor:
         """(C, D) unit-norm text features of the hand prompt with every name."""

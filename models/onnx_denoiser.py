@@ -1,8 +1,4 @@
-"""SD3's denoiser as an ONNX graph under ONNX Runtime, in place of the pipeline's torch module.
-
-Run with small weights on the CPU provider, in float32 and in float16. Never run: the CUDA and
-TensorRT providers, and a graph of more than 2 GB.
-"""
+"""SD3's denoiser as an ONNX graph under ONNX Runtime, in place of the pipeline's torch module."""
 
 import shutil
 from collections.abc import Sequence
@@ -104,9 +100,9 @@ def load_onnx_denoiser(
 
 def check_providers(providers: Sequence[str]) -> None:
     """Raises ValueError for one that this node's ONNX Runtime was built without."""
-    there = onnxruntime.get_available_providers()
-    if missing := [name for name in providers if name not in there]:
-        raise ValueError(f"providers: {', '.join(missing)}; allowed here: {', '.join(there)}")
+    available = onnxruntime.get_available_providers()
+    if missing := [name for name in providers if name not in available]:
+        raise ValueError(f"providers: {', '.join(missing)}; allowed here: {', '.join(available)}")
 
 
 def input_shapes(config: Any, batch: int, side: int) -> dict[str, tuple[int, ...]]:

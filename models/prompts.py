@@ -93,12 +93,12 @@ class PromptTokenizer:
             for caption, label in zip(captions, labels, strict=True)
         ]
 
-    def _caption(self, text: str, own: str, any_name: re.Pattern[str]) -> Context | None:
+    def _caption(self, text: str, name: str, any_name: re.Pattern[str]) -> Context | None:
         pieces, start = [], 0
-        for found in any_name.finditer(text):
-            if found.group() == own:
-                pieces.append(text[start : found.start()])
-                start = found.end()
+        for match in any_name.finditer(text):
+            if match.group() == name:
+                pieces.append(text[start : match.start()])
+                start = match.end()
         return self._context([*pieces, text[start:]]) if pieces else None
 
     def fill(self, contexts: Sequence[Context], names: Sequence[Ids]) -> Prompts:

@@ -44,7 +44,7 @@ PARTS = ("scheduler", *_MODELS, *_TOKENIZERS)
 T5 = ("text_encoder_3", "tokenizer_3")
 """The parts that a pipeline can do without."""
 TEXT_TOKENS = {"clip": 77, "t5": 256}
-"""To which the pipeline pads every prompt, and after which it cuts."""
+"""Tokens to which the pipeline pads every prompt, and after which it cuts."""
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "spiece.model")
 _READ = {".json", ".model", ".safetensors", ".txt"}
 """Suffixes of the files that loading can read."""
@@ -173,12 +173,12 @@ def _unloadable(folder: Path, part: str, why: str) -> ValueError:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    """Empty if the file is missing or holds anything else than a JSON object."""
+    """A JSON object; empty if the file is missing or holds anything else."""
     try:
-        found = json.loads(file.read_text("utf-8"))
+        content = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _one_line(error: Exception) -> str:

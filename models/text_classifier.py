@@ -58,9 +58,9 @@ def zero_shot_classifier(
 def prompt_classifier(clip: Clip, prompts: Sequence[Sequence[str]]) -> Tensor:
     """Classifier from C classes' own prompts, one or more of each, averaged as in
     `text_classifier`: (C, D) float32, unit-norm rows."""
-    ids = clip.tokenizer([prompt for of_class in prompts for prompt in of_class])
+    ids = clip.tokenizer([prompt for class_prompts in prompts for prompt in class_prompts])
     unit = _encoded(clip, ids.to(clip.mean.device))
-    parts = normalize(unit, dim=-1).split([len(of_class) for of_class in prompts])
+    parts = normalize(unit, dim=-1).split([len(class_prompts) for class_prompts in prompts])
     return normalize(torch.stack([part.mean(dim=0) for part in parts]), dim=-1)
 
 

@@ -37,7 +37,7 @@ class ViewConfig:
     smallest_crop: PositiveFloat = 0.32
     """Smallest part of the image's area in a crop."""
     largest_crop: PositiveFloat = 1.0
-    """Largest part."""
+    """Largest part of the image's area in a crop."""
     flip: ClosedUnitInterval = 0.5
     jitter: ClosedUnitInterval = 0.8
     """Probability of colour jitter: the four strengths below, in random order."""

@@ -61,10 +61,14 @@ def imaginefsl_errors(folder: Path, config: dict[str, Any]) -> Errors:
     _fusion(errors, golden)
     largest_gradients = _three_steps(errors, config, golden, model, backbone)
     slack = _adam_slack(config, largest_gradients)
-    _note_weights(errors, "student after three steps", model.student, after["student"].own, slack)
+    _note_weights(
+        errors, "student after three steps", model.student, after["student"].trained, slack
+    )
     share = (1 - config["ema_momentum"]) * len(config["teacher_temps"])
     slack = {name: allowed * share for name, allowed in slack.items()}
-    _note_weights(errors, "teacher after three steps", model.teacher, after["teacher"].own, slack)
+    _note_weights(
+        errors, "teacher after three steps", model.teacher, after["teacher"].trained, slack
+    )
     return errors
 
 
@@ -213,8 +217,8 @@ def _model(
             student_temperature=config["student_temp"],
         ),
     )
-    model.student.load_state_dict(student.own, strict=True)
-    model.teacher.load_state_dict(teacher.own, strict=True)
+    model.student.load_state_dict(student.trained, strict=True)
+    model.teacher.load_state_dict(teacher.trained, strict=True)
     return model
 
 

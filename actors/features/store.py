@@ -51,12 +51,12 @@ class FeatureStore:
         return Features(torch.from_numpy(tokens), labels, tuple(rows["caption"].to_pylist()))
 
     def rows(self, split: str, ids: Sequence[str]) -> Features:
-        """These images of a split, in this order, copied; rejected ones are left out."""
+        """The features of these images, in this order, copied; rejected images are left out."""
         place = {row: i for i, row in enumerate(self.ids(split))}
         return select_rows(self.features(split), [place[row] for row in self.readable(split, ids)])
 
     def readable(self, split: str, ids: Sequence[str]) -> list[str]:
-        """Those of these images of a split that were not rejected, in this order."""
+        """The ids of these images that were not rejected, in this order."""
         known = set(self.ids(split))
         return [row for row in ids if row in known]
 
@@ -71,7 +71,7 @@ class FeatureStore:
 
 
 def select_rows(features: Features, rows: Sequence[int]) -> Features:
-    """These images, in this order, copied."""
+    """The features of these rows, in this order, copied."""
     places = torch.tensor(rows, dtype=torch.int64)
     captions = features.captions and tuple(features.captions[row] for row in rows)
     return Features(features.tokens[:, places], features.labels[places], captions or None)

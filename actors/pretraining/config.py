@@ -64,7 +64,7 @@ class PretrainerConfig:
     weight_decay_end: NonNegativeFloat = 0.4
     """Weight decay at the end, by a cosine."""
     clip: PositiveFloat = 3.0
-    """Largest norm of the gradient, for each component of the student on its own."""
+    """Largest norm of the gradient of each component of the student."""
     teacher_momentum: ClosedUnitInterval = 0.996
     """Share of the old teacher in the new one at the start; 1 at the end, by a cosine."""
     teacher_temperature: PositiveFloat = 0.04

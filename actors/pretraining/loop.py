@@ -58,7 +58,7 @@ def pretrain(
         share = draw_share(cfg, data, backbone, worker, state.step)
         with autocast(worker.device, cfg.precision):
             step = state.model(
-                backbone, share.crops, share.masks, now.temperature, share.kept, share.local
+                backbone, share.crops, share.masks, now.temperature, share.drop_path, share.local
             )
         state.scaler.scale(step.loss * share.weight).backward()
         state.scaler.unscale_(state.optimizer)

@@ -11,7 +11,7 @@ from actors.pictures.base_set import BaseSet
 from actors.pretraining.config import PretrainerConfig
 from models.block_masks import draw_masks
 from models.clip import Clip
-from models.moment_adapter import draw_kept
+from models.moment_adapter import draw_drop_path
 from models.views import NUMBERS, make_views
 
 
@@ -32,8 +32,8 @@ class Share:
     """(2b, 3, R, R), normalised."""
     masks: Tensor
     """(2b, N) bool, True where a patch of a crop is masked."""
-    kept: Tensor
-    """Drop path: (depth, 2, (2 + L)·b), see `models.moment_adapter.draw_kept`."""
+    drop_path: Tensor
+    """Drop path: (depth, 2, (2 + L)·b), see `models.moment_adapter.draw_drop_path`."""
     local: Tensor | None
     """(L·b, 3, r, r), normalised; None without local views."""
     weight: float
@@ -76,14 +76,14 @@ def draw_share(
     rng = np.random.default_rng([cfg.seed, epoch, place + 1])
     masks = draw_masks(2 * cfg.batch_size, backbone.grid, cfg.masked_share, cfg.mask_ratio, rng)
     generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-    kept = draw_kept(views * cfg.batch_size, cfg.model.adapter, generator)
+    drop_path = draw_drop_path(views * cfg.batch_size, cfg.model.adapter, generator)
     return Share(
         crops=backbone.normalise(torch.cat(whole)),
         masks=torch.from_numpy(masks)
         .unflatten(0, (2, -1))[:, mine]
         .flatten(0, 1)
         .to(worker.device),
-        kept=kept.unflatten(2, (views, -1))[..., mine].flatten(2).to(worker.device),
+        drop_path=drop_path.unflatten(2, (views, -1))[..., mine].flatten(2).to(worker.device),
         local=backbone.normalise(torch.cat(local)) if local else None,
         weight=len(rows) * worker.count / cfg.batch_size,
     )

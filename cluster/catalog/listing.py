@@ -45,7 +45,7 @@ class Listing:
     """(group, label of the source) to label, which is the place among the concepts."""
 
     def path(self, entry: Entry) -> Path | None:
-        """Where the image is; None if its name leads out of the root."""
+        """Path of an entry's image; None if its name leads out of the root."""
         relative = PurePosixPath(entry.file)
         if relative.is_absolute() or ".." in relative.parts or "\0" in entry.file:
             return None

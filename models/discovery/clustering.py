@@ -81,20 +81,20 @@ def _by_mean_shift(
     val = embed(model, problem.val[None], torch.arange(len(problem.val)))
     most = hyper.mean_shift.shifts if len(val) else 1
     shifted = islice(shifts(torch.cat([train, val]), hyper.mean_shift), most + 1)
-    found: list[tuple[float, Clustering]] = []
+    scored: list[tuple[float, Clustering]] = []
     for number, features in enumerate(shifted):
         tree = WardTree(features, hyper.ward_points, seed)
         clusters, estimate = _number(problem, hyper, tree)
         clustering = Clustering(tree.cut(clusters), clusters, estimate, number)
-        found.append((_val_accuracy(problem, clustering), clustering))
-        if number - _best(found).shifts == PATIENCE:
+        scored.append((_val_accuracy(problem, clustering), clustering))
+        if number - _best(scored).shifts == PATIENCE:
             break
-    return _best(found) if len(val) else clustering
+    return _best(scored) if len(val) else clustering
 
 
-def _best(found: Sequence[tuple[float, Clustering]]) -> Clustering:
-    """The first of those with the highest accuracy."""
-    return max(found, key=lambda pair: pair[0])[1]
+def _best(scored: Sequence[tuple[float, Clustering]]) -> Clustering:
+    """The first of the clusterings with the highest accuracy."""
+    return max(scored, key=lambda pair: pair[0])[1]
 
 
 def _val_accuracy(problem: Problem, clustering: Clustering) -> float:
@@ -111,7 +111,7 @@ def _number(
         return hyper.clusters, None
     assert tree is not None
     most = min(hyper.most or len(problem.candidates), tree.most)
-    found = estimate_clusters(
+    estimate = estimate_clusters(
         lambda clusters: problem.parts(tree.cut(clusters))[2], problem.val_labels, most
     )
-    return found.clusters, found
+    return estimate.clusters, estimate

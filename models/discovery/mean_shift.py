@@ -31,7 +31,7 @@ class MeanShiftHyper:
     share: ClosedUnitInterval = 0.5
     """How far it moves: 1 is to the mean of its neighbours."""
     epochs: PositiveInt = 2
-    """As many images as there are, drawn so that labelled and unlabelled ones weigh the same."""
+    """Passes of as many images as there are, labelled and unlabelled ones as often."""
     batch_size: PositiveInt = 128
     """Images a step, two views of each."""
     lr: PositiveFloat = 0.05
@@ -39,7 +39,7 @@ class MeanShiftHyper:
     momentum: NonNegativeFloat = 0.9
     weight_decay: NonNegativeFloat = 5e-5
     temperature: PositiveFloat = 0.25
-    """Of the unsupervised loss."""
+    """Temperature of the unsupervised loss."""
     supervised_temperature: PositiveFloat = 0.07
     supervised_weight: ClosedUnitInterval = 0.35
     """Share of the supervised loss, the unsupervised one's is the rest; 0 without known images."""
@@ -52,7 +52,7 @@ class MeanShiftHyper:
     )
     """The projection head; `prototypes` is the size of a feature."""
     shifts: PositiveInt = 10
-    """Iterations at inference, at most."""
+    """Iterations of the shift at inference, at most."""
 
 
 class ShiftModel(nn.Module):
@@ -113,13 +113,13 @@ def train_shift_model(
             for group in optimizer.param_groups:
                 group["lr"] = cosine(hyper.lr, LAST_LR * hyper.lr, step, steps)
             both = torch.stack([model(problem.tokens[view[batch], rows[batch]]) for view in pair])
-            own = torch.cat([batch, batch + len(rows)])
-            shifted = mean_shift(both.flatten(0, 1), memory, hyper.neighbours, hyper.share, own)
+            places = torch.cat([batch, batch + len(rows)])
+            shifted = mean_shift(both.flatten(0, 1), memory, hyper.neighbours, hyper.share, places)
             loss = (1 - share) * decoupled_loss(shifted.view_as(both), hyper.temperature)
             if share:
-                told = known[batch] >= 0
+                is_labelled = known[batch] >= 0
                 loss = loss + share * supervised_contrastive_loss(
-                    both[:, told], known[batch][told], hyper.supervised_temperature
+                    both[:, is_labelled], known[batch][is_labelled], hyper.supervised_temperature
                 )
             optimizer.zero_grad()
             loss.backward()
@@ -140,10 +140,10 @@ def embed(model: ShiftModel, tokens: Tensor, rows: Tensor, view: Tensor | None =
 
 def shifts(features: Tensor, hyper: MeanShiftHyper) -> Iterator[Tensor]:
     """Features (N, d) shifted 0, 1, 2 … times among themselves, without end."""
-    own = torch.arange(len(features))
+    places = torch.arange(len(features))
     while True:
         yield features
-        features = mean_shift(features, features, hyper.neighbours, hyper.share, own)
+        features = mean_shift(features, features, hyper.neighbours, hyper.share, places)
 
 
 def _two_views(views: int, images: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -155,7 +155,9 @@ def _two_views(views: int, images: int, generator: torch.Generator) -> tuple[Ten
 
 def _batches(known: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Places of one epoch, drawn with replacement, labelled and unlabelled ones as often."""
-    told = known >= 0
-    weights = torch.where(told, 1 / told.sum().clamp(min=1), 1 / (~told).sum().clamp(min=1))
-    drawn = torch.multinomial(weights, len(known), replacement=True, generator=generator)
-    yield from (batch for batch in drawn.split(size) if len(batch) > 1)
+    is_labelled = known >= 0
+    weights = torch.where(
+        is_labelled, 1 / is_labelled.sum().clamp(min=1), 1 / (~is_labelled).sum().clamp(min=1)
+    )
+    places = torch.multinomial(weights, len(known), replacement=True, generator=generator)
+    yield from (batch for batch in places.split(size) if len(batch) > 1)

@@ -61,18 +61,19 @@ def name_clusters(problem: Problem, clustering: Clustering, hyper: NamingHyper) 
     cluster for one concept, so that the images are as many as can be). The others are matched with
     the names of no known concept so that the sum of similarities is largest; there may be more
     names than clusters or fewer. Known names are not among them: one that was given to a cluster of
-    something else would be learned anew from its images (over ten datasets IP accuracy fell by five
-    points that way). Numbers of clusters are kept as they are, gaps and all. Raises ValueError if
-    images are to be compared and a candidate has none.
+    something else would be learned anew from its images. Numbers of clusters stay as they are, gaps
+    and all. Raises ValueError if images are to be compared and a candidate has none.
     """
     unlabelled, labelled, _ = problem.parts(clustering.labels)
     sizes = unlabelled.bincount(minlength=clustering.clusters)
     present = clustering.labels.unique().tolist()
-    found = {
+    by_cluster = {
         cluster: Named(cluster, int(sizes[cluster]), name, share, 0.0, "labelled")
         for cluster, (name, share) in known_clusters(problem, labelled).items()
     }
-    open_clusters = [c for c in present if c not in found and int(sizes[c]) >= hyper.min_images]
+    open_clusters = [
+        c for c in present if c not in by_cluster and int(sizes[c]) >= hyper.min_images
+    ]
     names = [name for name in dict.fromkeys(problem.candidates) if name not in problem.known_names]
     if open_clusters and names:
         features = problem.pool[: len(unlabelled)]
@@ -82,8 +83,10 @@ def name_clusters(problem: Problem, clustering: Clustering, hyper: NamingHyper) 
             sure = hyper.min_margin is None or margin >= hyper.min_margin
             cluster, cosine = open_clusters[row], cosines[row, column].item()
             by: By = hyper.by if sure else "none"
-            found[cluster] = Named(cluster, int(sizes[cluster]), names[column], cosine, margin, by)
-    return [found.get(c, Named(c, int(sizes[c]), "", 0.0, 0.0, "none")) for c in present]
+            by_cluster[cluster] = Named(
+                cluster, int(sizes[cluster]), names[column], cosine, margin, by
+            )
+    return [by_cluster.get(c, Named(c, int(sizes[c]), "", 0.0, 0.0, "none")) for c in present]
 
 
 def known_clusters(problem: Problem, labelled: Tensor) -> dict[int, tuple[str, float]]:
@@ -112,12 +115,12 @@ def assigned(similarities: Tensor) -> dict[int, tuple[int, float]]:
     number of columns are left out.
     """
     rows, columns = linear_sum_assignment(similarities.numpy(), maximize=True)
-    found = {}
+    pairs = {}
     for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
         others = similarities[row].clone()
         others[column] = -torch.inf
-        found[row] = column, (similarities[row, column] - others.max()).item()
-    return found
+        pairs[row] = column, (similarities[row, column] - others.max()).item()
+    return pairs
 
 
 def _directions(problem: Problem, names: Sequence[str], by: Source) -> Tensor:
@@ -131,4 +134,4 @@ def _directions(problem: Problem, names: Sequence[str], by: Source) -> Tensor:
                 "text, or features with imagined images of all candidates"
             )
     images = [normalize(problem.imagined[name].float(), dim=-1) for name in names]
-    return normalize(torch.stack([of_name.mean(dim=0) for of_name in images]), dim=-1)
+    return normalize(torch.stack([features.mean(dim=0) for features in images]), dim=-1)

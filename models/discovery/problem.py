@@ -59,8 +59,8 @@ class Problem:
         """CLIP's features (n, D) of unit norm of these training images."""
         return class_tokens(self.tokens[0, rows, :1])
 
-    def parts(self, of_pool: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What belongs to the pool's images, cut into unlabelled, labelled and val ones."""
+    def parts(self, pool_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values of the pool's images, cut into unlabelled, labelled and val ones."""
         sizes = [len(self.unlabelled), len(self.labelled), len(self.val)]
-        unlabelled, labelled, val = of_pool.split(sizes)
+        unlabelled, labelled, val = pool_values.split(sizes)
         return unlabelled, labelled, val

@@ -8,7 +8,7 @@ from kernels.neighbours import nearest
 
 NEIGHBOURS, ITERATIONS, INNER_ITERATIONS = 3, 10, 5
 MOST_CONFIDENT = 8
-"""Images per class that its first mean is of."""
+"""Images of which a class's first mean is made."""
 LIKELIHOOD_WEIGHT = 1 / 50
 TEXT_WEIGHT = 1.0
 """λ of the zero-shot variant."""
@@ -51,8 +51,8 @@ def transclip(features: Tensor, text: Tensor, scale: float) -> Tensor:
 def _log_likelihood(features: Tensor, means: Tensor, variance: Tensor) -> Tensor:
     """(N, C), up to what all classes share: -½ (f - μ)ᵀ Σ⁻¹ (f - μ)."""
     inverse = 1 / variance
-    own = (features.square() @ inverse)[:, None]
-    return -0.5 * (own - 2 * features @ (means * inverse).T + means.square() @ inverse)
+    norms = (features.square() @ inverse)[:, None]
+    return -0.5 * (norms - 2 * features @ (means * inverse).T + means.square() @ inverse)
 
 
 def _from_neighbours(z: Tensor, cosines: Tensor, places: Tensor) -> Tensor:

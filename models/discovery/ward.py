@@ -25,11 +25,11 @@ class WardTree:
         self.groups = torch.arange(len(features))
         centres, sizes = features, torch.ones(len(features))
         if len(features) > points:
-            found = MiniBatchKMeans(
+            group = MiniBatchKMeans(
                 points, batch_size=GROUPING_BATCH, n_init=1, random_state=seed, max_iter=20
             ).fit_predict(features.numpy())
             # numbered anew, for a group may be empty
-            self.groups = torch.from_numpy(np.unique(found, return_inverse=True)[1]).long()
+            self.groups = torch.from_numpy(np.unique(group, return_inverse=True)[1]).long()
             sizes = self.groups.bincount().float()
             sums = torch.zeros(len(sizes), features.shape[1]).index_add_(0, self.groups, features)
             centres = sums / sizes[:, None]
@@ -54,5 +54,5 @@ def k_means(features: Tensor, clusters: int, seed: int) -> Tensor:
     """(N, D) float32 to clusters (N,) int64: the best of ten runs of k-means."""
     if clusters > len(features):
         raise ValueError(f"clusters: {clusters}; allowed: at most {len(features)}, the images")
-    found = KMeans(clusters, n_init=10, random_state=seed).fit_predict(features.numpy())
-    return torch.from_numpy(found).long()
+    group = KMeans(clusters, n_init=10, random_state=seed).fit_predict(features.numpy())
+    return torch.from_numpy(group).long()

@@ -32,7 +32,7 @@ class LearningHyper:
     settled: ClosedUnitInterval = 0.01
     """Share of the images that may change their name in the last round."""
     fsnl: FsnlHyper = field(default_factory=FsnlHyper)
-    """Of every round; `imagined_weight` is for images imagined from the names."""
+    """Settings of every round; `imagined_weight` is for images imagined from the names."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Learned:
 def learn_names(
     problem: Problem,
     clustering: Clustering,
-    named: Sequence[Named],
+    clusters: Sequence[Named],
     hyper: LearningHyper,
     seed: int,
 ) -> Learned | None:
@@ -67,16 +67,16 @@ def learn_names(
     Source: ZSNL (LAION-Beyond's project page), which learns once; the rounds are ours.
     """
     unlabelled, _, _ = problem.parts(clustering.labels)
-    discovered = [n.name for n in named if n.by in ("text", "imagined")]
+    discovered = [n.name for n in clusters if n.by in ("text", "imagined")]
     if not discovered:
         return None
-    known = [n.name for n in named if n.by == "labelled"]
+    known = [n.name for n in clusters if n.by == "labelled"]
     names = [*discovered, *known]
-    of_cluster = torch.full((clustering.clusters,), NONE)
-    for n in named:
+    name_of_cluster = torch.full((clustering.clusters,), NONE)
+    for n in clusters:
         if n.name:
-            of_cluster[n.cluster] = names.index(n.name)
-    assigned = of_cluster[unlabelled]
+            name_of_cluster[n.cluster] = names.index(n.name)
+    assigned = name_of_cluster[unlabelled]
     features = problem.pool[: len(unlabelled)]
     confidence = _nearness(features, assigned, len(names))
     inside = (assigned != NONE) & (assigned < len(discovered))
@@ -114,11 +114,13 @@ def untaught(problem: Problem, hyper: FsnlHyper, seed: int) -> FsnlAdapted:
 
 def most_confident(assigned: Tensor, confidence: Tensor, names: int, count: int) -> Tensor:
     """Places of up to `count` images of each of the first `names` names, most confident first."""
-    found = []
+    places = []
     for name in range(names):
-        own = (assigned == name).nonzero().squeeze(1)
-        found.append(own[confidence[own].sort(descending=True, stable=True).indices[:count]])
-    return torch.cat(found)
+        members = (assigned == name).nonzero().squeeze(1)
+        places.append(
+            members[confidence[members].sort(descending=True, stable=True).indices[:count]]
+        )
+    return torch.cat(places)
 
 
 def _nearness(features: Tensor, assigned: Tensor, names: int) -> Tensor:
@@ -152,8 +154,10 @@ def _task(
 
 
 def _imagined(problem: Problem, names: Sequence[str]) -> Features | None:
-    found = [(label, problem.imagined[n]) for label, n in enumerate(names) if n in problem.imagined]
-    if not found:
+    by_label = [
+        (label, problem.imagined[n]) for label, n in enumerate(names) if n in problem.imagined
+    ]
+    if not by_label:
         return None
-    labels = torch.cat([torch.full((len(images),), label) for label, images in found])
-    return Features(torch.cat([images for _, images in found])[None, :, None], labels)
+    labels = torch.cat([torch.full((len(images),), label) for label, images in by_label])
+    return Features(torch.cat([images for _, images in by_label])[None, :, None], labels)

@@ -148,17 +148,17 @@ class Method(ABC):
         A member's model is the one that `fit` gives, but for the rounding of sums.
         """
 
-        def one(member: int, hyper: Any) -> Adapted | None:
-            def say(metrics: dict[str, float]) -> None:
+        def fit_one(member: int, hyper: Any) -> Adapted | None:
+            def watch_one(metrics: dict[str, float]) -> None:
                 if watch is not None and not watch(member, metrics):
                     raise _StoppedError
 
             try:
-                return cls.fit(task, hyper, seed, teacher, watch and say)
+                return cls.fit(task, hyper, seed, teacher, watch and watch_one)
             except _StoppedError:
                 return None
 
-        return [one(member, hyper) for member, hyper in enumerate(hypers)]
+        return [fit_one(member, hyper) for member, hyper in enumerate(hypers)]
 
     @staticmethod
     @abstractmethod
@@ -179,9 +179,9 @@ def read_saved(folder: str | Path, clip: Clip) -> tuple[Card, dict[str, Tensor]]
     """
     path, card = Path(folder), read_card(folder)
     for field in ("backbone", "weights_hash"):
-        saved, given = getattr(card, field), getattr(clip, field)
-        if saved.partition(":")[0] != given.partition(":")[0]:
-            raise ValueError(f"{path / CARD}: {field} is {saved!r}, the given CLIP's {given!r}")
+        saved, actual = getattr(card, field), getattr(clip, field)
+        if saved.partition(":")[0] != actual.partition(":")[0]:
+            raise ValueError(f"{path / CARD}: {field} is {saved!r}, the given CLIP's {actual!r}")
     return card, load_file(path / TENSORS)
 
 
@@ -200,18 +200,18 @@ def read_card(folder: str | Path) -> Card:
 
 def exactly(tensors: dict[str, Tensor], shapes: dict[str, tuple[int, ...]], method: str) -> None:
     """Raises ValueError naming every tensor that is missing, unknown or of another shape."""
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    actual = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     wrong = [
-        f"{name}: expected {shapes.get(name, 'none')}, found {found.get(name, 'none')}"
-        for name in sorted(shapes.keys() | found.keys())
-        if shapes.get(name) != found.get(name)
+        f"{name}: expected {shapes.get(name, 'none')}, found {actual.get(name, 'none')}"
+        for name in sorted(shapes.keys() | actual.keys())
+        if shapes.get(name) != actual.get(name)
     ]
     if wrong:
         raise ValueError(f"tensors do not fit a {method} model: {'; '.join(wrong)}")
 
 
 def refuse_teacher(method: str, teacher: dict[str, Tensor] | None) -> None:
-    """For methods that have no part to start from a teacher: better refused than ignored."""
+    """Refuses a teacher for methods that have no part to start from it, instead of ignoring it."""
     if teacher is not None:
         raise ValueError(f"{method} learns without a teacher; teacher: allowed is none")
 
@@ -228,7 +228,7 @@ def val_metrics(selection: Selection) -> dict[str, float]:
 
 
 def _same_fields(where: str, raw: dict[str, Any], schema: type[Any]) -> None:
-    expected, found = {f.name for f in fields(schema)}, set(raw)
-    if expected != found:
-        missing, unknown = sorted(expected - found), sorted(found - expected)
+    expected, actual = {f.name for f in fields(schema)}, set(raw)
+    if expected != actual:
+        missing, unknown = sorted(expected - actual), sorted(actual - expected)
         raise ValueError(f"{where}: missing fields {missing}, unknown fields {unknown}")

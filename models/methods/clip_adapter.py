@@ -40,9 +40,9 @@ class ClipAdapterHyper:
     batch: PositiveInt = 32
     """Images per step."""
     momentum: NonNegativeFloat = 0.9
-    """Of SGD."""
+    """Momentum of SGD."""
     weight_decay: NonNegativeFloat = 5e-4
-    """Of SGD."""
+    """Weight decay of SGD."""
 
 
 class FeatureAdapter(nn.Module):
@@ -88,7 +88,7 @@ class ClipAdapter(BatchedMethod):
 
     name = "clip_adapter"
     Hyper = ClipAdapterHyper
-    apart = frozenset({"lr", "epochs", "momentum", "weight_decay", "ratio"})
+    varying = frozenset({"lr", "epochs", "momentum", "weight_decay", "ratio"})
 
     @staticmethod
     def member_bytes(task: Task, hyper: ClipAdapterHyper) -> int:
@@ -111,36 +111,45 @@ class ClipAdapter(BatchedMethod):
         start = adapter.to(text.device).state_dict()
         batches = ShotBatches(task.train, first.batch, torch.Generator().manual_seed(seed))
 
-        def logits(images: Tensor, own: Mapping[str, Tensor], ratio: float | Tensor) -> Tensor:
-            return scale * adapt(images, own["down.weight"], own["up.weight"], ratio) @ text.T
+        def logits(
+            images: Tensor, parameters: Mapping[str, Tensor], ratio: float | Tensor
+        ) -> Tensor:
+            return (
+                scale
+                * adapt(images, parameters["down.weight"], parameters["up.weight"], ratio)
+                @ text.T
+            )
 
         def losses() -> Iterator[Tensor]:
             images, rows = batches.next()
-            ratios = population.of([hyper.ratio for hyper in hypers])[:, None, None]
-            found = logits(images, population.stacked, ratios)
-            yield cross_entropies(found, batches.labels[rows]).mean(dim=1)
+            ratios = population.of_members([hyper.ratio for hyper in hypers])[:, None, None]
+            outputs = logits(images, population.stacked, ratios)
+            yield cross_entropies(outputs, batches.labels[rows]).mean(dim=1)
 
         @torch.no_grad()
-        def select(m: int, own: Mapping[str, Tensor]) -> Selection:
+        def select(m: int, parameters: Mapping[str, Tensor]) -> Selection:
             if not task.val:
                 return Selection("text")
-            found = logits(task.val.clean[:, 0].float(), own, hypers[m].ratio)
-            return only_head("text", found, task.val.labels)
+            outputs = logits(task.val.clean[:, 0].float(), parameters, hypers[m].ratio)
+            return only_head("text", outputs, task.val.labels)
 
-        population = Population([start] * len(hypers), lambda m, own: sgd(own, hypers[m]))
+        population = Population(
+            [start] * len(hypers), lambda m, parameters: sgd(parameters, hypers[m])
+        )
         budgets = [hyper.epochs * batches.epoch for hyper in hypers]
         learned = descend_together(population, losses, budgets, batches.epoch, watch, select)
 
         def adapted(
-            hyper: ClipAdapterHyper, own: dict[str, Tensor], selection: Selection
+            hyper: ClipAdapterHyper, parameters: dict[str, Tensor], selection: Selection
         ) -> ClipAdapterAdapted:
             card = Card.of(ClipAdapter.name, task, hyper, seed, selection)
             adapter = FeatureAdapter(task.clip.embed_dim, hyper.reduction, hyper.ratio)
-            adapter.load_state_dict(own)
+            adapter.load_state_dict(parameters)
             return ClipAdapterAdapted(card, task.clip, text, adapter.to(text.device))
 
         return [
-            found and adapted(hyper, *found) for hyper, found in zip(hypers, learned, strict=True)
+            member and adapted(hyper, *member)
+            for hyper, member in zip(hypers, learned, strict=True)
         ]
 
     @staticmethod

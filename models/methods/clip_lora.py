@@ -35,21 +35,21 @@ class ClipLoraHyper:
     batch: PositiveInt = 32
     """Images per step, all of them if there are fewer."""
     weight_decay: NonNegativeFloat = 1e-2
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     rank: PositiveInt = 2
-    """Of the updates."""
+    """Rank of the updates."""
     alpha: PositiveFloat = 1.0
-    """An update is alpha / rank · BA."""
+    """Scale of the updates: one is alpha / rank · BA."""
     dropout: DropRate = 0.25
-    """Of the updates' inputs."""
+    """Dropout of the updates' inputs."""
     towers: tuple[Tower, ...] = ("image", "text")
-    """Which towers are updated, in all their blocks."""
+    """Towers that are updated, in all their blocks."""
     parts: tuple[Part, ...] = ("q", "k", "v")
-    """Which linear maps of a block."""
+    """Linear maps of a block that are updated."""
     augmentation: ViewConfig = CROP_AND_FLIP
     """How a training image is shown. Of `blur` and `solarise` the first number counts."""
     precision: Precision = "auto"
-    """Of the towers' matrix products, in training and in prediction alike."""
+    """Arithmetic of the towers' matrix products, in training and in prediction alike."""
 
 
 class ClipLoraAdapted(Adapted):

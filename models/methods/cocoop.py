@@ -36,9 +36,9 @@ class CoCoOpHyper:
     batch: PositiveInt = 16
     """Images per step, each with a prompt per class."""
     momentum: NonNegativeFloat = 0.9
-    """Of SGD."""
+    """Momentum of SGD."""
     weight_decay: NonNegativeFloat = 5e-4
-    """On context and meta-net."""
+    """Weight decay of SGD, on context and meta-net."""
 
 
 class ConditionalContext(nn.Module):

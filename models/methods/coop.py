@@ -40,9 +40,9 @@ class CoOpHyper:
     batch: PositiveInt = 128
     """Images per step."""
     momentum: NonNegativeFloat = 0.9
-    """Of SGD."""
+    """Momentum of SGD."""
     weight_decay: NonNegativeFloat = 5e-4
-    """On the context."""
+    """Weight decay of SGD, on the context."""
 
 
 class CoOpAdapted(Adapted):
@@ -76,7 +76,7 @@ class CoOp(BatchedMethod):
 
     name = "coop"
     Hyper = CoOpHyper
-    apart = frozenset({"lr", "epochs", "momentum", "weight_decay"})
+    varying = frozenset({"lr", "epochs", "momentum", "weight_decay"})
 
     @staticmethod
     def member_bytes(task: Task, hyper: CoOpHyper) -> int:
@@ -104,15 +104,16 @@ class CoOp(BatchedMethod):
             yield cross_entropies(logits, batches.labels[rows]).mean(dim=1)
 
         @torch.no_grad()
-        def select(_: int, own: Mapping[str, Tensor]) -> Selection:
+        def select(_: int, parameters: Mapping[str, Tensor]) -> Selection:
             if not task.val:
                 return Selection("text")
-            (texts,) = learner.features(own["context"][None])
+            (texts,) = learner.features(parameters["context"][None])
             logits = scale * class_tokens(task.val.clean) @ texts.T
             return only_head("text", logits, task.val.labels)
 
         population = Population(
-            [{"context": learner.context}] * len(hypers), lambda m, own: sgd(own, hypers[m])
+            [{"context": learner.context}] * len(hypers),
+            lambda m, parameters: sgd(parameters, hypers[m]),
         )
         budgets = [hyper.epochs * batches.epoch for hyper in hypers]
         learned = descend_together(population, losses, budgets, batches.epoch, watch, select)
@@ -122,8 +123,8 @@ class CoOp(BatchedMethod):
             return CoOpAdapted(card, task.clip, context.detach())
 
         return [
-            found and adapted(hyper, found[0]["context"], found[1])
-            for hyper, found in zip(hypers, learned, strict=True)
+            member and adapted(hyper, member[0]["context"], member[1])
+            for hyper, member in zip(hypers, learned, strict=True)
         ]
 
     @staticmethod

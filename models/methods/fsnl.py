@@ -35,11 +35,11 @@ from models.prompts import PromptTokenizer
 from models.task import Features, Task
 
 ADAPTER = "adapter."
-"""In front of the names of the adapter's tensors in a saved model."""
+"""Prefix of the names of the adapter's tensors in a saved model."""
 IMAGES_PER_PASS = 256
 SHOTS_PER_BATCH = 4
 CONTEXT_TOKENS = 12
-"""About what a prompt holds beside its name."""
+"""Tokens of a prompt beside its name, roughly."""
 RANDOM_DEVIATION = 0.02
 
 
@@ -50,9 +50,9 @@ class FsnlHyper:
     epochs: PositiveInt = 200
     """Passes over the shots, min(shots, 4) images per class a step: up to 4 shots, 1 step each."""
     momentum: NonNegativeFloat = 0.9
-    """Of SGD."""
+    """Momentum of SGD."""
     weight_decay: NonNegativeFloat = 5e-4
-    """On the name embeddings."""
+    """Weight decay of SGD, on the name embeddings."""
     fixed_length: bool = False
     """FLE: every name is n_ctx random embeddings, not one for each of its tokens."""
     n_ctx: PositiveInt = 4
@@ -124,7 +124,7 @@ class Fsnl(BatchedMethod):
 
     name = "fsnl"
     Hyper = FsnlHyper
-    apart = frozenset({"lr", "epochs", "momentum", "weight_decay", "imagined_weight"})
+    varying = frozenset({"lr", "epochs", "momentum", "weight_decay", "imagined_weight"})
 
     @classmethod
     def shape(cls, hyper: FsnlHyper) -> Hashable:
@@ -134,8 +134,8 @@ class Fsnl(BatchedMethod):
     def member_bytes(task: Task, hyper: FsnlHyper) -> int:
         lengths = [length for length, _ in _shapes(task.clip, task.names, hyper)]
         tower = len(task.clip.model.transformer.resblocks)
-        told = any(task.train.captions or ()) and hyper.loss != "base"
-        prompts = len(task.names) * (1 + SHOTS_PER_BATCH * told)
+        with_captions = any(task.train.captions or ()) and hyper.loss != "base"
+        prompts = len(task.names) * (1 + SHOTS_PER_BATCH * with_captions)
         return tower_bytes(prompts, CONTEXT_TOKENS + max(lengths), task.clip.text_width, tower)
 
     @staticmethod
@@ -153,17 +153,20 @@ class Fsnl(BatchedMethod):
         shapes = _shapes(task.clip, task.names, hypers[0])
         random = hypers[0].fixed_length or not hypers[0].clip_init
         start = [RANDOM_DEVIATION * torch.randn(shape, generator=generator) for shape in shapes]
-        given = dict(zip(task.names, start, strict=True)) if random else {}
-        learner = NameLearner(task.clip, task.names, task.hint, given)
+        embeddings = dict(zip(task.names, start, strict=True)) if random else {}
+        learner = NameLearner(task.clip, task.names, task.hint, embeddings)
         learned = _train(learner, task, hypers, generator, watch)
 
-        def adapted(hyper: FsnlHyper, own: dict[str, Tensor], selection: Selection) -> FsnlAdapted:
+        def adapted(
+            hyper: FsnlHyper, parameters: dict[str, Tensor], selection: Selection
+        ) -> FsnlAdapted:
             card = Card.of(Fsnl.name, task, hyper, seed, selection)
-            names = own["table"].detach().split([length for length, _ in shapes])
+            names = parameters["table"].detach().split([length for length, _ in shapes])
             return FsnlAdapted(card, task.clip, [e.clone() for e in names], adapter)
 
         return [
-            found and adapted(hyper, *found) for hyper, found in zip(hypers, learned, strict=True)
+            member and adapted(hyper, *member)
+            for hyper, member in zip(hypers, learned, strict=True)
         ]
 
     @staticmethod
@@ -210,8 +213,8 @@ def _on_blended(task: Task, adapter: MomentAdapter, weight: float) -> Task:
 def _blended(tokens: Tensor, adapter: MomentAdapter, weight: float) -> Tensor:
     """(N, T, D) tokens to (N, 1, D): the unit-norm class token and the adapted one's, averaged."""
     parts = [adapter(part.float())[:, 0] for part in tokens.split(IMAGES_PER_PASS)]
-    own, adapted = class_tokens(tokens), normalize(torch.cat(parts), dim=-1)
-    return torch.lerp(own, adapted, weight).unsqueeze(1)
+    plain, adapted = class_tokens(tokens), normalize(torch.cat(parts), dim=-1)
+    return torch.lerp(plain, adapted, weight).unsqueeze(1)
 
 
 def _shapes(clip: Clip, names: Sequence[str], hyper: FsnlHyper) -> list[tuple[int, int]]:
@@ -252,18 +255,20 @@ def _train(
         for batches, loss in parts:
             images, rows = batches.next()
             each.append(loss(tables, normalize(images, dim=-1), rows, classes))
-        share = population.of(imagined)
+        share = population.of_members(imagined)
         yield each[0] if len(each) == 1 else (1 - share) * each[0] + share * each[1]
 
     @torch.no_grad()
-    def select(_: int, own: Mapping[str, Tensor]) -> Selection:
+    def select(_: int, parameters: Mapping[str, Tensor]) -> Selection:
         if not task.val:
             return Selection("text")
-        (texts,) = class_features(own["table"][None])
+        (texts,) = class_features(parameters["table"][None])
         return only_head("text", scale * class_tokens(task.val.clean) @ texts.T, task.val.labels)
 
     starts = [{"table": learner.table}] * len(hypers)
-    population = Population(starts, lambda m, own: sgd(own, hypers[m], factor=batch / 128))
+    population = Population(
+        starts, lambda m, parameters: sgd(parameters, hypers[m], factor=batch / 128)
+    )
     epoch = parts[0][0].epoch
     budgets = [hyper.epochs * epoch for hyper in hypers]
     return descend_together(population, losses, budgets, epoch, watch, select)

@@ -44,8 +44,8 @@ class ImageLoss:
         self.learner, self.labels, self.scale = learner, features.labels, scale
         self.generator = generator
         self.which: NameLoss = "base" if which == "full" and not any(captions) else which
-        found = learner.tokenizer.captions(captions, self.labels.tolist(), names)
-        self.contexts: list[Context] = [context or learner.hand for context in found]
+        contexts = learner.tokenizer.captions(captions, self.labels.tolist(), names)
+        self.contexts: list[Context] = [context or learner.hand for context in contexts]
 
     def __call__(
         self, tables: Tensor, images: Tensor, rows: Tensor, classes: Tensor | None
@@ -62,23 +62,25 @@ class ImageLoss:
         if self.which == "base" and base is not None:
             return base
         if self.which == "clip":
-            own = torch.arange(len(rows), device=labels.device)
+            diagonal = torch.arange(len(rows), device=labels.device)
             texts = self._texts(tables, rows, labels)
             return self._each(
-                images, texts, lambda s: (cross_entropy(s, own) + cross_entropy(s.T, own)) / 2
+                images,
+                texts,
+                lambda s: (cross_entropy(s, diagonal) + cross_entropy(s.T, diagonal)) / 2,
             )
         swapped = rows[other_class(labels.cpu(), self.generator)]
         texts = self._texts(tables, swapped, labels)
-        told = self._each(images, texts, lambda s: caption_loss(s, labels))
-        return (base + told) / 2 if self.which == "full" and base is not None else told
+        by_caption = self._each(images, texts, lambda s: caption_loss(s, labels))
+        return (base + by_caption) / 2 if self.which == "full" and base is not None else by_caption
 
     def _each(self, images: Tensor, texts: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
         """(k,) the loss of the logits against each member's texts (k, K, D)."""
         return vmap(loss)(self.scale * images @ texts.mT)
 
-    def _texts(self, tables: Tensor, contexts_of: Tensor, labels: Tensor) -> Tensor:
+    def _texts(self, tables: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
         """(k, B, D) features of these images' contexts with the names of labels (B,)."""
-        contexts = [self.contexts[row] for row in contexts_of.tolist()]
+        contexts = [self.contexts[row] for row in rows.tolist()]
         names = [self.learner.names[label] for label in labels.tolist()]
         prompts = self.learner.tokenizer.fill(contexts, names)
         return self.learner.stacked_features(tables, prompts, labels)

@@ -36,13 +36,13 @@ class ImageBatches:
     def next(self) -> tuple[Tensor, Tensor]:
         """Views (B, 3, R, R) float32 in [0, 1], and labels (B,), where the labels lie."""
         rows = next(self._rows)
-        drawn = np.stack([self._numbers(row) for row in rows.tolist()])
+        uniform = np.stack([self._numbers(row) for row in rows.tolist()])
         device = self.labels.device  # the pictures stay in the CPU's memory
-        images, numbers = self._images[rows].to(device), torch.from_numpy(drawn).to(device)
+        images, numbers = self._images[rows].to(device), torch.from_numpy(uniform).to(device)
         return make_views(images, numbers, 0, self._size, self._augmentation), self.labels[rows]
 
     def _numbers(self, row: int) -> np.ndarray:
         """All that is random about the next view of an image: (NUMBERS,) in [0, 1)."""
-        drawn = np.random.default_rng([*self._seed, self._epochs[row], row])
+        rng = np.random.default_rng([*self._seed, self._epochs[row], row])
         self._epochs[row] += 1
-        return drawn.random(NUMBERS, dtype=np.float32)
+        return rng.random(NUMBERS, dtype=np.float32)

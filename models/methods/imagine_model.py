@@ -28,7 +28,7 @@ class Pooled:
     cls: Tensor
 
     def rows(self, rows: Tensor) -> "Pooled":
-        """Those of some images; rows: (K,) int64."""
+        """What the heads read of some images; rows: (K,) int64."""
         return Pooled(self.moments[rows], self.cls[rows])
 
     @staticmethod
@@ -134,6 +134,6 @@ class ImagineModel(nn.Module):
 
     @torch.no_grad()
     def load(self, parameters: Mapping[str, Tensor]) -> None:
-        """Copies these, by their names, into its own."""
+        """Copies these parameters, by their names, into the model's own."""
         for name, tensor in parameters.items():
             self.get_parameter(name).copy_(tensor)

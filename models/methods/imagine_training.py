@@ -48,13 +48,13 @@ class ImagineFslHyper:
     head_steps: NonNegativeInt = 300
     """Steps on the heads alone before the adapter moves, on moments computed once (cheap)."""
     head_lr: PositiveFloat = 2e-3
-    """AdamW learning rate of both heads and the temperature in these steps, cosine to 0."""
+    """AdamW learning rate of both heads and the temperature in the head steps, cosine to 0."""
     steps: NonNegativeInt = 60
     """Steps of adapter and heads together, each on one real and one imagined batch."""
     adapter_lr: PositiveFloat = 3e-4
-    """AdamW learning rate of adapter and temperature in these steps, cosine to 0."""
+    """AdamW learning rate of adapter and temperature in the steps of all, cosine to 0."""
     head_lr_factor: PositiveFloat = 0.1
-    """Step size of both heads, trained by then, over the adapter's in these steps."""
+    """Learning rate of both heads in the steps of all, relative to the adapter's."""
     batch_real: PositiveInt = 64
     """Real images per step, all of them (in every view) if there are fewer."""
     batch_imagined: PositiveInt = 64
@@ -64,11 +64,11 @@ class ImagineFslHyper:
     text_weight: NonNegativeFloat = 1.0
     """Weight of the text head's cross-entropy beside the visual head's."""
     weight_decay: NonNegativeFloat = 1e-4
-    """Of AdamW, on all but the temperature."""
+    """Weight decay of AdamW, on all but the temperature."""
     temperature: PositiveFloat | None = None
     """Factor on the text head's cosines at the start; by default CLIP's own logit scale."""
     precision: Precision = "auto"
-    """Of the adapter's matrix products, in training and in prediction alike."""
+    """Arithmetic of the adapter's matrix products, in training and in prediction alike."""
 
 
 def train(
@@ -85,11 +85,11 @@ def train(
     for head_steps in sorted({hyper.head_steps for hyper in hypers}):
         left = [m for m, h in enumerate(hypers) if h.head_steps == head_steps and learned[m]]
         for batch in split(left, size):
-            starts = [start | found[0] for m in batch if (found := learned[m])]
-            say = watch and _later(watch, batch, head_steps)
-            moved = _train_all(model, task, [hypers[m] for m in batch], starts, seed, say)
-            for m, found in zip(batch, moved, strict=True):
-                learned[m] = found
+            starts = [start | member[0] for m in batch if (member := learned[m])]
+            watch_later = watch and _later(watch, batch, head_steps)
+            results = _train_all(model, task, [hypers[m] for m in batch], starts, seed, watch_later)
+            for m, member in zip(batch, results, strict=True):
+                learned[m] = member
     return learned
 
 
@@ -119,15 +119,15 @@ def _train_heads(
         yield _losses(model, population, hypers, features, labels, means)
 
     @torch.no_grad()
-    def select(_: int, own: Mapping[str, Tensor]) -> Selection:
+    def select(_: int, parameters: Mapping[str, Tensor]) -> Selection:
         if val is None or task.val is None:
             return Selection("fused")
-        return choose_head(*model.stacked_logits(own, val), task.val.labels)
+        return choose_head(*model.stacked_logits(parameters, val), task.val.labels)
 
     heads = {name: model.get_parameter(name) for name in HEADS}
     scales = [torch.tensor(hyper.temperature or task.clip.logit_scale) for hyper in hypers]
     starts = [heads | {TEMPERATURE: scale.log().to(task.text)} for scale in scales]
-    population = Population(starts, lambda m, own: _optimizer(own, hypers[m], None))
+    population = Population(starts, lambda m, parameters: _optimizer(parameters, hypers[m], None))
     budgets = [hyper.head_steps for hyper in hypers]
     return descend_together(population, losses, budgets, 0, watch, select, evaluations=1)
 
@@ -142,7 +142,7 @@ class _PooledBy:
 
 
 _LAST_POOLED: MutableMapping[Tensor, _PooledBy] = WeakTensorKeyDictionary()
-"""Of the imagined tokens that this process has in memory."""
+"""What was pooled of the imagined tokens that this process has in memory."""
 
 
 def _pooled_imagined(model: ImagineModel, imagined: Features) -> Pooled:
@@ -151,8 +151,8 @@ def _pooled_imagined(model: ImagineModel, imagined: Features) -> Pooled:
     sizes, weights = (model.adapter.config, model.precision), list(model.adapter.parameters())
     last = _LAST_POOLED.get(imagined.tokens)
     if last is None or last.sizes != sizes or not all(map(torch.equal, last.weights, weights)):
-        kept = [weight.detach().clone() for weight in weights]
-        last = _PooledBy(sizes, kept, model.pool_all(imagined.tokens.flatten(0, 1)))
+        copies = [weight.detach().clone() for weight in weights]
+        last = _PooledBy(sizes, copies, model.pool_all(imagined.tokens.flatten(0, 1)))
         _LAST_POOLED[imagined.tokens] = last
     return last.pooled
 
@@ -174,13 +174,15 @@ def _train_all(
         pooled = model.stacked_pool(population.stacked, tokens)
         yield _losses(model, population, hypers, pooled, labels, means)
 
-    def select(_: int, own: Mapping[str, Tensor]) -> Selection:
+    def select(_: int, parameters: Mapping[str, Tensor]) -> Selection:
         if not task.val:
             return Selection("fused")
-        model.load(own)
+        model.load(parameters)
         return choose_head(*model.predict(task.val.clean), task.val.labels)
 
-    population = Population(starts, lambda m, own: _optimizer(own, hypers[m], hypers[m].adapter_lr))
+    population = Population(
+        starts, lambda m, parameters: _optimizer(parameters, hypers[m], hypers[m].adapter_lr)
+    )
     budgets = [hyper.steps for hyper in hypers]
     return descend_together(population, losses, budgets, 0, watch, select)
 
@@ -195,25 +197,25 @@ def _losses(
 ) -> Tensor:
     """(k,) losses of a batch; means: (S, B), see `Batches.next`."""
     visual, text = model.stacked_logits(population.stacked, pooled)
-    of_text = population.of([h.text_weight for h in hypers])[:, None]
-    each = cross_entropies(visual, labels) + of_text * cross_entropies(text, labels)
-    real = population.of([h.real_weight if len(means) > 1 else 1.0 for h in hypers])
+    text_weight = population.of_members([h.text_weight for h in hypers])[:, None]
+    each = cross_entropies(visual, labels) + text_weight * cross_entropies(text, labels)
+    real = population.of_members([h.real_weight if len(means) > 1 else 1.0 for h in hypers])
     shares = torch.stack([real, 1 - real], dim=1)[:, : len(means)]
     return (each * (shares @ means)).sum(dim=1)
 
 
 def _optimizer(
-    own: Mapping[str, nn.Parameter], hyper: ImagineFslHyper, adapter_lr: float | None
+    parameters: Mapping[str, nn.Parameter], hyper: ImagineFslHyper, adapter_lr: float | None
 ) -> torch.optim.AdamW:
     """adapter_lr: None in the steps on the heads alone."""
     heads_lr = adapter_lr * hyper.head_lr_factor if adapter_lr else hyper.head_lr
-    temperature = own[TEMPERATURE]
+    temperature = parameters[TEMPERATURE]
     groups: list[dict[str, Any]] = [
-        {"params": [own[name] for name in HEADS], "lr": heads_lr},
+        {"params": [parameters[name] for name in HEADS], "lr": heads_lr},
         {"params": [temperature], "lr": adapter_lr or hyper.head_lr, "weight_decay": 0.0},
     ]
     if adapter_lr:
-        adapter = [p for name, p in own.items() if name.startswith(ADAPTER)]
+        adapter = [p for name, p in parameters.items() if name.startswith(ADAPTER)]
         groups.append({"params": adapter, "lr": adapter_lr})
     optimizer = torch.optim.AdamW(groups, weight_decay=hyper.weight_decay, fused=True)
     ceiling = math.log(MAX_TEMPERATURE)
@@ -256,7 +258,7 @@ class Batches:
         the loss is a weighted sum of a mean for each source.
         """
         rows = self._rows()
-        labels = [of[r] for of, r in zip(self._labels, rows, strict=True)]
+        labels = [source_labels[r] for source_labels, r in zip(self._labels, rows, strict=True)]
         means = [torch.full((1, len(r)), 1 / len(r)) for r in rows]
         return rows, torch.cat(labels), torch.block_diag(*means).to(self.tokens[0].device)
 

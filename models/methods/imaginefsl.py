@@ -28,9 +28,11 @@ class ImagineFslAdapted(Adapted):
     def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
         self._only_own_names(names)
         visual, text = self.model.predict(tokens)
-        chosen = self.card.selection
-        fused = fuse(visual, text, chosen.fusion_weight, chosen.visual_temperature, chosen.rule)
-        if chosen.rule == "probabilities":
+        selection = self.card.selection
+        fused = fuse(
+            visual, text, selection.fusion_weight, selection.visual_temperature, selection.rule
+        )
+        if selection.rule == "probabilities":
             fused = fused.log()
         return {"fused": fused, "visual": visual, "text": text}
 
@@ -53,7 +55,7 @@ class ImagineFsl(BatchedMethod):
 
     name = "imaginefsl"
     Hyper = ImagineFslHyper
-    apart = frozenset(
+    varying = frozenset(
         {
             "head_steps",
             "head_lr",
@@ -69,7 +71,7 @@ class ImagineFsl(BatchedMethod):
 
     @staticmethod
     def member_bytes(task: Task, hyper: ImagineFslHyper) -> int:
-        """Of the steps on the heads alone; the adapter's are batched by `_adapter_bytes`."""
+        """Bytes for the steps on the heads alone; the adapter's are batched by `_adapter_bytes`."""
         return (
             4
             * (hyper.batch_real + hyper.batch_imagined + 5 * task.clip.embed_dim)
@@ -91,8 +93,8 @@ class ImagineFsl(BatchedMethod):
         model = _initial_model(task, hypers[0], seed, teacher)
         learned = train(model, task, hypers, seed, watch)
         return [
-            found and _adapted(model, task, hyper, seed, found)
-            for hyper, found in zip(hypers, learned, strict=True)
+            member and _adapted(model, task, hyper, seed, member)
+            for hyper, member in zip(hypers, learned, strict=True)
         ]
 
     @staticmethod
@@ -123,6 +125,8 @@ def _adapted(
     model: ImagineModel, task: Task, hyper: ImagineFslHyper, seed: int, learned: Learned
 ) -> ImagineFslAdapted:
     parameters, selection = learned
-    own = deepcopy(model)
-    own.load(parameters)
-    return ImagineFslAdapted(Card.of(ImagineFsl.name, task, hyper, seed, selection), task.clip, own)
+    copy = deepcopy(model)
+    copy.load(parameters)
+    return ImagineFslAdapted(
+        Card.of(ImagineFsl.name, task, hyper, seed, selection), task.clip, copy
+    )

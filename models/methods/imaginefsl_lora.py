@@ -23,7 +23,7 @@ from models.views import ViewConfig
 
 FINE_TUNING_VIEWS = ViewConfig(smallest_crop=0.08, blur=(0.2, 0.2), solarise=(0.0, 0.0))
 LORA = "lora."
-"""In front of the names of the update's tensors in a saved model."""
+"""Prefix of the names of the update's tensors in a saved model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +37,13 @@ class ImagineFslLoraHyper(ImagineFslHyper):
     lora_lr: PositiveFloat = 1e-4
     """AdamW learning rate of the updates, cosine to 0."""
     rank: PositiveInt = 16
-    """Of the updates."""
+    """Rank of the updates."""
     alpha: PositiveFloat = 32.0
-    """An update is alpha / rank · BA."""
+    """Scale of the updates: one is alpha / rank · BA."""
     dropout: DropRate = 0.1
-    """Of the updates' inputs."""
+    """Dropout of the updates' inputs."""
     parts: tuple[Part, ...] = ("q", "k", "v", "out")
-    """Which linear maps of the image tower's blocks are updated."""
+    """Linear maps of the image tower's blocks that are updated."""
     augmentation: ViewConfig = FINE_TUNING_VIEWS
     """How a training picture is shown. Of `blur` and `solarise` the first number counts."""
 

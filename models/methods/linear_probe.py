@@ -96,15 +96,15 @@ def _best_regression(
     train: Features, val: Features, classes: int, bisections: int
 ) -> tuple[Tensor, Tensor]:
     """Weight (C, D) and bias (C,) of the C that is best on val, the first of equals."""
-    seen: dict[float, tuple[float, tuple[Tensor, Tensor]]] = {}
+    fits: dict[float, tuple[float, tuple[Tensor, Tensor]]] = {}
     features = class_tokens(val.clean)
 
     def accuracy(c: float) -> float:
-        if c not in seen:
+        if c not in fits:
             weight, bias = _regression(train, classes, c)
             hits = (features @ weight.T + bias).argmax(dim=1) == val.labels
-            seen[c] = hits.float().mean().item(), (weight, bias)
-        return seen[c][0]
+            fits[c] = hits.float().mean().item(), (weight, bias)
+        return fits[c][0]
 
     centre = max(COARSE, key=accuracy)
     left, right = np.log10(0.1 * centre), np.log10(10 * centre)
@@ -114,7 +114,7 @@ def _best_regression(
             right = middle
         else:
             left = middle
-    return max(seen.values(), key=lambda found: found[0])[1]
+    return max(fits.values(), key=lambda fit: fit[0])[1]
 
 
 def _regression(train: Features, classes: int, c: float) -> tuple[Tensor, Tensor]:

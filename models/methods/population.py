@@ -18,7 +18,7 @@ from models.task import Task
 BYTES_ON_CPU = 32 << 20
 SHARE_OF_GPU = 0.25
 ACTIVATIONS_PER_BLOCK = 16
-"""Of a token's width, that a transformer block keeps for its backward pass."""
+"""Times a token's width that a transformer block keeps for its backward pass."""
 
 Learned = tuple[dict[str, Tensor], Selection]
 """A member's parameters at the end of its budget, and what val says of them."""
@@ -27,7 +27,7 @@ Learned = tuple[dict[str, Tensor], Selection]
 class BatchedMethod(Method):
     """A method whose `fit_many` trains several members in one batch; `fit` is a batch of one."""
 
-    apart: ClassVar[frozenset[str]]
+    varying: ClassVar[frozenset[str]]
     """Hyper-parameters in which members of a batch may differ; the others shape what is computed,
     so members that differ in one of them are in different batches."""
 
@@ -64,16 +64,16 @@ class BatchedMethod(Method):
         for group in groups.values():
             size = members_at_once(cls.member_bytes(task, hypers[group[0]]), task.text.device)
             for batch in split(group, size):
-                say = watch and _renumbered(watch, batch)
-                made = cls.fit_batch(task, [hypers[m] for m in batch], seed, teacher, say)
-                for member, one in zip(batch, made, strict=True):
-                    adapted[member] = one
+                watch_batch = watch and _renumbered(watch, batch)
+                models = cls.fit_batch(task, [hypers[m] for m in batch], seed, teacher, watch_batch)
+                for member, model in zip(batch, models, strict=True):
+                    adapted[member] = model
         return adapted
 
     @classmethod
     def shape(cls, hyper: Any) -> Hashable:
         """Equal for members that one batch can hold."""
-        return replace(hyper, **dict.fromkeys(cls.apart))
+        return replace(hyper, **dict.fromkeys(cls.varying))
 
     @staticmethod
     @abstractmethod
@@ -96,8 +96,8 @@ class Population:
     """k members' parameters, stacked, and an optimizer for each member.
 
     The loss is computed from `stacked` for all members at once. No member's loss depends on another
-    one's parameters, so the gradient of their sum holds each one's own. `own` are views of the same
-    memory by which each member's optimizer steps it, with learning rates and decay of its own.
+    one's parameters, so the gradient of their sum holds that of each. `parameters` are views of the
+    same memory, by which each member's optimizer steps it, with its own learning rates and decay.
     """
 
     def __init__(
@@ -107,21 +107,23 @@ class Population:
     ) -> None:
         """starts: of each member, by name. optimizer: of a member, given its parameters."""
         self.members = list(range(len(starts)))
-        """Those still trained, in the order of the stack."""
+        """The members still trained, in the order of the stack."""
         self.stacked = {
             name: torch.stack([start[name].detach() for start in starts]).requires_grad_()
             for name in starts[0]
         }
-        """(k, …) per parameter."""
-        self.own = [
+        """Each parameter of all members, (k, …)."""
+        self.parameters = [
             {name: nn.Parameter(stack.detach()[i]) for name, stack in self.stacked.items()}
             for i in self.members
         ]
-        self._optimizers = [optimizer(i, own) for i, own in enumerate(self.own)]
+        self._optimizers = [
+            optimizer(i, parameters) for i, parameters in enumerate(self.parameters)
+        ]
         self._rates = [[g["lr"] for g in o.param_groups] for o in self._optimizers]
 
-    def of(self, values: Sequence[float]) -> Tensor:
-        """(k,) those of the members still trained; values: of all members."""
+    def of_members(self, values: Sequence[float]) -> Tensor:
+        """(k,) of these values those of the members still trained; values: of all members."""
         device = next(iter(self.stacked.values())).device
         return torch.tensor([values[m] for m in self.members], device=device)
 
@@ -143,23 +145,25 @@ class Population:
         for name, stack in self.stacked.items():
             assert stack.grad is not None
             for m, gradient in zip(self.members, stack.grad.unbind(), strict=True):
-                self.own[m][name].grad = gradient
+                self.parameters[m][name].grad = gradient
         for m in self.members:
             self._optimizers[m].step()
         return total
 
     def leave(self, gone: Sequence[int]) -> None:
-        """The stack closes up behind members that have ended; what they learned stays in `own`."""
+        """Closes the stack up behind members that ended; `parameters` has what they learned."""
         if not gone:
             return
-        kept = [i for i, m in enumerate(self.members) if m not in gone]
+        places = [i for i, m in enumerate(self.members) if m not in gone]
         for m in gone:
-            self.own[m] = {n: nn.Parameter(p.detach().clone()) for n, p in self.own[m].items()}
-        self.members = [self.members[i] for i in kept]
+            self.parameters[m] = {
+                n: nn.Parameter(p.detach().clone()) for n, p in self.parameters[m].items()
+            }
+        self.members = [self.members[i] for i in places]
         for name, stack in self.stacked.items():
-            self.stacked[name] = closed = stack.detach()[kept].requires_grad_()
+            self.stacked[name] = closed = stack.detach()[places].requires_grad_()
             for i, m in enumerate(self.members):
-                self.own[m][name].data = closed.detach()[i]
+                self.parameters[m][name].data = closed.detach()[i]
 
 
 def descend_together(
@@ -180,7 +184,7 @@ def descend_together(
     selections: list[Selection | None] = [None] * len(budgets)
     ended = [m for m, budget in enumerate(budgets) if not budget]
     for m in ended:
-        selections[m] = select(m, population.own[m])
+        selections[m] = select(m, population.parameters[m])
     population.leave(ended)
     for step in range(max(budgets)):
         if not population.members:
@@ -192,7 +196,7 @@ def descend_together(
             ends = step + 1 == budgets[m]
             if not (due or ends):
                 continue
-            selection = select(m, population.own[m])
+            selection = select(m, population.parameters[m])
             metrics = {"step": step + 1, "loss": loss[i].item(), **val_metrics(selection)}
             goes_on = not due or watch is None or watch(m, metrics)
             if ends and goes_on:
@@ -200,17 +204,17 @@ def descend_together(
             if ends or not goes_on:
                 gone.append(m)
         population.leave(gone)
-    pairs = zip(population.own, selections, strict=True)
-    return [(dict(own), selection) if selection else None for own, selection in pairs]
+    pairs = zip(population.parameters, selections, strict=True)
+    return [(dict(parameters), selection) if selection else None for parameters, selection in pairs]
 
 
-def sgd(own: Mapping[str, nn.Parameter], hyper: Any, factor: float = 1.0) -> torch.optim.SGD:
+def sgd(parameters: Mapping[str, nn.Parameter], hyper: Any, factor: float = 1.0) -> torch.optim.SGD:
     """A member's optimizer by the fields lr (times a factor), momentum and weight_decay.
 
     Fused, as a population's optimizers are: what is done once for each member has to cost little.
     """
     lr, momentum, decay = hyper.lr * factor, hyper.momentum, hyper.weight_decay
-    return torch.optim.SGD(own.values(), lr, momentum, weight_decay=decay, fused=True)
+    return torch.optim.SGD(parameters.values(), lr, momentum, weight_decay=decay, fused=True)
 
 
 def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
@@ -223,10 +227,8 @@ def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
 def members_at_once(member_bytes: int, device: torch.device) -> int:
     """Members of a batch: what a CPU's caches hold of their activations, or a quarter of a GPU.
 
-    Measured on one core, a step of members together against one by one: the tiny CLIP's text tower
-    1.7 to 2.5 times as fast with 6 or 12 prompts (1 and 2 MB a member), 1.3 times with 28 (5 MB);
-    adapter blocks over the tokens of 48 images (50 MB) 0.9 to 1.1 times: there the products are
-    large already, and it does not pay. On a GPU run, but never measured.
+    Members together pay while the products of one are small, as with a few prompts in a small text
+    tower; adapter blocks over the tokens of tens of images fill a core alone.
     """
     bound = float(BYTES_ON_CPU)
     if device.type == "cuda":
@@ -240,7 +242,7 @@ def tower_bytes(rows: int, tokens: int, width: int, blocks: int) -> int:
 
 
 def split(members: Sequence[int], size: int) -> list[list[int]]:
-    """In their order, `size` at once."""
+    """The members in their order, `size` at once."""
     return [list(members[i : i + size]) for i in range(0, len(members), size)]
 
 

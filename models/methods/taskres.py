@@ -43,7 +43,7 @@ class TaskResHyper:
     batch: PositiveInt = 256
     """Images per step."""
     weight_decay: NonNegativeFloat = 5e-4
-    """Of Adam (L2)."""
+    """Weight decay of Adam (L2)."""
 
 
 class TaskResAdapted(Adapted):
@@ -70,7 +70,7 @@ class TaskRes(BatchedMethod):
 
     name = "taskres"
     Hyper = TaskResHyper
-    apart = frozenset({"lr", "epochs", "weight_decay", "alpha"})
+    varying = frozenset({"lr", "epochs", "weight_decay", "alpha"})
 
     @staticmethod
     def member_bytes(task: Task, hyper: TaskResHyper) -> int:
@@ -94,22 +94,24 @@ class TaskRes(BatchedMethod):
 
         def losses() -> Iterator[Tensor]:
             images, rows = batches.next()
-            alphas = population.of([hyper.alpha for hyper in hypers])[:, None, None]
+            alphas = population.of_members([hyper.alpha for hyper in hypers])[:, None, None]
             texts = text(population.stacked["residual"], alphas)
             logits = scale * normalize(images, dim=-1) @ texts.mT
             yield cross_entropies(logits, batches.labels[rows]).mean(dim=1)
 
         @torch.no_grad()
-        def select(m: int, own: Mapping[str, Tensor]) -> Selection:
+        def select(m: int, parameters: Mapping[str, Tensor]) -> Selection:
             if not task.val:
                 return Selection("text")
-            texts = text(own["residual"], hypers[m].alpha)
+            texts = text(parameters["residual"], hypers[m].alpha)
             logits = scale * class_tokens(task.val.clean) @ texts.T
             return only_head("text", logits, task.val.labels)
 
-        def optimizer(m: int, own: Mapping[str, nn.Parameter]) -> torch.optim.Adam:
+        def optimizer(m: int, parameters: Mapping[str, nn.Parameter]) -> torch.optim.Adam:
             decay = hypers[m].weight_decay
-            return torch.optim.Adam(own.values(), hypers[m].lr, weight_decay=decay, fused=True)
+            return torch.optim.Adam(
+                parameters.values(), hypers[m].lr, weight_decay=decay, fused=True
+            )
 
         population = Population([{"residual": torch.zeros_like(base)}] * len(hypers), optimizer)
         few = int(batches.labels.bincount().max()) <= 4
@@ -122,8 +124,8 @@ class TaskRes(BatchedMethod):
             return TaskResAdapted(card, task.clip, text(residual, hyper.alpha).detach())
 
         return [
-            found and adapted(hyper, found[0]["residual"], found[1])
-            for hyper, found in zip(hypers, learned, strict=True)
+            member and adapted(hyper, member[0]["residual"], member[1])
+            for hyper, member in zip(hypers, learned, strict=True)
         ]
 
     @staticmethod

@@ -11,8 +11,8 @@ def take_over(adapter: MomentAdapter, teacher: dict[str, Tensor], method: str) -
 
     Other tensors are left aside. Raises ValueError if those of the adapter do not fit.
     """
-    named = {name.removeprefix("adapter."): tensor for name, tensor in teacher.items()}
-    weights = {name: tensor for name, tensor in named.items() if name.startswith("blocks.")}
+    tensors = {name.removeprefix("adapter."): tensor for name, tensor in teacher.items()}
+    weights = {name: tensor for name, tensor in tensors.items() if name.startswith("blocks.")}
     expected = {name: tuple(t.shape) for name, t in adapter.state_dict().items()}
     exactly(weights, expected, f"teacher's adapter in a {method}")
     adapter.load_state_dict(weights)

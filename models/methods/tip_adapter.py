@@ -52,7 +52,7 @@ class TipAdapterFHyper(TipAdapterHyper):
     batch: PositiveInt = 256
     """Images per step."""
     weight_decay: NonNegativeFloat = 0.01
-    """Of AdamW."""
+    """Weight decay of AdamW."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class TipAdapterF(BatchedMethod):
     Hyper = TipAdapterFHyper
     restore = staticmethod(TipAdapter.restore)
 
-    apart = frozenset({"lr", "epochs", "weight_decay", "alpha", "beta"})
+    varying = frozenset({"lr", "epochs", "weight_decay", "alpha", "beta"})
 
     @staticmethod
     def member_bytes(task: Task, hyper: TipAdapterFHyper) -> int:
@@ -152,19 +152,21 @@ class TipAdapterF(BatchedMethod):
         def losses() -> Iterator[Tensor]:
             images, rows = batches.next()
             alphas, betas = (
-                population.of(values)[:, None, None]
+                population.of_members(values)[:, None, None]
                 for values in ([h.alpha for h in hypers], [h.beta for h in hypers])
             )
             stack = replace(caches[0], keys=population.stacked["keys"], alpha=alphas, beta=betas)
             logits = stack.logits(normalize(images, dim=-1), scale)
             yield cross_entropies(logits, batches.labels[rows]).mean(dim=1)
 
-        def select(m: int, own: Mapping[str, Tensor]) -> Selection:
-            return _selection(task, replace(caches[m], keys=own["keys"]))
+        def select(m: int, parameters: Mapping[str, Tensor]) -> Selection:
+            return _selection(task, replace(caches[m], keys=parameters["keys"]))
 
-        def optimizer(m: int, own: Mapping[str, nn.Parameter]) -> torch.optim.AdamW:
+        def optimizer(m: int, parameters: Mapping[str, nn.Parameter]) -> torch.optim.AdamW:
             lr, decay = hypers[m].lr, hypers[m].weight_decay
-            return torch.optim.AdamW(own.values(), lr, eps=1e-4, weight_decay=decay, fused=True)
+            return torch.optim.AdamW(
+                parameters.values(), lr, eps=1e-4, weight_decay=decay, fused=True
+            )
 
         population = Population([{"keys": cache.keys} for cache in caches], optimizer)
         budgets = [hyper.epochs * batches.epoch for hyper in hypers]
@@ -175,8 +177,8 @@ class TipAdapterF(BatchedMethod):
             return _chosen(TipAdapterF.name, task, hyper, seed, trained)
 
         return [
-            found and adapted(hyper, cache, found[0]["keys"])
-            for hyper, cache, found in zip(hypers, caches, learned, strict=True)
+            member and adapted(hyper, cache, member[0]["keys"])
+            for hyper, cache, member in zip(hypers, caches, learned, strict=True)
         ]
 
 

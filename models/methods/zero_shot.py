@@ -49,8 +49,8 @@ class ZeroShotAdapted(Adapted):
         """(C, D) unit-norm text features of these names, the task's own and any others."""
         if others := [name for name in names if name not in self._text]:
             which = templates(self.card.hyper["templates"], self.card.template)
-            found = text_classifier(self.clip, others, which)
-            self._text |= dict(zip(others, found, strict=True))
+            features = text_classifier(self.clip, others, which)
+            self._text |= dict(zip(others, features, strict=True))
         return torch.stack([self._text[name] for name in names])
 
 

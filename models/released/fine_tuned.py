@@ -90,7 +90,7 @@ def write_fine_tuned(folder: Path, name: str, adapted: ImagineFslAdapted) -> Non
     What the original's layout has no place for is folded into the visual head, in float64: the
     channels' mean and deviation, and the visual temperature. The JSON holds the rest.
     """
-    model, chosen, card = adapted.model, adapted.card.selection, adapted.card
+    model, selection, card = adapted.model, adapted.card.selection, adapted.card
     head = model.visual_head
     weight = head.weight.detach().double() / model.deviation.double()
     bias = head.bias.detach().double() - weight @ model.mean.double()
@@ -98,8 +98,8 @@ def write_fine_tuned(folder: Path, name: str, adapted: ImagineFslAdapted) -> Non
     files: dict[str, State] = {
         "adapter": {f"adapter.{key}": t for key, t in model.adapter.state_dict().items()},
         "linear": {
-            "linear.weight": (weight / chosen.visual_temperature).float(),
-            "linear.bias": (bias / chosen.visual_temperature).float(),
+            "linear.weight": (weight / selection.visual_temperature).float(),
+            "linear.bias": (bias / selection.visual_temperature).float(),
         },
         # the original saves a second bias, which its code never reads
         "text": {"bias": torch.zeros_like(model.text_head.bias), **text},
@@ -112,15 +112,15 @@ def write_fine_tuned(folder: Path, name: str, adapted: ImagineFslAdapted) -> Non
         visual_head=str(places["linear"]),
         text_head=str(places["text"]),
         names=card.names,
-        fusion_weight=chosen.fusion_weight,
+        fusion_weight=selection.fusion_weight,
         log_temperature=model.log_temperature.item(),
-        rule=chosen.rule,
+        rule=selection.rule,
         dataset=card.dataset,
         templates=card.hyper.get("templates", card.template),
     )
-    told = {"backbone": card.backbone, "heads": model.adapter.config.heads}
-    told |= {"fine_tuned": asdict(settings)}
-    (folder / f"{name}.json").write_text(json.dumps(told, indent=1, ensure_ascii=False))
+    content = {"backbone": card.backbone, "heads": model.adapter.config.heads}
+    content |= {"fine_tuned": asdict(settings)}
+    (folder / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False))
 
 
 def _card(
@@ -149,12 +149,12 @@ def _adapter(path: Path, dim: int, heads: int | None) -> tuple[AdapterConfig, St
     with torch.device("meta"):
         expected = shapes(MomentAdapter(dim, config).state_dict())
     fit(path, state, {f"adapter.{name}": s for name, s in expected.items()}, "adapter")
-    named = {name.removeprefix("adapter."): tensor for name, tensor in state.items()}
-    return config, named, Inventory(path.name, {"adapter": len(named)}, {})
+    weights = {name.removeprefix("adapter."): tensor for name, tensor in state.items()}
+    return config, weights, Inventory(path.name, {"adapter": len(weights)}, {})
 
 
 def _read_heads(model: ImagineModel, cfg: FineTunedConfig) -> list[Inventory]:
-    """Fills both heads."""
+    """Fills both heads of the model from their files."""
     plain, inventories = cfg.visual_model is None, []
     for field, head, layer in (
         ("visual_head", model.visual_head, "linear"),
@@ -175,15 +175,15 @@ def _read_heads(model: ImagineModel, cfg: FineTunedConfig) -> list[Inventory]:
     return inventories
 
 
-def _class_names(given: list[str] | str) -> list[str]:
+def _class_names(source: list[str] | str) -> list[str]:
     """Class names; ValueError if the file is missing or a name is empty or there twice."""
-    if isinstance(given, str):
-        if not Path(given).is_file():
+    if isinstance(source, str):
+        if not Path(source).is_file():
             raise ValueError(
-                f"names: no file {given!r}; allowed: a list, or a file with one per line"
+                f"names: no file {source!r}; allowed: a list, or a file with one per line"
             )
-        given = Path(given).read_text(encoding="utf-8").splitlines()
-    names = [name.strip() for name in given]
+        source = Path(source).read_text(encoding="utf-8").splitlines()
+    names = [name.strip() for name in source]
     if repeated := sorted({name for name in names if not name or names.count(name) > 1}):
         raise ValueError(f"names: {repeated} are empty or there twice; allowed: each class once")
     return names

@@ -63,18 +63,20 @@ def read_visual_model(path: Path, clip: Clip, alpha: float | None) -> tuple[Stat
         ignored["mask_token"] = "used in pretraining alone"
     expected = clip.model.visual.state_dict()
     rank = size_of(path, factors, "proj.lora_A", 0) if factors else 0
-    wanted = shapes(expected) | _factor_shapes(factors, expected, rank)
-    fit(path, state | factors, wanted, "CLIP image tower with LoRA")
+    required = shapes(expected) | _factor_shapes(factors, expected, rank)
+    fit(path, state | factors, required, "CLIP image tower with LoRA")
     updates = dict(_updates(factors, rank, alpha or 0.0))
     tuned = set(updates) if factors else {name for name in state if ".attn." in name}
     frozen = {name: tensor for name, tensor in state.items() if name not in tuned}
     require_near(path, frozen, expected, clip)
-    found = _found(path, state, expected, updates, alpha)
-    if found == "unmerged":
+    update_state = _update_state(path, state, expected, updates, alpha)
+    if update_state == "unmerged":
         state |= {name: (state[name].double() + u).float() for name, u in updates.items()}
-    ignored |= dict.fromkeys(factors, f"LoRA factors, {found}: the update is in the weights once")
+    ignored |= dict.fromkeys(
+        factors, f"LoRA factors, {update_state}: the update is in the weights once"
+    )
     inventory = Inventory(path.name, {"visual_model": len(state)}, ignored)
-    return state, Lora(rank, alpha, found), inventory
+    return state, Lora(rank, alpha, update_state), inventory
 
 
 def _renamed(name: str) -> str:
@@ -84,14 +86,14 @@ def _renamed(name: str) -> str:
 
 
 def _factor_shapes(factors: State, tower: State, rank: int) -> dict[str, tuple[int, ...]]:
-    """Of all blocks that have one: A is (r, W) and B (W, r), for qkv three one below the other."""
+    """Shapes of all factors: A is (r, W) and B (W, r), for qkv three one below the other."""
     width = tower["class_embedding"].shape[0]
-    found: dict[str, tuple[int, ...]] = {}
+    sizes: dict[str, tuple[int, ...]] = {}
     for attention in {name.partition(".attn.")[0] + ".attn" for name in factors}:
         for layer, parts in (("qkv", 3), ("proj", 1)):
-            found[f"{attention}.{layer}.lora_A"] = (parts * rank, width)
-            found[f"{attention}.{layer}.lora_B"] = (parts * width, rank)
-    return found
+            sizes[f"{attention}.{layer}.lora_A"] = (parts * rank, width)
+            sizes[f"{attention}.{layer}.lora_B"] = (parts * width, rank)
+    return sizes
 
 
 def _updates(factors: State, rank: int, alpha: float) -> Iterator[tuple[str, Tensor]]:
@@ -109,7 +111,7 @@ def _updates(factors: State, rank: int, alpha: float) -> Iterator[tuple[str, Ten
         yield _renamed(f"{layer}.weight"), alpha / max(rank, 1) * product
 
 
-def _found(
+def _update_state(
     path: Path, state: State, clip: State, updates: State, alpha: float | None
 ) -> Literal["merged", "unmerged", "without update"]:
     """Whether the update is in the weights: its share in their distance from CLIP's says so."""

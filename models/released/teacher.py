@@ -40,19 +40,19 @@ class Inventory:
 
     def __str__(self) -> str:
         parts = [f"{component} {count}" for component, count in self.taken.items()]
-        said = f"{self.file}: {', '.join(parts)} tensors"
+        text = f"{self.file}: {', '.join(parts)} tensors"
         for reason, count in Counter(self.ignored.values()).items():
             first = next(key for key, why in self.ignored.items() if why == reason)
-            said += f"; {count} ignored ({first}{', …' * (count > 1)}): {reason}"
-        return said
+            text += f"; {count} ignored ({first}{', …' * (count > 1)}): {reason}"
+        return text
 
 
 @dataclass(frozen=True)
 class BranchState:
     """A student or teacher as the original saves it."""
 
-    own: State
-    """By the names in `Branch`: mask_token, adapter.*, dino_head.*, ibot_head.*."""
+    trained: State
+    """The components by the names in `Branch`: mask_token, adapter.*, dino_head.*, ibot_head.*."""
     visual: State
     """The frozen image tower, by open_clip's names."""
 
@@ -72,15 +72,17 @@ def read_state(path: Path, section: str | None = None) -> State:
         raise ValueError(f"{path} is refused, it holds more than tensors or is damaged") from error
     except (EOFError, KeyError, RuntimeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no checkpoint of PyTorch") from error
-    found = _section(path, saved, "model") if _is_wrapped(saved) else saved
+    content = _section(path, saved, "model") if _is_wrapped(saved) else saved
     if section is not None:
-        found = _section(path, found, section)
-    if not isinstance(found, Mapping):
-        raise ValueError(f"{path} holds a {type(found).__name__}; allowed: tensors by name")
-    if others := sorted(str(key) for key, value in found.items() if not isinstance(value, Tensor)):
+        content = _section(path, content, section)
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path} holds a {type(content).__name__}; allowed: tensors by name")
+    if others := sorted(
+        str(key) for key, value in content.items() if not isinstance(value, Tensor)
+    ):
         raise ValueError(f"{path}: {others} are no tensors")
-    state = {str(key).removeprefix("module."): tensor for key, tensor in found.items()}
-    if len(state) < len(found):
+    state = {str(key).removeprefix("module."): tensor for key, tensor in content.items()}
+    if len(state) < len(content):
         raise ValueError(f"{path} has keys with and without module. in front")
     if broken := sorted(name for name, tensor in state.items() if not tensor.isfinite().all()):
         raise ValueError(f"{path}: {broken} hold infinite numbers or NaN")
@@ -89,15 +91,15 @@ def read_state(path: Path, section: str | None = None) -> State:
 
 def read_branch(path: Path, section: str = "teacher") -> BranchState:
     """The tensors of a student or teacher, split by component but not yet checked."""
-    own, visual = {}, {}
+    trained, visual = {}, {}
     for name, tensor in read_state(path, section).items():
         if name == "backbone.mask_token":
-            own["mask_token"] = tensor
+            trained["mask_token"] = tensor
         elif name.startswith("backbone."):
             visual[name.removeprefix("backbone.")] = tensor
         else:
-            own[name] = tensor
-    return BranchState(own, visual)
+            trained[name] = tensor
+    return BranchState(trained, visual)
 
 
 def read_teacher(
@@ -112,24 +114,24 @@ def read_teacher(
     """
     saved = read_branch(path)
     config = MomentDinoConfig(
-        adapter=adapter_config(path, saved.own, heads),
-        dino_head=_head_config(path, saved.own, "dino_head"),
-        ibot_head=_head_config(path, saved.own, "ibot_head"),
+        adapter=adapter_config(path, saved.trained, heads),
+        dino_head=_head_config(path, saved.trained, "dino_head"),
+        ibot_head=_head_config(path, saved.trained, "ibot_head"),
     )
     with torch.device("meta"):
-        fit(path, saved.own, shapes(Branch(clip, config).state_dict()), "teacher")
+        fit(path, saved.trained, shapes(Branch(clip, config).state_dict()), "teacher")
     farthest = require_frozen(path, saved.visual, clip)
-    taken = {part: sum(key.split(".")[0] == part for key in saved.own) for part in COMPONENTS}
+    taken = {part: sum(key.split(".")[0] == part for key in saved.trained) for part in COMPONENTS}
     reason = f"{clip.backbone} has them, within {farthest:.0e} of their length"
     ignored = dict.fromkeys((f"backbone.{name}" for name in saved.visual), reason)
-    return saved.own, config, Inventory(path.name, taken, ignored)
+    return saved.trained, config, Inventory(path.name, taken, ignored)
 
 
-def write_teacher(path: Path, own: State, clip: Clip) -> None:
+def write_teacher(path: Path, trained: State, clip: Clip) -> None:
     """`teacher_checkpoint.pth`: a teacher (named as in `Branch`) and the image tower of `clip`."""
     visual = {f"backbone.{name}": t for name, t in clip.model.visual.state_dict().items()}
-    others = {name: tensor for name, tensor in own.items() if name != "mask_token"}
-    teacher = {**visual, "backbone.mask_token": own["mask_token"], **others}
+    others = {name: tensor for name, tensor in trained.items() if name != "mask_token"}
+    teacher = {**visual, "backbone.mask_token": trained["mask_token"], **others}
     torch.save({"teacher": teacher, "text_adapter": None}, path)
 
 
@@ -164,21 +166,21 @@ def require_frozen(path: Path, visual: State, clip: Clip) -> float:
     return require_near(path, visual, expected, clip)
 
 
-def require_near(path: Path, found: State, expected: Mapping[str, Tensor], clip: Clip) -> float:
+def require_near(path: Path, state: State, expected: Mapping[str, Tensor], clip: Clip) -> float:
     """`require_frozen` for weights whose names and shapes are known to fit."""
-    apart = {name: distance(tensor, expected[name]) for name, tensor in found.items()}
-    if far := sorted(name for name, d in apart.items() if not d <= DRIFT):
+    distances = {name: distance(tensor, expected[name]) for name, tensor in state.items()}
+    if far := sorted(name for name, d in distances.items() if not d <= DRIFT):
         raise ValueError(
             f"{path} was made on another CLIP than {clip.backbone!r}: {far} differ by up to "
-            f"{max(apart[name] for name in far):.1e} of their length; allowed: {DRIFT}"
+            f"{max(distances[name] for name in far):.1e} of their length; allowed: {DRIFT}"
         )
-    return max(apart.values(), default=0.0)
+    return max(distances.values(), default=0.0)
 
 
-def distance(found: Tensor, expected: Tensor) -> float:
-    """Of two tensors of one shape, relative to the length of `expected`; in float64."""
+def distance(actual: Tensor, expected: Tensor) -> float:
+    """Distance of two tensors of one shape, relative to the length of `expected`; in float64."""
     length = expected.double().norm().clamp(min=1e-12)
-    return float((found.double() - expected.double()).norm() / length)
+    return float((actual.double() - expected.double()).norm() / length)
 
 
 def fit(path: Path, state: State, expected: dict[str, tuple[int, ...]], what: str) -> None:

@@ -6,7 +6,7 @@ import torch
 from kernels.moments import moments
 from models.clip import Clip, clip_from_config
 from models.dino_head import HeadConfig
-from models.moment_adapter import AdapterConfig, MomentAdapter, draw_kept
+from models.moment_adapter import AdapterConfig, MomentAdapter, draw_drop_path
 from models.moment_dino import LossWeights, MomentDino, MomentDinoConfig
 
 HEAD = HeadConfig(prototypes=12, hidden=16, bottleneck=8)
@@ -101,19 +101,19 @@ def test_dropped_branches_are_left_out() -> None:
     torch.manual_seed(0)
     config = AdapterConfig(depth=1, inner=8, heads=2)
     adapter, tokens = MomentAdapter(16, config), torch.randn(3, 5, 16)
-    kept = torch.ones(1, 2, 3)
-    kept[:, :, 1] = 0
-    out = adapter(tokens, kept)
+    drop_path = torch.ones(1, 2, 3)
+    drop_path[:, :, 1] = 0
+    out = adapter(tokens, drop_path)
     assert torch.equal(out[1], tokens[1])
     assert torch.allclose(out[[0, 2]], adapter(tokens)[[0, 2]])
 
 
 def test_drop_path_keeps_the_expectation() -> None:
     config = AdapterConfig(drop_path=0.25)
-    kept = draw_kept(4000, config, torch.Generator().manual_seed(0))
-    assert kept.shape == (4, 2, 4000)
-    assert kept.unique().tolist() == [0.0, pytest.approx(4 / 3)]
-    assert kept.mean().item() == pytest.approx(1.0, abs=0.02)
+    drop_path = draw_drop_path(4000, config, torch.Generator().manual_seed(0))
+    assert drop_path.shape == (4, 2, 4000)
+    assert drop_path.unique().tolist() == [0.0, pytest.approx(4 / 3)]
+    assert drop_path.mean().item() == pytest.approx(1.0, abs=0.02)
 
 
 def test_heads_must_divide_the_inner_width() -> None:

@@ -221,7 +221,7 @@ def test_local_crops_are_compared_with_both_views_of_the_teacher(
     model = new_state(cfg, parts[0], ALONE).model
     students: list[BranchOutput] = []
     model.student.register_forward_hook(lambda branch, given, made: students.append(made))
-    step = model(parts[0], share.crops, share.masks, 0.05, share.kept, share.local)
+    step = model(parts[0], share.crops, share.masks, 0.05, share.drop_path, share.local)
     logits = students[0].dino.unflatten(0, (4, -1))
     targets = (step.teacher.dino / 0.05).softmax(dim=-1).unflatten(0, (2, -1))
     pairs = [
