@@ -49,7 +49,7 @@ class Features:
         """View 0, (N, 1 + P, D), as stored."""
         return self.tokens[0]
 
-    def seen(self, reads: Reads) -> Tensor:
+    def inputs(self, reads: Reads) -> Tensor:
         """What a model that reads this answers from: `clean`, or the pictures.
 
         Raises ValueError if they are not there.

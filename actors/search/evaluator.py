@@ -140,7 +140,7 @@ def answers_on_test(
     if model.reads == "images":
         rows, size = encoded.ids("test", widest), model.clip.image_size
         test = replace(test, images=pictures(encoded.dataset.artifact, rows, size))
-    seen, names, labels = test.seen(model.reads), encoded.names(widest), encoded.labels(widest)
+    seen, names, labels = test.inputs(model.reads), encoded.names(widest), encoded.labels(widest)
     logits = torch.cat([model.logits(part, names) for part in seen.split(IMAGES_AT_ONCE)])
     answers = {widest: Answers(logits, test.labels)} if labels else {}
     for space in spaces[1:]:

@@ -150,7 +150,7 @@ def _selection(lora: Lora, task: Task, hyper: ClipLoraHyper) -> Selection:
         return Selection("text")
     lora.train(False)
     texts = _texts(lora.clip, prompt_ids(task.clip, task.names, task.template), hyper.precision)
-    logits = _logits(lora, task.val.seen("images"), texts, hyper.precision)
+    logits = _logits(lora, task.val.inputs("images"), texts, hyper.precision)
     return only_head("text", logits, task.val.labels)
 
 

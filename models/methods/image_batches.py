@@ -27,7 +27,7 @@ class ImageBatches:
     ) -> None:
         """size: R, CLIP's input size. seed: another one per stream."""
         self.labels = features.labels
-        self._images = features.seen("images")
+        self._images = features.inputs("images")
         self._size, self._augmentation, self._seed = size, augmentation, seed
         order = torch.Generator().manual_seed(int(np.random.default_rng(seed).integers(1 << 63)))
         self._rows = endless_batches(len(features), batch, order)

@@ -169,5 +169,5 @@ def _later(watch: Watch, steps: int) -> Watch:
 def _selection(model: ImagineModel, lora: Lora, task: Task) -> Selection:
     if not task.val:
         return Selection("fused")
-    tokens = lora.tokens(task.val.seen("images"), model.precision)
+    tokens = lora.tokens(task.val.inputs("images"), model.precision)
     return choose_head(*model.predict(tokens), task.val.labels)

@@ -58,7 +58,7 @@ def test_a_gpu_learns_what_the_cpu_learns(
         task = Tasks(source).task(cell, tasks.split(cell, 0))
         seen = task.val or task.imagined
         assert seen
-        images = seen.seen(loaded.reads)
+        images = seen.inputs(loaded.reads)
         here = loaded.logits(images)
         logits.append(here)
         there = adapted.logits(images.to(device)).cpu()

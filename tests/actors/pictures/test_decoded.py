@@ -90,10 +90,10 @@ def test_a_task_has_the_pictures_of_its_images(tasks: Tasks) -> None:
     assert task.train.images.shape == (2 * len(CONCEPTS), 3, 73, 73)
     assert np.array_equal(task.train.images[3].numpy(), decoded(split.train_ids[3], 73))
     assert task.val is not None
-    assert np.array_equal(task.val.seen("images")[1].numpy(), decoded(split.val_ids[1], 64))
+    assert np.array_equal(task.val.inputs("images")[1].numpy(), decoded(split.val_ids[1], 64))
     assert task.imagined is not None
     row = tasks.encoded["toys"].ids("imagined", "all")[-1]
-    assert np.array_equal(task.imagined.seen("images")[-1].numpy(), decoded(row, 73))
+    assert np.array_equal(task.imagined.inputs("images")[-1].numpy(), decoded(row, 73))
     tokens = declared_cells(["toys"], {"fsnl": METHODS["fsnl"]}, {})
     of_tokens = next(tokens)
     assert tasks.task(of_tokens, tasks.split(of_tokens, 0)).train.images is None

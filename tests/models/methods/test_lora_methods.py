@@ -34,7 +34,7 @@ def test_clip_is_left_as_it_was_and_not_saved(method: str) -> None:
 
 
 def test_unmoved_they_are_zero_shot_and_imaginefsl() -> None:
-    cell, images = task(), features(3, 7).seen("images")
+    cell, images = task(), features(3, 7).inputs("images")
     tokens = tiny_clip().encode_tokens(tiny_clip().normalise(images)).half()
     zero = METHODS["zero_shot"].fit(cell, QUICK["zero_shot"], seed=0).logits(tokens)
     still = replace(STILL["clip_lora"], precision="fp32")

@@ -63,7 +63,7 @@ NO_TEACHER = [m for m in METHODS if m not in ("imaginefsl", "imaginefsl_lora", "
 
 def seen(method: str, features: Features) -> Tensor:
     """What the method's models answer from."""
-    return features.seen(METHODS[method].reads)
+    return features.inputs(METHODS[method].reads)
 
 
 def test_every_method_has_a_quick_setting_here() -> None:
