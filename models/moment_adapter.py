@@ -117,8 +117,8 @@ def draw_drop_path(crops: int, config: AdapterConfig, generator: torch.Generator
     Source: stochastic depth (Huang et al., 2016), one rate for all blocks.
     """
     keep = 1.0 - config.drop_path
-    drawn = torch.rand(config.depth, 2, crops, generator=generator)
-    return (drawn < keep).float() / keep
+    uniform = torch.rand(config.depth, 2, crops, generator=generator)
+    return (uniform < keep).float() / keep
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from kernels import distillation
 from kernels.moments import moments_reference
 from models.block_masks import draw_masks
 from models.clip import TINY, Clip, clip_from_config, load_clip, residual_block
-from models.moment_adapter import draw_kept
+from models.moment_adapter import draw_drop_path
 from models.moment_dino import Branch, BranchOutput, MomentDino, MomentDinoConfig, Step
 from models.precision import Precision, autocast
 
@@ -103,8 +103,8 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def _ours(model: MomentDino, backbone: Clip) -> tuple[Callable[..., Step], Callable[[Step], None]]:
-    def step(crops: Tensor, masks: Tensor, kept: Tensor) -> Step:
-        return model(backbone, crops, masks, TEMPERATURE, kept)
+    def step(crops: Tensor, masks: Tensor, drop_path: Tensor) -> Step:
+        return model(backbone, crops, masks, TEMPERATURE, drop_path)
 
     return step, lambda done: model.move_teacher(done, MOMENTUM)
 
@@ -115,13 +115,13 @@ def _straightforward(
     backbone.block = partial(residual_block, product=linear)
     teachers = copy.deepcopy(backbone)
 
-    def step(crops: Tensor, masks: Tensor, kept: Tensor) -> Step:
+    def step(crops: Tensor, masks: Tensor, drop_path: Tensor) -> Step:
         patches = masks.flatten().nonzero().squeeze(1)
         with sdpa_kernel(SDPBackend.MATH):
             with torch.no_grad():
                 taught = _plain_branch(model.teacher, teachers.encode_tokens(crops), patches, None)
             hidden = backbone.encode_tokens(crops, masks, model.student.mask_token)
-            learnt = _plain_branch(model.student, hidden, patches, kept)
+            learnt = _plain_branch(model.student, hidden, patches, drop_path)
         with torch.autocast("cpu", enabled=False):
             return _plain_losses(model, learnt, taught, masks)
 
@@ -136,9 +136,9 @@ def _straightforward(
 
 
 def _plain_branch(
-    branch: Branch, tokens: Tensor, patches: Tensor, kept: Tensor | None
+    branch: Branch, tokens: Tensor, patches: Tensor, drop_path: Tensor | None
 ) -> BranchOutput:
-    adapted = branch.adapter(tokens, kept)
+    adapted = branch.adapter(tokens, drop_path)
     pooled = moments_reference(adapted)
     masked = adapted[:, 1:].flatten(0, 1)[patches]
     return BranchOutput(pooled, branch.dino_head(pooled), branch.ibot_head(masked))
@@ -181,8 +181,8 @@ def _batch(backbone: Clip, shapes: Shapes) -> Batch:
     crops = interpolate(coarse, size=backbone.image_size, mode="bicubic").clamp(0, 1)
     rng = np.random.default_rng(0)
     masks = draw_masks(len(crops), backbone.grid, MASKED_SHARE, MASK_RATIO, rng)
-    kept = draw_kept(len(crops), shapes.model.adapter, generator)
-    return backbone.normalise(crops), torch.from_numpy(masks), kept
+    drop_path = draw_drop_path(len(crops), shapes.model.adapter, generator)
+    return backbone.normalise(crops), torch.from_numpy(masks), drop_path
 
 
 def _peak_bytes() -> int:

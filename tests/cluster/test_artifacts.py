@@ -36,20 +36,20 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_a_draft_is_incomplete_until_published(storage: str) -> None:
-    made = toy(storage)
-    made.write_table("rows", pa.table({"id": ["a"]}))
+    toy_draft = toy(storage)
+    toy_draft.write_table("rows", pa.table({"id": ["a"]}))
     assert toy(storage).artifact is None
     with pytest.raises(ConfigError, match=r"no manifest\.json, so it is not complete"):
-        open_artifact(made.uri, "factors")
-    published = made.publish({"rows": 1}, extra={"hint": "toy"}, seeds={"draw": 3})
-    assert toy(storage).artifact == published == open_artifact(made.uri, "factors")
+        open_artifact(toy_draft.uri, "factors")
+    published = toy_draft.publish({"rows": 1}, extra={"hint": "toy"}, seeds={"draw": 3})
+    assert toy(storage).artifact == published == open_artifact(toy_draft.uri, "factors")
 
 
 def test_manifest_says_how_it_was_made(storage: str) -> None:
     base = toy(storage).publish({"rows": 0})
     config = ToyConfig(storage)
-    made = draft(storage, "factors", "next", config=config, inputs={"base": base})
-    manifest = open_artifact(made.publish({"rows": 2}).uri, "factors").manifest
+    toy_draft = draft(storage, "factors", "next", config=config, inputs={"base": base})
+    manifest = open_artifact(toy_draft.publish({"rows": 2}).uri, "factors").manifest
     assert manifest.config == {"storage": storage, "shots": 4, "workers": 2}
     assert manifest.inputs == {"base": base.manifest.content_hash}
     assert manifest.rows == {"rows": 2}
@@ -58,7 +58,7 @@ def test_manifest_says_how_it_was_made(storage: str) -> None:
 
 
 def test_local_files_are_written_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = toy(tmp_path)
+    toy_draft = toy(tmp_path)
 
     def broken(table: pa.Table, where: str, filesystem: object) -> None:
         Path(where).write_bytes(b"PAR1 half")
@@ -66,29 +66,29 @@ def test_local_files_are_written_aside(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(artifacts.pq, "write_table", broken)
     with pytest.raises(KeyboardInterrupt):
-        made.write_table("rows", pa.table({"id": ["a"]}))
+        toy_draft.write_table("rows", pa.table({"id": ["a"]}))
     monkeypatch.undo()
-    assert not list(Path(made.uri).glob("rows/*.parquet"))
-    made.write_table("rows", pa.table({"id": ["a"]}))
-    assert made.publish({"rows": 1}).read_table("rows").num_rows == 1
-    assert not list(Path(made.uri).rglob("*.partial"))
+    assert not list(Path(toy_draft.uri).glob("rows/*.parquet"))
+    toy_draft.write_table("rows", pa.table({"id": ["a"]}))
+    assert toy_draft.publish({"rows": 1}).read_table("rows").num_rows == 1
+    assert not list(Path(toy_draft.uri).rglob("*.partial"))
 
 
 def test_repeated_ids_are_dropped_and_rows_sorted(storage: str) -> None:
-    made = toy(storage)
-    made.write_table("rows", pa.table({"id": ["c", "a", "c"], "x": [3, 1, 3]}))
-    fs, path = made.filesystem()
+    toy_draft = toy(storage)
+    toy_draft.write_table("rows", pa.table({"id": ["c", "a", "c"], "x": [3, 1, 3]}))
+    fs, path = toy_draft.filesystem()
     more = pa.table({"id": ["b", "a"], "x": [2, 1]})
     pq.write_table(more, f"{path}/rows/9.parquet", filesystem=fs)
-    artifact = made.publish({"rows": 3})
+    artifact = toy_draft.publish({"rows": 3})
     assert artifact.read_table("rows").to_pydict() == {"id": ["a", "b", "c"], "x": [1, 2, 3]}
     assert artifact.read_table("rows", ["x"]).to_pydict() == {"x": [1, 2, 3]}
 
 
 def test_a_table_without_ids_is_read_as_it_is(storage: str) -> None:
-    made = toy(storage)
-    made.write_table("cells", pa.table({"x": [2, 2, 1]}))
-    assert made.publish({}).read_table("cells")["x"].to_pylist() == [2, 2, 1]
+    toy_draft = toy(storage)
+    toy_draft.write_table("cells", pa.table({"x": [2, 2, 1]}))
+    assert toy_draft.publish({}).read_table("cells")["x"].to_pylist() == [2, 2, 1]
 
 
 def test_a_missing_table_is_named(storage: str) -> None:
@@ -98,17 +98,17 @@ def test_a_missing_table_is_named(storage: str) -> None:
 
 
 def test_json_comes_back(storage: str) -> None:
-    made = toy(storage)
-    made.write_json("deep/facts.json", {"name": "日本"})
-    assert made.publish({}).read_json("deep/facts.json") == {"name": "日本"}
+    toy_draft = toy(storage)
+    toy_draft.write_json("deep/facts.json", {"name": "日本"})
+    assert toy_draft.publish({}).read_json("deep/facts.json") == {"name": "日本"}
 
 
 def test_content_hash_is_that_of_the_recipe_not_of_the_place(tmp_path: Path) -> None:
-    here, there = toy(tmp_path / "here"), toy(tmp_path / "there")
-    assert here.manifest.content_hash == there.manifest.content_hash
+    one, other = toy(tmp_path / "here"), toy(tmp_path / "there")
+    assert one.manifest.content_hash == other.manifest.content_hash
     others = [toy(tmp_path / "here", shots=5), toy(tmp_path / "here", name="other")]
-    assert len({d.manifest.content_hash for d in [here, *others]}) == 3
-    assert len({d.uri for d in [here, *others]}) == 3
+    assert len({d.manifest.content_hash for d in [one, *others]}) == 3
+    assert len({d.uri for d in [one, *others]}) == 3
 
 
 def test_only_fields_that_count_are_hashed(tmp_path: Path) -> None:
@@ -147,20 +147,20 @@ def test_a_draft_stands_for_what_it_will_be(tmp_path: Path) -> None:
 
 
 def test_a_draft_reads_what_it_has_written(storage: str) -> None:
-    made = toy(storage)
-    made.write_table("rows", pa.table({"id": ["b", "a"]}))
-    made.write_json("facts.json", [1])
-    assert made.read_table("rows")["id"].to_pylist() == ["a", "b"]
-    assert made.read_json("facts.json") == [1]
+    toy_draft = toy(storage)
+    toy_draft.write_table("rows", pa.table({"id": ["b", "a"]}))
+    toy_draft.write_json("facts.json", [1])
+    assert toy_draft.read_table("rows")["id"].to_pylist() == ["a", "b"]
+    assert toy_draft.read_json("facts.json") == [1]
 
 
 def test_what_was_needed_on_the_way_goes_with_publishing(storage: str) -> None:
-    made = toy(storage)
-    made.write_json(f"{WORK}/notes.json", {})
-    fs, path = made.filesystem()
-    made.publish({})
+    toy_draft = toy(storage)
+    toy_draft.write_json(f"{WORK}/notes.json", {})
+    fs, path = toy_draft.filesystem()
+    toy_draft.publish({})
     assert fs.get_file_info(f"{path}/{WORK}").type == FileType.NotFound
-    made.write_json(f"{WORK}/notes.json", {})  # as a kill leaves it right behind the manifest
+    toy_draft.write_json(f"{WORK}/notes.json", {})  # as a kill leaves it right behind the manifest
     assert toy(storage).artifact is not None
     assert fs.get_file_info(f"{path}/{WORK}").type == FileType.NotFound
 
@@ -168,16 +168,16 @@ def test_what_was_needed_on_the_way_goes_with_publishing(storage: str) -> None:
 def test_content_hash_follows_the_inputs(tmp_path: Path) -> None:
     def child(base: Artifact) -> str:
         config = ToyConfig(str(tmp_path))
-        made = draft(str(tmp_path), "captions", "x", config=config, inputs={"base": base})
-        return made.manifest.content_hash
+        toy_draft = draft(str(tmp_path), "captions", "x", config=config, inputs={"base": base})
+        return toy_draft.manifest.content_hash
 
     one, two = (toy(tmp_path, shots=n).publish({}) for n in (1, 2))
     assert child(one) != child(two)
 
 
 def test_a_hostile_name_stays_inside_the_storage(tmp_path: Path) -> None:
-    made = toy(tmp_path / "root", name="../../x")
-    assert Path(made.uri).parent == tmp_path / "root" / "factors"
+    toy_draft = toy(tmp_path / "root", name="../../x")
+    assert Path(toy_draft.uri).parent == tmp_path / "root" / "factors"
 
 
 def below_a_file(tmp_path: Path) -> str:
@@ -229,9 +229,9 @@ def test_a_remote_artifact_is_copied_to_the_node_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    made = toy(f"mock:///{tmp_path.name}")
-    made.write_json("deep/facts.json", [1])
-    artifact = made.publish({})
+    toy_draft = toy(f"mock:///{tmp_path.name}")
+    toy_draft.write_json("deep/facts.json", [1])
+    artifact = toy_draft.publish({})
     local = artifact.local_dir()
     assert json.loads((local / "deep/facts.json").read_text()) == [1]
     fs, path = filesystem(artifact.uri)

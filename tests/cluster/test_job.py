@@ -46,12 +46,12 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_setting_is_one_line_and_exit_2(name: str) -> None:
-    arguments, named = BAD[name]
+    arguments, field = BAD[name]
     refused = run(*arguments)
     assert refused.returncode == 2
     assert refused.stdout == ""
     assert refused.stderr.count("\n") == 1
-    assert named in refused.stderr
+    assert field in refused.stderr
 
 
 def test_an_unknown_key_in_a_recipe_is_named(tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ def test_setup_commands_name_extras_that_exist(
 ) -> None:
     asked = {
         extra
-        for named in re.findall(r"/imagine-beyond\[(.*?)\]", "\n".join(commands(launcher)))
-        for extra in named.split(",")
+        for extras in re.findall(r"/imagine-beyond\[(.*?)\]", "\n".join(commands(launcher)))
+        for extra in extras.split(",")
     }
     assert asked == {"vllm-driver", "diffusion", "tensorrt", "gpu"}
     assert asked <= set(project["optional-dependencies"])

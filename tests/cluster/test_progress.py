@@ -45,6 +45,6 @@ def test_a_terminal_gets_a_bar(
 
 
 def test_a_stage_that_was_done_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = draft(str(tmp_path), "factors", "toy", config={}, inputs={})
-    already_done("paint", made.publish({}))
-    assert capsys.readouterr().err == f"paint: done before ({made.uri})\n"
+    toy_draft = draft(str(tmp_path), "factors", "toy", config={}, inputs={})
+    already_done("paint", toy_draft.publish({}))
+    assert capsys.readouterr().err == f"paint: done before ({toy_draft.uri})\n"

@@ -46,6 +46,6 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(
     assert artifact.manifest.rows == unbroken.manifest.rows
     assert artifact.manifest.rows["rows"] == ROWS
     assert artifact.manifest.rows["refused"] > 0
-    made = Path(artifact.uri).parents[1].joinpath("made.txt").read_text().split()
-    assert len(made) <= ROWS + (ROWS - done), "rows that were committed have been made again"
-    assert len(made) < 2 * ROWS
+    lines = Path(artifact.uri).parents[1].joinpath("made.txt").read_text().split()
+    assert len(lines) <= ROWS + (ROWS - done), "rows that were committed have been made again"
+    assert len(lines) < 2 * ROWS

@@ -26,9 +26,9 @@ def test_fields_that_concatenate_alike_have_other_ids() -> None:
 
 def test_generator_is_a_function_of_row_and_purpose() -> None:
     one, again, other = (row_rng("0" * 32, purpose) for purpose in ("crop", "crop", "noise"))
-    drawn = one.integers(2**62, size=8)
-    assert np.array_equal(drawn, again.integers(2**62, size=8))
-    assert not np.array_equal(drawn, other.integers(2**62, size=8))
+    numbers = one.integers(2**62, size=8)
+    assert np.array_equal(numbers, again.integers(2**62, size=8))
+    assert not np.array_equal(numbers, other.integers(2**62, size=8))
 
 
 def test_generator_is_the_same_on_every_machine() -> None:

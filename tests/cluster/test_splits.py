@@ -48,9 +48,9 @@ def dataset_rows(images: dict[str, int] = IMAGES) -> pa.Table:
 
 
 def publish(storage: Path, rows: pa.Table) -> Dataset:
-    made = draft(str(storage), "dataset", "toys", content={}, config=None, inputs={})
+    toy_draft = draft(str(storage), "dataset", "toys", content={}, config=None, inputs={})
     template = "a photo of a {}, a type of toy."
-    return publish_dataset(made, rows, CONCEPTS, hint="toy", template=template)
+    return publish_dataset(toy_draft, rows, CONCEPTS, hint="toy", template=template)
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +132,8 @@ def test_validation_policies(toys: Dataset, policy: str, count: int) -> None:
 )
 def test_groups(toys: Dataset, concepts: str, names: set[str]) -> None:
     split = draw_shots(toys, 1, 0, "min", concepts)  # type: ignore[arg-type]
-    drawn = toys.rows.filter(pa.compute.field("id").isin(split.train_ids))
-    assert set(drawn["class_name"].to_pylist()) == names
+    rows = toys.rows.filter(pa.compute.field("id").isin(split.train_ids))
+    assert set(rows["class_name"].to_pylist()) == names
 
 
 def test_more_shots_begin_with_the_fewer(toys: Dataset) -> None:

@@ -41,15 +41,15 @@ def work(index: int) -> tuple[int, str]:
 def toy(cfg: ToyConfig) -> Artifact:
     if cfg.rows == 13:
         raise ConfigError("rows: 13 is unlucky; allowed: any other number")
-    made = draft(cfg.storage, "factors", "toy", config=cfg, inputs={})
-    if made.artifact:
-        already_done("toys", made.artifact)
-        return made.artifact
+    toy_draft = draft(cfg.storage, "factors", "toy", config=cfg, inputs={})
+    if toy_draft.artifact:
+        already_done("toys", toy_draft.artifact)
+        return toy_draft.artifact
     with show_progress("toys", cfg.rows, "rows") as progress:
         for index in range(cfg.rows):
             ray.get(work.remote(index))
             progress.advance(loss=0.5)
-    return made.publish({"rows": cfg.rows}, extra={"cpus": ray.cluster_resources()["CPU"]})
+    return toy_draft.publish({"rows": cfg.rows}, extra={"cpus": ray.cluster_resources()["CPU"]})
 
 
 if __name__ == "__main__":

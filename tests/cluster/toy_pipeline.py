@@ -20,14 +20,14 @@ ROWS, BLOCK = 60, 5
 class SlowDice:
     """Reads `id`; adds `eyes`, and a `reason` where a six is refused."""
 
-    def __init__(self, made: str) -> None:
-        self.made = made
+    def __init__(self, log: str) -> None:
+        self.log = log
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         eyes = [int(row_rng(str(row)).integers(1, 7)) for row in batch["id"]]
         for row in batch["id"]:
             time.sleep(0.1)
-            with Path(self.made).open("a") as file:
+            with Path(self.log).open("a") as file:
                 file.write(f"{row}\n")
         reason = ["no sixes" if value == 6 else "" for value in eyes]
         return batch | {"eyes": np.array(eyes), "reason": np.array(reason, dtype=object)}

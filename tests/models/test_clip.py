@@ -101,7 +101,7 @@ def test_weights_of_another_shape_are_refused(clip: Clip) -> None:
 
 
 @pytest.mark.parametrize(
-    ("backbone", "said"),
+    ("backbone", "message"),
     [
         ("huge", "ARCH/TAG"),
         ("ViT-B-16/nothing", "laion400m_e32"),
@@ -109,6 +109,6 @@ def test_weights_of_another_shape_are_refused(clip: Clip) -> None:
         ("ViT-B-16:/no/such/file.pt", "no file"),
     ],
 )
-def test_an_unknown_backbone_is_named_with_what_is_allowed(backbone: str, said: str) -> None:
-    with pytest.raises(ValueError, match=f"backbone: .*{backbone}.*{said}"):
+def test_an_unknown_backbone_is_named_with_what_is_allowed(backbone: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"backbone: .*{backbone}.*{message}"):
         load_clip(backbone)

@@ -21,7 +21,7 @@ def test_untrained_it_is_zero_shot_clip() -> None:
 
 @pytest.mark.parametrize("learn", ["names", "context"])
 def test_trimming_to_the_longest_prompt_changes_neither_result_nor_gradient(learn: str) -> None:
-    found = []
+    results = []
     for length in (None, 77):
         learner = (
             NameLearner(tiny_clip(), LONG, "animal")
@@ -33,8 +33,8 @@ def test_trimming_to_the_longest_prompt_changes_neither_result_nor_gradient(lear
         assert learner.prompts.ids.shape[1] == (length or learner.prompts.eot.max() + 1)
         features = learner.class_features()
         torch.autograd.backward(features, torch.randn(features.shape, generator=seeded()))
-        found.append((features.detach(), next(learner.parameters()).grad))
-    for trimmed, whole in zip(*found, strict=True):
+        results.append((features.detach(), next(learner.parameters()).grad))
+    for trimmed, whole in zip(*results, strict=True):
         torch.testing.assert_close(trimmed, whole, rtol=0, atol=1e-5)
 
 

@@ -41,32 +41,34 @@ def as_peft_wraps(clip: Clip, lora: Lora) -> Any:
     model = copy.deepcopy(clip.model)
     config = peft.LoraConfig(r=ALL.rank, lora_alpha=2, target_modules=["attn", "c_fc", "c_proj"])
     peft.inject_adapter_in_model(config, model)
-    own = {name: parameter.data for name, parameter in lora.parameters().items()}
-    for name, tensor in own.items():
+    updates = {name: parameter.data for name, parameter in lora.parameters().items()}
+    for name, tensor in updates.items():
         if ".attn.out_proj." in name:
             tensor.zero_()
         elif name.endswith(("attn.k.lora_A", "attn.v.lora_A")):
-            tensor.copy_(own[name.replace(".k.", ".q.").replace(".v.", ".q.")])
+            tensor.copy_(updates[name.replace(".k.", ".q.").replace(".v.", ".q.")])
     for name, parameter in model.named_parameters():
         name = name.replace(".base_layer.", ".").replace(".default.weight", "")
         if name.endswith("attn.lora_A"):
-            parameter.data = own[name.replace("lora_A", "q.lora_A")]
+            parameter.data = updates[name.replace("lora_A", "q.lora_A")]
         elif name.endswith("attn.lora_B"):
-            parameter.data = torch.cat([own[name.replace("lora_B", f"{x}.lora_B")] for x in "qkv"])
+            parameter.data = torch.cat(
+                [updates[name.replace("lora_B", f"{x}.lora_B")] for x in "qkv"]
+            )
         elif ".lora_" in name:
-            parameter.data = own[name]
+            parameter.data = updates[name]
     return model
 
 
 def merged(clip: Clip, lora: Lora) -> Any:
     """open_clip's model with every update added to its weight by hand."""
-    model, own = copy.deepcopy(clip.model), lora.parameters()
+    model, updates = copy.deepcopy(clip.model), lora.parameters()
     weights = dict(model.named_parameters())
-    for name in own:
+    for name in updates:
         layer, factor = name.rsplit(".", 1)
         if factor == "lora_B":
             continue
-        update = ALL.alpha / ALL.rank * own[f"{layer}.lora_B"] @ own[name]
+        update = ALL.alpha / ALL.rank * updates[f"{layer}.lora_B"] @ updates[name]
         block, part = layer.rsplit(".", 1)
         if part in "qkv":
             rows = torch.arange(len(update)) + "qkv".index(part) * len(update)
@@ -89,9 +91,9 @@ def test_both_towers_are_what_open_clips_forward_says(
     lora = drawn(clip)
     theirs = reference(clip, lora).train(training)
     lora.train(training)
-    found, plain = outputs(lora.clip, images), outputs(clip, images)
+    outputs_of_lora, plain = outputs(lora.clip, images), outputs(clip, images)
     expected = theirs.encode_image(images), theirs.encode_text(clip.tokenizer(LINES))
-    for ours, correct, before in zip(found, expected, plain, strict=True):
+    for ours, correct, before in zip(outputs_of_lora, expected, plain, strict=True):
         torch.testing.assert_close(ours, correct, rtol=0, atol=1e-5)
         assert (ours - before).abs().max() > 0.1
 

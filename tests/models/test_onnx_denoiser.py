@@ -27,9 +27,9 @@ def test_half_precision_as_on_a_gpu(tmp_path: Path) -> None:
         } | {"timestep": torch.tensor(730.0).expand(batch)}
         with torch.no_grad():
             (expected,) = full(**inputs, return_dict=False)
-        (found,) = half(**{name: tensor.bfloat16() for name, tensor in inputs.items()})
-        assert found.dtype == torch.bfloat16  # the dtype of the latents goes through the loop
-        assert (found - expected).abs().max() < 0.02 * expected.abs().max()
+        (noise,) = half(**{name: tensor.bfloat16() for name, tensor in inputs.items()})
+        assert noise.dtype == torch.bfloat16  # the dtype of the latents goes through the loop
+        assert (noise - expected).abs().max() < 0.02 * expected.abs().max()
 
 
 def test_onnxruntime_reports_to_nobody(tmp_path: Path) -> None:

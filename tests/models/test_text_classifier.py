@@ -28,11 +28,11 @@ def test_templates_are_averaged_as_unit_vectors() -> None:
 
 def test_prompts_of_a_class_are_averaged_as_unit_vectors() -> None:
     clip, names = tiny_clip(), ["ant", "okapi"]
-    said = [["an ant", "a small ant"], ["an okapi"]]
-    found = zero_shot_classifier(clip, names, "prompts", TEMPLATE, said)
-    one_by_one = [text_classifier(clip, [text], ["{}"]) for of_class in said for text in of_class]
+    prompts = [["an ant", "a small ant"], ["an okapi"]]
+    classifier = zero_shot_classifier(clip, names, "prompts", TEMPLATE, prompts)
+    one_by_one = [text_classifier(clip, [text], ["{}"]) for texts in prompts for text in texts]
     ant = normalize((one_by_one[0] + one_by_one[1]) / 2, dim=-1)
-    torch.testing.assert_close(found, torch.cat([ant, one_by_one[2]]))
+    torch.testing.assert_close(classifier, torch.cat([ant, one_by_one[2]]))
     with pytest.raises(ValueError, match="came without prompts"):
         zero_shot_classifier(clip, names, "prompts", TEMPLATE, [])
 

@@ -64,17 +64,17 @@ def test_blur_is_torchvisions_away_from_the_edges() -> None:
 
 
 def test_a_few_images_at_a_time_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, drawn = picture(5, 64), numbers(5)
-    whole = make_views(images, drawn, 1, 32, ViewConfig())
+    images, uniform = picture(5, 64), numbers(5)
+    whole = make_views(images, uniform, 1, 32, ViewConfig())
     monkeypatch.setattr("models.views.ELEMENTS", 1)
-    assert torch.allclose(make_views(images, drawn, 1, 32, ViewConfig()), whole, atol=1e-6)
+    assert torch.allclose(make_views(images, uniform, 1, 32, ViewConfig()), whole, atol=1e-6)
 
 
 def test_colour_map_is_torchvisions_brightness_contrast_and_saturation() -> None:
     images = 0.4 + 0.2 * torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    drawn = torch.tensor([[0.0, 1.0, 0.1, 0.2, 0.3, 0.4, 0.7, 0.3, 0.9, 0.5]])  # order as written
+    uniform = torch.tensor([[0.0, 1.0, 0.1, 0.2, 0.3, 0.4, 0.7, 0.3, 0.9, 0.5]])  # order as written
     config = ViewConfig(jitter=1.0, grey=0.0, hue=0.1)  # the last number: hue turned by 0
-    matrix, offset = colour_map(drawn, images.mean(dim=(2, 3)), config)
+    matrix, offset = colour_map(uniform, images.mean(dim=(2, 3)), config)
     got = (matrix @ images.flatten(2) + offset.unsqueeze(2)).unflatten(2, (8, 8))
     expected = F.adjust_brightness(images, 0.6 + 0.8 * 0.7)
     expected = F.adjust_contrast(expected, 0.6 + 0.8 * 0.3)
@@ -96,16 +96,16 @@ def test_an_untouched_view_is_the_image() -> None:
 
 def test_solarise_inverts_the_bright_half_in_view_two_only() -> None:
     config = ViewConfig(**(vars(STILL) | {"solarise": (0.0, 1.0)}))
-    images, drawn = picture(2, 16), numbers(2)
-    first = make_views(images, drawn, 0, 16, config)
-    second = make_views(images, drawn, 1, 16, config)
+    images, uniform = picture(2, 16), numbers(2)
+    first = make_views(images, uniform, 0, 16, config)
+    second = make_views(images, uniform, 1, 16, config)
     assert torch.allclose(second, torch.where(first >= 0.5, 1 - first, first))
 
 
 def test_a_view_does_not_depend_on_its_batch() -> None:
-    images, drawn = picture(5, 32), numbers(5)
-    together = make_views(images, drawn, 1, 16, ViewConfig())
-    alone = make_views(images[3:4], drawn[3:4], 1, 16, ViewConfig())
+    images, uniform = picture(5, 32), numbers(5)
+    together = make_views(images, uniform, 1, 16, ViewConfig())
+    alone = make_views(images[3:4], uniform[3:4], 1, 16, ViewConfig())
     assert torch.allclose(together[3:4], alone, atol=1e-6)
     assert together.min() >= 0
     assert together.max() <= 1

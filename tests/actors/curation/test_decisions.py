@@ -17,8 +17,8 @@ RNG = np.random.default_rng(0)
 
 def unit(count: int) -> np.ndarray:
     """(count, D) float16 of unit length, in all directions."""
-    drawn = RNG.standard_normal((count, DIMENSIONS))
-    return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float16)
+    vectors = RNG.standard_normal((count, DIMENSIONS))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
 
 
 def turned(embedding: np.ndarray, cosine: float) -> np.ndarray:
@@ -38,9 +38,7 @@ class Set:
     """Pictures that are unlike each other, to be changed before they are judged."""
 
     def __init__(self, name: str, classes: dict[str, list[float]], views: int = 4) -> None:
-        scores = [
-            (c, i, score) for c, of_class in classes.items() for i, score in enumerate(of_class)
-        ]
+        scores = [(c, i, score) for c, scores in classes.items() for i, score in enumerate(scores)]
         self.rows: list[dict[str, Any]] = [
             {
                 "id": f"{name}-{class_name}-{number:04d}",
@@ -63,10 +61,10 @@ class Set:
         order = np.arange(len(self.rows)) if order is None else order
         return Critique(pa.Table.from_pylist(self.rows).take(order), self.embeddings[order])
 
-    def copy(self, row: int, source: "Set", of: int, bits: int, cosine: float) -> None:
+    def copy(self, row: int, source: "Set", original: int, bits: int, cosine: float) -> None:
         """Makes a row a picture this far from another one."""
-        self.rows[row]["hash"] = flipped(source.rows[of]["hash"], bits)
-        self.embeddings[row] = turned(source.embeddings[of].astype(np.float64), cosine)
+        self.rows[row]["hash"] = flipped(source.rows[original]["hash"], bits)
+        self.embeddings[row] = turned(source.embeddings[original].astype(np.float64), cosine)
 
 
 def spread(count: int, around: float = 0.5) -> list[float]:
@@ -87,17 +85,17 @@ def test_a_class_that_clip_does_not_know_is_not_thrown_away() -> None:
     """Its best score is below the worst of the others; a tenth of it shows something else."""
     known, unknown = spread(80), [*spread(72, around=0.0), *[-3.0] * 8]
     assert max(unknown) < min(known)
-    found = curated(Set("a", {"cat": known, "okapi": unknown}), low_score=6.0)
-    share = {c["class_name"]: c["kept_share"] for c in found.summary["classes"]}
+    curation = curated(Set("a", {"cat": known, "okapi": unknown}), low_score=6.0)
+    share = {c["class_name"]: c["kept_share"] for c in curation.summary["classes"]}
     assert share == {"cat": 1.0, "okapi": 0.9}
 
 
 def test_low_scores_never_take_more_than_the_bound_and_take_the_lowest() -> None:
     scores = [*spread(60), *np.linspace(-5, -3, 40)]
     pictures = Set("a", {"cat": scores})
-    found = curated(pictures, min_kept_share=0.7)
-    assert found.summary["classes"][0]["kept"] == 70
-    refused = [row["score"] for row in found.decisions.to_pylist() if not row["kept"]]
+    curation = curated(pictures, min_kept_share=0.7)
+    assert curation.summary["classes"][0]["kept"] == 70
+    refused = [row["score"] for row in curation.decisions.to_pylist() if not row["kept"]]
     assert sorted(refused) == pytest.approx(sorted(scores)[:30])
     for row in pictures.rows[75:]:  # the bound counts all pictures, so no room is left
         row["contrast"] = 0.0
@@ -115,8 +113,8 @@ def test_of_near_copies_the_first_caption_is_kept() -> None:
     pictures.copy(10, pictures, 6, bits=20, cosine=0.99)  # only the embedding is
     pictures.copy(1, pictures, 0, bits=0, cosine=0.99)  # views of one caption are meant to be alike
     pictures.rows[3]["pixels"] = pictures.rows[2]["pixels"]  # but not to be the same
-    found = curated(pictures, low_score=100.0)
-    refused = {row["id"]: row for row in found.decisions.to_pylist() if not row["kept"]}
+    curation = curated(pictures, low_score=100.0)
+    refused = {row["id"]: row for row in curation.decisions.to_pylist() if not row["kept"]}
     assert {row["reason"] for row in refused.values()} == {"duplicate"}
     assert {name: row["detail"] for name, row in refused.items()} == {
         "a-dog-0008": "a-cat-0005",
@@ -134,9 +132,9 @@ def test_pictures_near_a_test_image_are_refused_by_any_of_the_measures() -> None
     pictures.copy(3, tests, 3, bits=10, cosine=0.85)
     pictures.copy(4, tests, 5, bits=0, cosine=1.0)  # of bytes that are no picture
     pictures.copy(8, pictures, 0, bits=8, cosine=0.99)  # a duplicate of what is not kept
-    found = curated(pictures, tests, low_score=100.0)
-    assert reasons(found) == dict.fromkeys((f"a-dog-000{i}" for i in range(3)), "contaminated")
-    listed = found.contamination.to_pylist()
+    curation = curated(pictures, tests, low_score=100.0)
+    assert reasons(curation) == dict.fromkeys((f"a-dog-000{i}" for i in range(3)), "contaminated")
+    listed = curation.contamination.to_pylist()
     refused = [
         (row["test_id"], row["hash_distance"]) for row in listed if row["listed"] == "refused"
     ]
@@ -145,14 +143,14 @@ def test_pictures_near_a_test_image_are_refused_by_any_of_the_measures() -> None
     assert closest["closest by hash"]["imagined_id"] == "a-dog-0008"
     assert closest["closest by cosine"]["test_id"] == "test-cat-0003"
     assert closest["closest by cosine"]["cosine"] == pytest.approx(0.85, abs=2e-3)
-    assert found.summary["test_images"] == {"toys": 5}
+    assert curation.summary["test_images"] == {"toys": 5}
 
 
 def test_without_datasets_nothing_is_contaminated() -> None:
     pictures = Set("a", {"dog": spread(12)})
     none = Critique(pictures.critique().rows[:0], pictures.embeddings[:0])
-    found = curate(pictures.critique(), none, CurationConfig())
-    assert found.summary["contaminated"] == found.contamination.num_rows == 0
+    curation = curate(pictures.critique(), none, CurationConfig())
+    assert curation.summary["contaminated"] == curation.contamination.num_rows == 0
 
 
 def test_the_order_of_the_rows_plays_no_part() -> None:
@@ -164,15 +162,15 @@ def test_the_order_of_the_rows_plays_no_part() -> None:
         pictures.copy(row, pictures, row - 37, bits=row % 9, cosine=0.97)
         pictures.copy(row + 40, tests, row % 20, bits=row % 13, cosine=0.92)
     orders = [RNG.permutation(120) for _ in range(3)]
-    found = [
+    curations = [
         curate(pictures.critique(order), tests.critique(RNG.permutation(20)), CurationConfig())
         for order in orders
     ]
-    assert {"duplicate", "contaminated"} <= set(reasons(found[0]).values())
-    for other in found[1:]:
-        assert other.decisions.equals(found[0].decisions)
-        assert other.contamination.equals(found[0].contamination)
-        assert other.summary == found[0].summary
+    assert {"duplicate", "contaminated"} <= set(reasons(curations[0]).values())
+    for other in curations[1:]:
+        assert other.decisions.equals(curations[0].decisions)
+        assert other.contamination.equals(curations[0].contamination)
+        assert other.summary == curations[0].summary
 
 
 def test_blocks_find_what_a_comparison_of_all_pairs_finds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,16 +183,16 @@ def test_blocks_find_what_a_comparison_of_all_pairs_finds(monkeypatch: pytest.Mo
     bits = np.bitwise_count(hashes[:, None] ^ hashes)
     cosines = embeddings.astype(np.float32) @ embeddings.astype(np.float32).T
     alike = (bits <= 3) & (cosines >= -0.3)
-    kept: list[int] = []
+    originals: list[int] = []
     expected = []
     for row in order:
-        of = [k for k in kept if alike[row, k] and captions[row] != captions[k]]
-        expected.append(of[0] if of else NONE)
-        kept += [] if of else [row]
+        copied = [k for k in originals if alike[row, k] and captions[row] != captions[k]]
+        expected.append(copied[0] if copied else NONE)
+        originals += [] if copied else [row]
     monkeypatch.setattr(likeness, "BLOCK", 7)
-    found = first_likes(pictures, order, captions, near, lambda _: None)
-    assert found.tolist() == expected
-    assert 20 < len(kept) < 70
+    likes = first_likes(pictures, order, captions, near, lambda _: None)
+    assert likes.tolist() == expected
+    assert 20 < len(originals) < 70
     others = Pictures(hashes[:30], unit(30))
     closest = nearest(pictures, order, others, [near], lambda _: None)
     every = pictures.cosines(order, others, np.arange(30))

@@ -31,57 +31,59 @@ def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
 
 
 @pytest.fixture(scope="module")
-def made(encoder: Encoder, batch: Batch) -> Batch:
+def encoded(encoder: Encoder, batch: Batch) -> Batch:
     return encoder(batch)
 
 
-def tokens_of(made: Batch, row: int) -> torch.Tensor:
-    flat = torch.frombuffer(bytearray(made["tokens"][row]), dtype=torch.half)
-    return flat.view(int(made["views"][row]), 65, 128)
+def tokens_of(encoded: Batch, row: int) -> torch.Tensor:
+    flat = torch.frombuffer(bytearray(encoded["tokens"][row]), dtype=torch.half)
+    return flat.view(int(encoded["views"][row]), 65, 128)
 
 
 def part(batch: Batch, rows: list[int]) -> Batch:
     return {name: values[rows] for name, values in batch.items()}
 
 
-def test_a_view_depends_on_its_row_alone(encoder: Encoder, batch: Batch, made: Batch) -> None:
+def test_a_view_depends_on_its_row_alone(encoder: Encoder, batch: Batch, encoded: Batch) -> None:
     rows = [row for row in range(len(batch["id"])) if batch["split"][row] in ("train", "imagined")]
     alone = encoder(part(batch, rows[::-1]))
     for place, row in enumerate(rows[::-1]):
-        assert made["reason"][row] == alone["reason"][place]
-        if not made["reason"][row]:
+        assert encoded["reason"][row] == alone["reason"][place]
+        if not encoded["reason"][row]:
             # another batch is another shape for the matrix products, so the last bits differ
             torch.testing.assert_close(
-                tokens_of(alone, place), tokens_of(made, row), atol=1e-2, rtol=1e-2
+                tokens_of(alone, place), tokens_of(encoded, row), atol=1e-2, rtol=1e-2
             )
 
 
 def test_view_0_is_clean_and_the_others_are_not(
-    encoder: Encoder, batch: Batch, made: Batch
+    encoder: Encoder, batch: Batch, encoded: Batch
 ) -> None:
     row = next(
-        r for r in range(len(batch["id"])) if batch["split"][r] == "train" and not made["reason"][r]
+        r
+        for r in range(len(batch["id"]))
+        if batch["split"][r] == "train" and not encoded["reason"][r]
     )
     image = decode_rgb(read_images(part(batch, [row]))[0])
     pixels = torch.from_numpy(np.array(resized_square(image, 64))).permute(2, 0, 1)[None]
     expected = encoder.clip.encode_tokens(encoder.clip.normalise(pixels))[0]
-    views = tokens_of(made, row).float()
+    views = tokens_of(encoded, row).float()
     torch.testing.assert_close(views[0], expected, atol=1e-2, rtol=1e-2)
     assert (views[1] - views[0]).abs().mean() > 10 * (views[0] - expected).abs().mean()
     assert (views[1] - views[2]).abs().mean() > 10 * (views[0] - expected).abs().mean()
 
 
-def test_bad_row_is_kept_with_its_reason(made: Batch) -> None:
-    bad = [row for row, reason in enumerate(made["reason"]) if reason]
+def test_bad_row_is_kept_with_its_reason(encoded: Batch) -> None:
+    bad = [row for row, reason in enumerate(encoded["reason"]) if reason]
     assert bad
     for row in bad:
-        assert made["class_name"][row] == "cat"
-        assert made["tokens"][row] == b""
-        assert "not a readable image" in made["reason"][row]
+        assert encoded["class_name"][row] == "cat"
+        assert encoded["tokens"][row] == b""
+        assert "not a readable image" in encoded["reason"][row]
 
 
-def test_a_batch_without_a_good_image(encoder: Encoder, made: Batch, batch: Batch) -> None:
-    bad = [row for row, reason in enumerate(made["reason"]) if reason]
+def test_a_batch_without_a_good_image(encoder: Encoder, encoded: Batch, batch: Batch) -> None:
+    bad = [row for row, reason in enumerate(encoded["reason"]) if reason]
     assert list(encoder(part(batch, bad))["tokens"]) == [b""] * len(bad)
 
 

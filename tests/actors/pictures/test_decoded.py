@@ -58,8 +58,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cell(name: str) -> Cell:
-    (made,) = declared_cells(["toys"], {name: LORA[name]}, {})
-    return made
+    (declared,) = declared_cells(["toys"], {name: LORA[name]}, {})
+    return declared
 
 
 def decoded(row: str, size: int) -> np.ndarray:
@@ -71,21 +71,21 @@ def test_pictures_come_in_the_order_asked_for_and_are_decoded_once(
 ) -> None:
     dataset = tasks.encoded["toys"].dataset
     ids = dataset.rows["id"].to_pylist()[::-7]
-    found = pictures(dataset.artifact, ids, 24)
-    assert np.array_equal(found.numpy(), np.stack([decoded(row, 24) for row in ids]))
+    pixels = pictures(dataset.artifact, ids, 24)
+    assert np.array_equal(pixels.numpy(), np.stack([decoded(row, 24) for row in ids]))
     (file,) = tmp_path.glob("cache/*/*")
     before = file.stat().st_mtime_ns
-    assert torch.equal(pictures(dataset.artifact, ids, 24), found)
+    assert torch.equal(pictures(dataset.artifact, ids, 24), pixels)
     assert file.stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="lacks 1 of 1 pictures"):
         pictures(dataset.artifact, ["nobody"], 24)
 
 
 def test_a_task_has_the_pictures_of_its_images(tasks: Tasks) -> None:
-    here = cell("imaginefsl-lora")
-    split = tasks.split(here, seed=0)
+    this_cell = cell("imaginefsl-lora")
+    split = tasks.split(this_cell, seed=0)
     assert split
-    task = tasks.task(here, split)
+    task = tasks.task(this_cell, split)
     assert task.train.images is not None
     assert task.train.images.shape == (2 * len(CONCEPTS), 3, 73, 73)
     assert np.array_equal(task.train.images[3].numpy(), decoded(split.train_ids[3], 73))
@@ -95,8 +95,8 @@ def test_a_task_has_the_pictures_of_its_images(tasks: Tasks) -> None:
     row = tasks.encoded["toys"].ids("imagined", "all")[-1]
     assert np.array_equal(task.imagined.inputs("images")[-1].numpy(), decoded(row, 73))
     tokens = declared_cells(["toys"], {"fsnl": METHODS["fsnl"]}, {})
-    of_tokens = next(tokens)
-    assert tasks.task(of_tokens, tasks.split(of_tokens, 0)).train.images is None
+    token_cell = next(tokens)
+    assert tasks.task(token_cell, tasks.split(token_cell, 0)).train.images is None
 
 
 def test_without_its_base_set_such_a_method_is_refused(tasks: Tasks, base_set: Artifact) -> None:
@@ -108,19 +108,19 @@ def test_without_its_base_set_such_a_method_is_refused(tasks: Tasks, base_set: A
 
 @pytest.mark.parametrize("name", LORA)
 def test_a_kept_model_is_tested_on_pictures(tasks: Tasks, tmp_path: Path, name: str) -> None:
-    here, encoded = cell(name), tasks.encoded["toys"]
-    ((adapted, outcome),) = fit_cell(tasks, here, 0, [{}], {})
+    this_cell, encoded = cell(name), tasks.encoded["toys"]
+    ((adapted, outcome),) = fit_cell(tasks, this_cell, 0, [{}], {})
     assert adapted is not None
-    keep(adapted, fit_of(tasks, here, 0, adapted, outcome), str(tmp_path))
-    loaded = load_adapted(tmp_path / here.key / "0", load_clip("tiny"))
+    keep(adapted, fit_of(tasks, this_cell, 0, adapted, outcome), str(tmp_path))
+    loaded = load_adapted(tmp_path / this_cell.key / "0", load_clip("tiny"))
     spaces = label_spaces("all", loaded.open_vocabulary)
-    answers = answers_on_test(loaded, encoded, spaces)
-    for space, in_space in answers.items():
+    of_spaces = answers_on_test(loaded, encoded, spaces)
+    for space, in_space in of_spaces.items():
         counts = in_space.confusion
         rows = encoded.ids("test", space)
         seen = torch.from_numpy(np.stack([decoded(row, 64) for row in rows]))
         labels = encoded.of_concepts(encoded.store.features("test"), space).labels
-        said = adapted.logits(seen, encoded.names(space)).argmax(dim=1)
+        answers = adapted.logits(seen, encoded.names(space)).argmax(dim=1)
         assert int(counts.sum()) == len(rows)
-        assert int(counts.trace()) == int((said == labels).sum())
-    assert list(answers) == spaces
+        assert int(counts.trace()) == int((answers == labels).sum())
+    assert list(of_spaces) == spaces

@@ -169,9 +169,9 @@ def test_the_teacher_can_be_loaded_and_names_its_backbone(
 ) -> None:
     state = run(parts, tmp_path / "run")
     teacher = load_teacher(tmp_path / "run")
-    own = state.model.teacher.adapter.state_dict()
-    assert own.keys() == teacher.adapter_state.keys()
-    assert all(torch.equal(own[name], teacher.adapter_state[name]) for name in own)
+    weights = state.model.teacher.adapter.state_dict()
+    assert weights.keys() == teacher.adapter_state.keys()
+    assert all(torch.equal(weights[name], teacher.adapter_state[name]) for name in weights)
     assert teacher.model["weights_hash"] == parts[0].weights_hash
 
 
@@ -192,8 +192,8 @@ def test_other_ways_to_compute_end_with_the_same_weights(
     )
     fresh = new_state(plain, parts[0], ALONE).model.student.state_dict()
     expected = run(parts, tmp_path / "plain", plain).model.student.state_dict()
-    found = run(parts, tmp_path / "other", other).model.student.state_dict()
-    off = sum((found[name] - weight).square().sum() for name, weight in expected.items())
+    weights = run(parts, tmp_path / "other", other).model.student.state_dict()
+    off = sum((weights[name] - weight).square().sum() for name, weight in expected.items())
     way = sum((fresh[name] - weight).square().sum() for name, weight in expected.items())
     assert way > 0
     assert off < tolerance**2 * way
@@ -220,7 +220,7 @@ def test_local_crops_are_compared_with_both_views_of_the_teacher(
     share = draw_share(cfg, parts[1], parts[0], ALONE, step=0)
     model = new_state(cfg, parts[0], ALONE).model
     students: list[BranchOutput] = []
-    model.student.register_forward_hook(lambda branch, given, made: students.append(made))
+    model.student.register_forward_hook(lambda branch, inputs, outputs: students.append(outputs))
     step = model(parts[0], share.crops, share.masks, 0.05, share.drop_path, share.local)
     logits = students[0].dino.unflatten(0, (4, -1))
     targets = (step.teacher.dino / 0.05).softmax(dim=-1).unflatten(0, (2, -1))

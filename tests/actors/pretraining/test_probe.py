@@ -44,14 +44,14 @@ def write_colours(storage: Path, guilty: str = "") -> str:
                 )
     out = draft(str(storage), "dataset", "colours", content={}, config=None, inputs={})
     concepts = [Concept(name, "IP") for name in COLOURS]
-    made = publish_dataset(
+    dataset = publish_dataset(
         out,
         pa.Table.from_pylist(rows, schema=SCHEMA),
         concepts,
         hint="colour",
         template="a {} square.",
     )
-    return made.artifact.uri
+    return dataset.artifact.uri
 
 
 def test_colours_are_told_apart_and_chance_is_not_beaten_on_wrong_labels(tmp_path: Path) -> None:

@@ -34,15 +34,15 @@ def test_parts_are_counted_by_one_matching() -> None:
 @pytest.mark.parametrize("way", ["k_means", "ward", "mean_shift"])
 def test_known_classes_tell_the_number_of_all(way: Way) -> None:
     world, truth = problem()
-    found = cluster(world, ClusteringHyper(way=way, mean_shift=SHIFT), seed=0)
-    assert found.estimate is not None
-    assert found.estimate.accuracy == 1
-    assert found.clusters == pytest.approx(len(NAMES), abs=2)
-    unlabelled = world.parts(found.labels)[0]
+    clustering = cluster(world, ClusteringHyper(way=way, mean_shift=SHIFT), seed=0)
+    assert clustering.estimate is not None
+    assert clustering.estimate.accuracy == 1
+    assert clustering.clusters == pytest.approx(len(NAMES), abs=2)
+    unlabelled = world.parts(clustering.labels)[0]
     assert joint_hits(unlabelled.numpy(), truth.numpy()).mean() > 0.8
-    given = cluster(world, ClusteringHyper(way=way, clusters=6, mean_shift=SHIFT), seed=0)
-    assert given.estimate is None
-    assert clustering_accuracy(world.parts(given.labels)[0].numpy(), truth.numpy()) > 0.95
+    declared = cluster(world, ClusteringHyper(way=way, clusters=6, mean_shift=SHIFT), seed=0)
+    assert declared.estimate is None
+    assert clustering_accuracy(world.parts(declared.labels)[0].numpy(), truth.numpy()) > 0.95
 
 
 def test_without_known_images_the_number_must_be_given() -> None:
@@ -51,8 +51,8 @@ def test_without_known_images_the_number_must_be_given() -> None:
         cluster(world, ClusteringHyper(), seed=0)
     for way in ("ward", "mean_shift"):
         hyper = ClusteringHyper(way=way, clusters=6, mean_shift=SHIFT)
-        found = cluster(world, hyper, seed=0)
-        assert clustering_accuracy(found.labels.numpy(), truth.numpy()) > 0.95
+        clustering = cluster(world, hyper, seed=0)
+        assert clustering_accuracy(clustering.labels.numpy(), truth.numpy()) > 0.95
 
 
 def test_mean_shift_learns_what_two_views_share() -> None:

@@ -20,8 +20,8 @@ HYPER = LearningHyper(per_name=8, fsnl=FsnlHyper(lr=50.0, epochs=200))
 def test_new_names_are_learned_from_named_clusters() -> None:
     world, truth = problem()
     clustering = cluster(world, ClusteringHyper(clusters=6), seed=0)
-    named = name_clusters(world, clustering, NamingHyper(by="imagined"))
-    learned = learn_names(world, clustering, named, HYPER, seed=0)
+    names_of_clusters = name_clusters(world, clustering, NamingHyper(by="imagined"))
+    learned = learn_names(world, clustering, names_of_clusters, HYPER, seed=0)
     assert learned is not None
     assert sorted(learned.model.card.names) == sorted(NEW)
     assert [learned.names[k] for k in learned.assigned.tolist()] == [NAMES[y] for y in truth]
@@ -37,8 +37,10 @@ def test_new_names_are_learned_from_named_clusters() -> None:
 def test_nothing_is_learned_where_every_cluster_is_known_or_unnamed() -> None:
     world, _ = problem()
     clustering = cluster(world, ClusteringHyper(clusters=6), seed=0)
-    named = name_clusters(dataclasses.replace(world, candidates=KNOWN), clustering, NamingHyper())
-    assert learn_names(world, clustering, named, HYPER, seed=0) is None
+    names_of_clusters = name_clusters(
+        dataclasses.replace(world, candidates=KNOWN), clustering, NamingHyper()
+    )
+    assert learn_names(world, clustering, names_of_clusters, HYPER, seed=0) is None
     tokens = images(0, 3, 7)[0]
     model = untaught(world, HYPER.fsnl, 0)
     zero_shot = text_classifier(world.clip, NAMES, [world.template.replace("a {}", "{}")])

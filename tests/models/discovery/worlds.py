@@ -41,7 +41,7 @@ def problem(
     truth = torch.arange(len(NAMES)).repeat_interleave(PER_CLASS["unlabelled"])
     order = torch.randperm(len(truth), generator=torch.Generator().manual_seed(0))
     candidates = sorted(NAMES + OTHERS)
-    made = Problem(
+    world = Problem(
         dataset="animals",
         hint="animal",
         template="a photo of a {}, a type of animal.",
@@ -61,4 +61,4 @@ def problem(
         if imagined
         else {},
     )
-    return made, truth[order]
+    return world, truth[order]

@@ -52,8 +52,8 @@ def test_without_val_the_published_defaults_answer() -> None:
     keys = normalize(cell.train.tokens[:, :, 0].float().mean(dim=0), dim=-1)
     cache = torch.exp(-5.5 * (1 - IMAGES @ keys.T))
     values = torch.eye(len(NAMES))[cell.train.labels]
-    found = TipAdapter.fit(cell, TipAdapterHyper(), seed=0)
-    torch.testing.assert_close(found.logits(TOKENS), zero_shot_logits() + 1.0 * cache @ values)
+    model = TipAdapter.fit(cell, TipAdapterHyper(), seed=0)
+    torch.testing.assert_close(model.logits(TOKENS), zero_shot_logits() + 1.0 * cache @ values)
 
 
 def test_val_chooses_weight_and_sharpness_and_training_moves_the_keys() -> None:

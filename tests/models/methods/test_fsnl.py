@@ -61,17 +61,17 @@ def test_clip_is_left_as_it_was() -> None:
 def test_one_class_alone_and_missing_captions_are_handled(loss: NameLoss) -> None:
     cell = task(classes=1, captions=True)
     captions = ("", "no name in it", *(cell.train.captions or ())[2:])
-    told = Features(cell.train.tokens, cell.train.labels, captions)
-    adapted = FSNL.fit(replace(cell, train=told), FsnlHyper(epochs=2, loss=loss), seed=0)
+    captioned = Features(cell.train.tokens, cell.train.labels, captions)
+    adapted = FSNL.fit(replace(cell, train=captioned), FsnlHyper(epochs=2, loss=loss), seed=0)
     assert all(tensor.isfinite().all() for tensor in adapted.tensors().values())
 
 
 def loss_of(which: NameLoss, captions: tuple[str, ...] | None, images: int = 6) -> float:
     """Of the first shots, at the start."""
     train, learner = task().train, NameLearner(tiny_clip(), NAMES, "animal")
-    told = Features(train.tokens, train.labels, captions)
+    captioned = Features(train.tokens, train.labels, captions)
     generator = torch.Generator().manual_seed(0)
-    loss = ImageLoss(learner, told, NAMES, tiny_clip().logit_scale, which, generator)
+    loss = ImageLoss(learner, captioned, NAMES, tiny_clip().logit_scale, which, generator)
     shots = torch.nn.functional.normalize(train.clean[:images, 0].float(), dim=-1)
     classes = learner.class_features()[None]
     return loss(learner.table[None], shots, torch.arange(images), classes).item()
@@ -112,8 +112,8 @@ def test_names_of_fixed_length_start_at_random_and_are_saved(tmp_path: Path) -> 
 
 def test_without_clip_init_names_keep_their_lengths() -> None:
     clip_start = FSNL.fit(task(), FsnlHyper(epochs=1), seed=0).tensors()
-    drawn = FSNL.fit(task(), FsnlHyper(epochs=1, clip_init=False), seed=0).tensors()
-    for name, tensor in drawn.items():
+    tensors = FSNL.fit(task(), FsnlHyper(epochs=1, clip_init=False), seed=0).tensors()
+    for name, tensor in tensors.items():
         assert tensor.shape == clip_start[name].shape
         assert not torch.allclose(tensor, clip_start[name], atol=1e-3)
 
@@ -136,8 +136,8 @@ def test_image_features_blend_in_the_teachers_adapted_class_token(tmp_path: Path
     weights, tokens = dict(teacher.state_dict()), features(3, 7).clean
     hyper = replace(HYPER, adapted_weight=0.25, adapter=sizes)
     adapted = FSNL.fit(task(imagined=True), hyper, seed=0, teacher=weights)
-    own, moved = (normalize(t[:, 0], dim=-1) for t in (tokens.float(), teacher(tokens.float())))
-    image = normalize(0.75 * own + 0.25 * moved, dim=-1)
+    plain, moved = (normalize(t[:, 0], dim=-1) for t in (tokens.float(), teacher(tokens.float())))
+    image = normalize(0.75 * plain + 0.25 * moved, dim=-1)
     logits = (
         METHODS["fsnl"]
         .restore(
@@ -170,8 +170,8 @@ def test_a_teacher_is_neither_ignored_nor_missed(
 def test_contexts_come_from_another_class() -> None:
     labels = torch.tensor([0, 0, 1, 2, 2, 2])
     for seed in range(20):
-        drawn = other_class(labels, torch.Generator().manual_seed(seed))
-        assert (labels[drawn] != labels).all()
+        places = other_class(labels, torch.Generator().manual_seed(seed))
+        assert (labels[places] != labels).all()
     assert other_class(torch.zeros(3, dtype=torch.int64), torch.Generator()).tolist() == [0, 1, 2]
 
 

@@ -48,9 +48,9 @@ def test_imagined_images_change_what_is_learned() -> None:
 def test_a_fit_is_the_same_whoever_has_pooled_the_imagined_images_before() -> None:
     shared = task(imagined=True)
     after_another = [IMAGINE.fit(shared, HYPER, seed=seed).tensors() for seed in (0, 1, 1, 0)]
-    for seed, found in zip((0, 1, 1, 0), after_another, strict=True):
+    for seed, model in zip((0, 1, 1, 0), after_another, strict=True):
         alone = IMAGINE.fit(task(imagined=True), HYPER, seed=seed).tensors()
-        assert all(torch.equal(found[name], alone[name]) for name in alone)
+        assert all(torch.equal(model[name], alone[name]) for name in alone)
 
 
 def test_imagined_images_are_pooled_once_for_an_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,8 +105,8 @@ def test_prediction_in_parts_is_prediction_at_once(monkeypatch: pytest.MonkeyPat
 
 def test_every_row_comes_once_before_any_comes_twice() -> None:
     batches = endless_batches(10, 4, torch.Generator().manual_seed(0))
-    drawn = torch.cat([next(batches) for _ in range(5)])
-    assert sorted(drawn[:10].tolist()) == sorted(drawn[10:].tolist()) == list(range(10))
+    rows = torch.cat([next(batches) for _ in range(5)])
+    assert sorted(rows[:10].tolist()) == sorted(rows[10:].tolist()) == list(range(10))
     assert len(next(endless_batches(3, 64, torch.Generator()))) == 3
     with pytest.raises(ValueError, match="no training images"):
         next(endless_batches(0, 4, torch.Generator()))

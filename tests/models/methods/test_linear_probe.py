@@ -17,8 +17,8 @@ def test_two_classes_give_two_logits_that_differ_in_sign() -> None:
 
 def test_a_class_without_shots_is_never_predicted() -> None:
     cell = task()
-    kept = cell.train.labels != 3
-    train = Features(cell.train.tokens[:, kept], cell.train.labels[kept])
+    others = cell.train.labels != 3
+    train = Features(cell.train.tokens[:, others], cell.train.labels[others])
     adapted = LinearProbe.fit(replace(cell, train=train), LinearProbeHyper(), seed=0)
     predicted = adapted.logits(features(20, 7).clean).argmax(dim=1)
     assert set(predicted.tolist()) == set(range(len(NAMES))) - {3}

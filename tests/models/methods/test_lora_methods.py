@@ -57,13 +57,13 @@ def test_tensors_of_another_rank_are_named(method: str, tmp_path: Path) -> None:
 
 
 def test_a_view_depends_on_seed_epoch_and_row_alone() -> None:
-    here, config = features(1, 7), ViewConfig()
+    split, config = features(1, 7), ViewConfig()
 
     def epochs(batch: int, seed: int) -> list[torch.Tensor]:
         """The views of two epochs, by label, which is the row."""
-        batches = ImageBatches(here, batch, 32, config, [seed])
-        drawn = [batches.next() for _ in range(2 * len(NAMES) // batch)]
-        views, labels = torch.cat([v for v, _ in drawn]), torch.cat([rows for _, rows in drawn])
+        batches = ImageBatches(split, batch, 32, config, [seed])
+        pairs = [batches.next() for _ in range(2 * len(NAMES) // batch)]
+        views, labels = torch.cat([v for v, _ in pairs]), torch.cat([rows for _, rows in pairs])
         first, second = views[: len(NAMES)], views[len(NAMES) :]
         return [
             first[labels[: len(NAMES)].argsort()],

@@ -142,10 +142,10 @@ def test_one_class_and_a_class_without_shots_are_handled(method: str) -> None:
     alone = METHODS[method].fit(task(classes=1), QUICK[method], seed=0)
     assert alone.logits(seen(method, features(2, 7))).shape == (2 * len(NAMES), 1)
     cell = task()
-    kept = cell.train.labels != 3
-    of = cell.train
-    assert of.images is not None
-    train = Features(of.tokens[:, kept], of.labels[kept], None, of.images[kept])
+    others = cell.train.labels != 3
+    split = cell.train
+    assert split.images is not None
+    train = Features(split.tokens[:, others], split.labels[others], None, split.images[others])
     logits = METHODS[method].fit(replace(cell, train=train), QUICK[method], seed=0).logits
     assert logits(seen(method, features(2, 7))).isfinite().all()
 

@@ -61,9 +61,9 @@ def test_members_equal_the_same_configurations_trained_alone(
         return step(self, *parts)
 
     monkeypatch.setattr(Population, "step", noted)
-    found = METHODS[method].fit_many(CELL, together, seed=0)
+    models = METHODS[method].fit_many(CELL, together, seed=0)
     assert max(sizes) == len(together), "they were one batch"
-    for hyper, adapted in zip(sound, found, strict=False):
+    for hyper, adapted in zip(sound, models, strict=False):
         alone = METHODS[method].fit(CELL, hyper, seed=0)
         torch.testing.assert_close(logits(adapted), logits(alone), atol=1e-4, rtol=1e-4)
         assert adapted is not None
@@ -92,8 +92,8 @@ def test_a_stopped_member_leaves_and_the_others_go_on(method: str) -> None:
 def test_members_of_other_shapes_are_in_batches_of_their_own() -> None:
     base = BASE["clip_adapter"]
     hypers = [base, replace(base, reduction=2), replace(base, lr=0.01), replace(base, batch=8)]
-    found = METHODS["clip_adapter"].fit_many(CELL, hypers, seed=0)
-    for hyper, adapted in zip(hypers, found, strict=True):
+    models = METHODS["clip_adapter"].fit_many(CELL, hypers, seed=0)
+    for hyper, adapted in zip(hypers, models, strict=True):
         alone = METHODS["clip_adapter"].fit(CELL, hyper, seed=0)
         torch.testing.assert_close(logits(adapted), logits(alone), atol=1e-4, rtol=1e-4)
 

@@ -41,9 +41,9 @@ def saved(folder: Path, content: Any, name: str = "file.pth") -> Path:
     return folder / name
 
 
-def same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
-    return found.keys() == expected.keys() and all(
-        torch.equal(tensor, expected[name]) for name, tensor in found.items()
+def same(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> bool:
+    return actual.keys() == expected.keys() and all(
+        torch.equal(tensor, expected[name]) for name, tensor in actual.items()
     )
 
 
@@ -83,8 +83,8 @@ def test_every_tensor_that_does_not_fit_is_named(
     teacher["dino_head.mlp.2.weight"] = torch.zeros(3, 3)
     with pytest.raises(ValueError, match=r"file\.pth: .*teacher") as refused:
         read_teacher(saved(tmp_path, {"teacher": teacher}), clip, HEADS)
-    said = str(refused.value).split(": ", 2)[2].split("; ")
-    assert said == [
+    names = str(refused.value).split(": ", 2)[2].split("; ")
+    assert names == [
         "adapter.blocks.1.mlp.fc2.bias: expected (16,), found none",
         "dino_head.mlp.2.weight: expected (32, 32), found (3, 3)",
         "text_adapter.weight: expected none, found (2,)",
@@ -107,7 +107,7 @@ class Code:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ({"teacher": Code()}, "refused"),
         ({"student": {}}, r"no 'teacher'; found are \['student'\]"),
@@ -116,8 +116,8 @@ class Code:
         ({"teacher": {"a": torch.tensor([math.nan])}}, r"\['a'\] hold infinite numbers or NaN"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: Any, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         read_state(saved(tmp_path, content), "teacher")
     assert not Path("made by a checkpoint").exists()
 
@@ -164,11 +164,11 @@ def test_a_fine_tuned_set_predicts_as_the_original_does(tmp_path: Path) -> None:
     clip, tokens = tiny_clip(), features(2, 7).clean.float()
     settings = fine_tuned(tmp_path, NAMES, clip.embed_dim)
     cfg = FineTunedConfig(**settings, log_temperature=4.5)
-    made, inventories = read_fine_tuned(cfg, clip, heads=2)
+    model, inventories = read_fine_tuned(cfg, clip, heads=2)
     visual, text = by_hand(settings, tokens)
     text = text * math.exp(4.5)
     expected = 0.3 * normalize(visual, dim=1) + 0.7 * normalize(text, dim=1)
-    torch.testing.assert_close(made.logits(tokens), expected)
+    torch.testing.assert_close(model.logits(tokens), expected)
     (ignored,) = [inventory.ignored for inventory in inventories if inventory.ignored]
     assert ignored == {"bias": "a second bias that the original never uses"}
     with pytest.raises(ValueError, match="log_temperature: none"):
@@ -186,9 +186,9 @@ def test_a_fitted_model_goes_out_and_comes_back(tmp_path: Path) -> None:
     models = [fitted]
     for name in ("first", "second"):
         write_fine_tuned(tmp_path, name, models[-1])
-        told = json.loads((tmp_path / f"{name}.json").read_text())
-        cfg = FineTunedConfig(**told["fine_tuned"])
-        models.append(read_fine_tuned(cfg, tiny_clip(), told["heads"])[0])
+        content = json.loads((tmp_path / f"{name}.json").read_text())
+        cfg = FineTunedConfig(**content["fine_tuned"])
+        models.append(read_fine_tuned(cfg, tiny_clip(), content["heads"])[0])
     _, first, second = models
     torch.testing.assert_close(
         first.heads(tokens)["fused"], fitted.heads(tokens)["fused"], rtol=1e-4, atol=1e-4
@@ -227,9 +227,9 @@ def lora_files(clip: Clip, folder: Path) -> tuple[Path, Path, dict[str, Tensor]]
 
 def test_a_lora_update_is_in_the_weights_once(tmp_path: Path, clip: Clip) -> None:
     merged, unmerged, right = lora_files(clip, tmp_path)
-    for path, found in ((merged, "merged"), (unmerged, "unmerged")):
+    for path, state_of_update in ((merged, "merged"), (unmerged, "unmerged")):
         state, lora, inventory = read_visual_model(path, clip, ALPHA)
-        assert (lora.rank, lora.alpha, lora.found) == (RANK, ALPHA, found)
+        assert (lora.rank, lora.alpha, lora.found) == (RANK, ALPHA, state_of_update)
         assert same(state, {name: tensor.float() for name, tensor in right.items()})
         assert sum(".lora_" in name for name in inventory.ignored) == 8
     with pytest.raises(ValueError, match=r"lora_alpha: 16.0, .* in it 0.50 times"):
@@ -245,11 +245,11 @@ def test_a_lora_set_predicts_on_its_own_tower(tmp_path: Path, clip: Clip) -> Non
     logits = []
     for path in (merged, unmerged):
         cfg = FineTunedConfig(**settings, visual_model=str(path), lora_alpha=ALPHA)
-        made, _ = read_fine_tuned(cfg, clip, heads=2)
-        assert made.card.weights_hash == made.clip.weights_hash != clip.weights_hash
-        tokens = made.clip.encode_tokens(images)
+        model, _ = read_fine_tuned(cfg, clip, heads=2)
+        assert model.card.weights_hash == model.clip.weights_hash != clip.weights_hash
+        tokens = model.clip.encode_tokens(images)
         visual, text = by_hand(settings, tokens)
-        logits.append(made.logits(tokens))
+        logits.append(model.logits(tokens))
         torch.testing.assert_close(logits[-1], 0.3 * visual + text / 0.01)
     assert torch.equal(*logits)
     double = golden_clip(json.loads((GOLDEN / "config.json").read_text()), read_branch(TEACHER))
