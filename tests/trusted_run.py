@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from actors.pictures.base_set import BaseSet
-from actors.pretraining.batches import Worker
 from actors.pretraining.loop import Calls, pretrain
-from actors.pretraining.state import Figures, TrainState
+from actors.pretraining.shares import Worker
+from actors.pretraining.state import Metrics, TrainState
 from cluster.artifacts import open_artifact
 from jobs.report.tables import closing_table
 from models.clip import TINY, load_clip
@@ -51,9 +51,9 @@ def losses() -> list[float]:
         seed=0,
     )
     worker = Worker(rank=0, count=1, device=torch.device("cpu"))
-    rows: list[Figures] = []
+    rows: list[Metrics] = []
 
-    def tell(state: TrainState, row: Figures) -> None:
+    def tell(state: TrainState, row: Metrics) -> None:
         rows.extend([row] if row else [])
 
     calls = Calls(start=lambda state: [], save=lambda *_: None, save_every=STEPS, tell=tell)
