@@ -12,7 +12,7 @@ from actors.pretraining.state import TEACHER
 from cluster.artifacts import open_artifact
 from cluster.errors import ConfigError
 from cluster.job import run_job
-from models.clip import load_clip
+from models.backbones import load_clip
 from models.methods.adapted import read_card, read_saved
 from models.methods.imaginefsl import ImagineFsl
 from models.moment_adapter import load_teacher

@@ -18,7 +18,7 @@ from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.job import run_job
 from cluster.progress import already_done
-from models.clip import load_clip
+from models.backbones import load_clip
 from models.methods.adapted import CARD, TENSORS
 from models.released.fine_tuned import OWN_CLIP, FineTunedConfig, read_fine_tuned
 from models.released.teacher import Inventory, read_teacher

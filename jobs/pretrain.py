@@ -28,7 +28,7 @@ from cluster.pool import Pool
 from cluster.progress import already_done
 from cluster.storage import resolve
 from jobs.computing import say_computing
-from models.clip import load_clip
+from models.backbones import load_clip
 from models.moment_dino import MomentDino
 
 RUN = f"{WORK}/run"

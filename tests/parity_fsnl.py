@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from kernels.contrastive import base_double_loss_reference, multi_positive_loss_reference
-from models.clip import Clip, clip_from_config
+from models.backbones import clip_from_config
+from models.clip import Clip
 from models.name_learner import NameLearner
 from models.prompts import PromptTokenizer
 

@@ -15,7 +15,8 @@ from actors.pictures.places import read_images
 from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.rows import row_rng
-from models.clip import Clip, load_clip
+from models.backbones import load_clip
+from models.clip import Clip
 from models.precision import Precision, autocast
 from models.views import NUMBERS, ViewConfig, make_views
 

@@ -20,7 +20,7 @@ from actors.pretraining.state import (
     write_checkpoint,
     write_teacher,
 )
-from models.clip import load_clip
+from models.backbones import load_clip
 
 
 def pretrain_worker(config: dict[str, Any]) -> None:

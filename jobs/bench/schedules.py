@@ -23,8 +23,9 @@ from torch.nn.functional import interpolate, linear
 
 from kernels import distillation
 from kernels.moments import moments_reference
+from models.backbones import TINY, clip_from_config, load_clip
 from models.block_masks import draw_masks
-from models.clip import TINY, Clip, clip_from_config, load_clip, residual_block
+from models.clip import Clip, residual_block
 from models.moment_adapter import draw_drop_path
 from models.moment_dino import Branch, BranchOutput, MomentDino, MomentDinoConfig, Step
 from models.precision import Precision, autocast

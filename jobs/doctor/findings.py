@@ -37,7 +37,9 @@ AT_ONCE = 1024
 NAMED = 3
 """Broken images that are named at most."""
 # In a process of its own: it takes the weights' memory, and may not download them.
-LOAD = "import sys; from models.clip import load_clip; print(load_clip(sys.argv[1]).weights_hash)"
+LOAD = (
+    "import sys; from models.backbones import load_clip; print(load_clip(sys.argv[1]).weights_hash)"
+)
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HTTPS_PROXY": "http://127.0.0.1:9", "https_proxy": ""}
 
 

@@ -15,7 +15,8 @@ from actors.search.cells import MethodConfig, Range
 from cluster.artifacts import Artifact, draft
 from cluster.catalog.dataset import SCHEMA, Concept, Dataset, publish_dataset
 from cluster.rows import row_id, row_rng
-from models.clip import Clip, load_clip
+from models.backbones import load_clip
+from models.clip import Clip
 
 CONCEPTS = tuple(
     Concept(name, group)

@@ -35,7 +35,7 @@ from cluster.artifacts import Artifact, open_artifact
 from cluster.content import plain
 from cluster.pool import Pool
 from jobs.pretrain import PretrainConfig
-from models.clip import load_clip
+from models.backbones import load_clip
 from tests.actors.small_base_set import CONFIG, write_base_set, write_clip
 from tests.processes import kill_worker, wait_until
 

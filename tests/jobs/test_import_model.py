@@ -13,7 +13,8 @@ from actors.pretraining.state import MODEL
 from cluster.errors import ConfigError
 from jobs.export_model import ExportModelConfig, export_model
 from jobs.import_model import ImportModelConfig, import_model
-from models.clip import Clip, load_clip
+from models.backbones import load_clip
+from models.clip import Clip
 from models.methods import load_adapted
 from models.moment_adapter import load_teacher
 from models.released.fine_tuned import FineTunedConfig

@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from actors.features.encoder import Encoder, EncoderConfig, clean_view
 from actors.pictures.codec import decode_rgb
 from jobs.predict import main
-from models.clip import Clip, load_clip
+from models.backbones import load_clip
+from models.clip import Clip
 from models.methods import METHODS
 from models.methods.adapted import Adapted
 from models.task import Features, Task

@@ -26,7 +26,8 @@ from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.catalog.splits import draw_shots
 from cluster.job import OneLineParser
 from kernels.fusion import fuse
-from models.clip import Clip, load_clip
+from models.backbones import load_clip
+from models.clip import Clip
 from models.methods.batches import endless_batches
 from models.methods.imagine_model import ImagineModel
 from models.moment_adapter import AdapterConfig

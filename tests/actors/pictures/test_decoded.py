@@ -15,7 +15,7 @@ from actors.search.tasks import Tasks, TaskSource
 from actors.search.trials import fit_cell, fit_of, keep
 from cluster.artifacts import Artifact
 from cluster.errors import ConfigError
-from models.clip import load_clip
+from models.backbones import load_clip
 from models.methods import load_adapted
 from tests.actors.small_world import (
     CONCEPTS,

@@ -18,7 +18,8 @@ from actors.pretraining.state import (
     write_checkpoint,
     write_teacher,
 )
-from models.clip import Clip, load_clip
+from models.backbones import load_clip
+from models.clip import Clip
 from models.moment_adapter import load_teacher
 from models.moment_dino import BranchOutput, MomentDino
 from tests.actors.small_base_set import CONFIG, write_base_set, write_clip

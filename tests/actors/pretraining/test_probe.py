@@ -10,7 +10,7 @@ from actors.pictures.codec import png_bytes
 from actors.pretraining.probe import Probe, ProbeConfig
 from cluster.artifacts import draft
 from cluster.catalog.dataset import SCHEMA, Concept, publish_dataset
-from models.clip import load_clip
+from models.backbones import load_clip
 from models.moment_dino import MomentDino
 from tests.actors.small_base_set import CONFIG, write_clip
 

@@ -9,7 +9,7 @@ from actors.search.cells import Cell, MethodConfig, declared_cells
 from actors.search.tasks import Tasks, TaskSource, pair
 from actors.search.trials import fit_cell, fit_of, keep, kept
 from cluster.errors import ConfigError
-from models.clip import load_clip
+from models.backbones import load_clip
 from models.methods import load_adapted
 from tests.actors.small_world import CONCEPTS, METHODS, SMALL_ADAPTER, make_dataset, make_features
 

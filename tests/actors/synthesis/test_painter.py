@@ -12,7 +12,7 @@ from actors.embedded.target_scenes import target_concepts
 from actors.pictures.codec import decode_rgb, resized_square
 from actors.synthesis.factors.drawing import draw_factors
 from actors.synthesis.painters.painter import CaptionPainter, PainterConfig
-from models.clip import load_clip
+from models.backbones import load_clip
 from models.text_classifier import text_classifier
 
 VIEWS = 2

@@ -5,7 +5,7 @@ import torch
 from jobs.bench import discovery as bench_discovery
 from jobs.bench import schedules as b
 from jobs.bench.views import views_per_second
-from models.clip import load_clip
+from models.backbones import load_clip
 from models.dino_head import HeadConfig
 from models.moment_adapter import AdapterConfig
 from models.moment_dino import MomentDino, MomentDinoConfig

@@ -8,7 +8,7 @@ import torch
 from actors.pictures.base_set import open_base_set_rows
 from jobs.bench.search.growth import _cells
 from jobs.bench.search.original import Labelled, Original, Training, imagined, training
-from models.clip import load_clip
+from models.backbones import load_clip
 from models.methods.imagine_model import ImagineModel
 from models.moment_adapter import AdapterConfig
 from tests.actors.small_world import CONCEPTS, make_base_set, make_dataset

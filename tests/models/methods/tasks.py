@@ -5,7 +5,8 @@ import functools
 
 import torch
 
-from models.clip import Clip, clip_from_config
+from models.backbones import clip_from_config
+from models.clip import Clip
 from models.task import Features, Task
 from models.text_classifier import text_classifier
 
