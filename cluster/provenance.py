@@ -24,8 +24,10 @@ def library_versions() -> dict[str, str]:
 
 @cache
 def code_version() -> dict[str, str]:
-    """`version` of this package and, where it runs from a git checkout, `commit`, 40 hex digits,
-    with "-dirty" behind it if tracked files differ from it."""
+    """`version` of this package and, where it runs from a git checkout, `commit`.
+
+    The commit has 40 hex digits, with "-dirty" behind them if tracked files differ from it.
+    """
     code = {"version": _version("imagine-beyond")}
     if (_ROOT / ".git").exists():
         code["commit"] = _commit()

@@ -14,7 +14,7 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from actors.pictures.base_set import BaseSetRows, open_base_set_rows
-from actors.pretraining.board import new_board, shown
+from actors.pretraining.board import new_board, show_board
 from actors.pretraining.config import PretrainerConfig
 from actors.pretraining.probe import ProbeConfig
 from actors.pretraining.state import METRICS, MODEL, TEACHER, TENSORBOARD
@@ -73,7 +73,7 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
     say_computing("pretraining", [cfg.pretrainer.precision], cfg.pool)
     steps = cfg.pretrainer.epochs * (captions // cfg.pretrainer.batch_size)
     board = new_board()
-    with shown(board, images=2 * steps * cfg.pretrainer.batch_size):
+    with show_board(board, images=2 * steps * cfg.pretrainer.batch_size):
         checkpoint = _trainer(cfg, base_set, out, board).fit().checkpoint
     if checkpoint is None:
         raise _diverged(cfg, 0, "there is no checkpoint")

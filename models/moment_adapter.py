@@ -29,7 +29,7 @@ class AdapterConfig:
     heads: PositiveInt = 6
     """Attention heads; must divide `inner`."""
     mlp_ratio: PositiveFloat = 2.0
-    """Hidden width of the MLP over the token width."""
+    """Hidden width of the MLP, relative to the token width."""
     drop_path: DropRate = 0.1  # type: ignore[valid-type]
     """Probability of leaving out a residual branch, per crop and branch, in pretraining."""
 

@@ -50,15 +50,17 @@ class MomentDinoConfig:
 
 
 class BranchOutput(NamedTuple):
-    """moments: (V·B, 4D) of V views, the two whole ones first; dino: (V·B, K) their logits; ibot:
-    (M, K') logits of masked patches.
+    """What a branch says of a batch in V views.
 
     A tuple, for in a dataclass FSDP2 of PyTorch 2.11 finds no tensor to begin its backward pass at.
     """
 
     moments: Tensor
+    """(V·B, 4D), the two whole views first."""
     dino: Tensor
+    """(V·B, K) logits of the moments."""
     ibot: Tensor
+    """(M, K') logits of the masked patches."""
 
 
 class Branch(nn.Module):
@@ -78,7 +80,9 @@ class Branch(nn.Module):
         drop_path: Tensor | None = None,
         local: Tensor | None = None,
     ) -> BranchOutput:
-        """tokens_of: makes (2B, 1 + N, D) from the mask token; patches: (M,) of all 2B·N patches;
+        """The branch's moments and logits of a batch in two views.
+
+        tokens_of: makes (2B, 1 + N, D) from the mask token; patches: (M,) of all 2B·N patches;
         local: (L·B, 1 + N', D) tokens of local crops; drop_path: (depth, 2, (2 + L)·B).
 
         The mask token is read in here because a sharded module has whole weights only in its

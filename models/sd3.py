@@ -115,7 +115,7 @@ def load_model(folder: Path, part: str, dtype: torch.dtype) -> Any:
     """One model of the checkpoint, on the CPU, in evaluation mode; errors as `load_pipeline`."""
     _require_folder(folder, part)
     try:
-        model, report = _MODELS[part].from_pretrained(
+        model, info = _MODELS[part].from_pretrained(
             folder / part,
             dtype=dtype,
             use_safetensors=True,
@@ -124,8 +124,8 @@ def load_model(folder: Path, part: str, dtype: torch.dtype) -> Any:
         )
     except Exception as error:  # a broken file raises whatever the library trips over
         raise _unloadable(folder, part, _one_line(error)) from error
-    if report["missing_keys"]:
-        raise _unloadable(folder, part, f"no tensor {min(report['missing_keys'])}")
+    if info["missing_keys"]:
+        raise _unloadable(folder, part, f"no tensor {min(info['missing_keys'])}")
     return model.eval()
 
 

@@ -10,8 +10,8 @@ from torch.nn.functional import normalize
 from models.clip import Clip
 
 TemplateSet = Literal["hand", "ensemble", "prompts"]
-"""hand: the dataset's own prompt. ensemble: the seven ImageNet templates and the hand prompt.
-prompts: sentences of each class, which a dataset may bring."""
+"""Texts of a classifier. hand: the dataset's own prompt. ensemble: the seven ImageNet templates and
+the hand prompt. prompts: sentences of each class, which a dataset may bring."""
 
 IMAGENET_TEMPLATES = (
     "itap of a {}.",
@@ -28,8 +28,11 @@ TEXTS_PER_BATCH = 256
 
 
 def templates(which: TemplateSet, hand: str) -> tuple[str, ...]:
-    """The templates of a set; hand: the dataset's prompt, which also stands for names without
-    prompts of their own. ValueError if it has no "{}"."""
+    """The templates of a set.
+
+    hand: the dataset's prompt, which also stands for names without prompts of their own. Raises
+    ValueError if it has no "{}".
+    """
     if "{}" not in hand:
         raise ValueError(f"template {hand!r} has no {{}}")
     return (*IMAGENET_TEMPLATES, hand) if which == "ensemble" else (hand,)
@@ -56,8 +59,10 @@ def zero_shot_classifier(
 
 @torch.no_grad()
 def prompt_classifier(clip: Clip, prompts: Sequence[Sequence[str]]) -> Tensor:
-    """Classifier from C classes' own prompts, one or more of each, averaged as in
-    `text_classifier`: (C, D) float32, unit-norm rows."""
+    """Classifier from the prompts of C classes: (C, D) float32, unit-norm rows.
+
+    prompts: of each class one or more, averaged as in `text_classifier`.
+    """
     ids = clip.tokenizer([prompt for class_prompts in prompts for prompt in class_prompts])
     unit = _encoded(clip, ids.to(clip.mean.device))
     parts = normalize(unit, dim=-1).split([len(class_prompts) for class_prompts in prompts])

@@ -20,11 +20,11 @@ NUMBERS = 18
 """Uniform numbers in [0, 1) that one view is made of."""
 
 BLOCK = 64
-"""Neighbouring outputs that share a matrix, at most."""
+"""Most neighbouring outputs that share a matrix."""
 ELEMENTS = 1 << 24
-"""Numbers of the inputs of all blocks that are held at once (64 MiB)."""
+"""Most numbers of the blocks' inputs in memory at once (64 MiB)."""
 BLUR_REACH = 4.0
-"""Standard deviations."""
+"""Standard deviations to which a blur reaches."""
 
 LUMA = (0.299, 0.587, 0.114)
 TO_YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.321), (0.211, -0.523, 0.311))
@@ -142,8 +142,10 @@ def _weighted(
 
 
 def _rows(x: Tensor, at: Tensor) -> Tensor:
-    """Rows (B, n, m) of each image's, (B, P, K) to (B, n, m, K); whole rows are copied faster than
-    by indexing."""
+    """Rows (B, n, m) of each image: (B, P, K) to (B, n, m, K).
+
+    Whole rows are copied faster than by indexing.
+    """
     images, pixels = x.shape[:2]
     if at.shape[1:] == (1, pixels):  # all of them
         return x.unsqueeze(1)

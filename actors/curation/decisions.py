@@ -15,7 +15,7 @@ from actors.curation.likeness import NONE, Advance, Near, Nearest, first_likes, 
 from cluster.progress import show_progress
 
 REASONS = ("broken", "flat", "contaminated", "duplicate", "low score")
-"""Why a picture is refused; of several the first."""
+"""Reasons why a picture is refused; of several the first."""
 CLOSEST = 20
 """Number of pairs of a kept picture and a test image that are listed, by cosine and by hash."""
 CLASS = ["dataset", "class_name", "group"]
@@ -50,7 +50,7 @@ class CurationConfig:
     """Robust deviations below the median score of its class. Source of 3.5: Iglewicz and Hoaglin,
     How to Detect and Handle Outliers (1993)."""
     min_kept_share: ClosedUnitInterval = 0.7
-    """Of each class's pictures low scores leave at least this share; the other reasons may not."""
+    """Share of a class's pictures that low scores leave at least; other reasons may leave less."""
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from cluster.catalog.splits import draw_shots
 from cluster.errors import ConfigError
 from cluster.rows import slug
 from models.discovery.clustering import Clustering, ClusteringHyper, cluster
-from models.discovery.naming import Named, NamingHyper, name_clusters
+from models.discovery.naming import NamedCluster, NamingHyper, name_clusters
 from models.discovery.problem import Problem
-from models.discovery.zsnl import Learned, LearningHyper, learn_names
+from models.discovery.zsnl import LearnedNames, LearningHyper, learn_names
 
 OWN, EVERY = "own", "every"
 
@@ -65,8 +65,8 @@ class Discovered:
     problem: Problem
     ids: list[str]
     clustering: Clustering
-    named: list[Named]
-    learned: Learned | None
+    named: list[NamedCluster]
+    learned: LearnedNames | None
 
 
 def discover(tasks: Tasks, cell: DiscoveryCell) -> Discovered:

@@ -23,11 +23,11 @@ def feature_bytes(plan: pa.Table, image: tuple[int, int]) -> int:
 
 
 def require_room(work: Draft, table: str, features: int, storage: str) -> None:
-    """ConfigError, naming `storage`, if a local disk has no room for the working table and for the
-    features made from it, which are there together; what an earlier run has left of the table
-    counts. An object store is not asked.
+    """Refuses storage on a local disk that has no room for encoding; an object store is not asked.
 
-    features: bytes. The table is as large: float16 numbers of a network hardly compress.
+    The working table and the features made from it are there together; what an earlier run has left
+    of the table counts. features: bytes; the table is as large, for float16 numbers of a network
+    hardly compress. Raises ConfigError, naming `storage`.
     """
     fs, folder = work.filesystem()
     if not isinstance(fs, LocalFileSystem):

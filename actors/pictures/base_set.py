@@ -60,8 +60,10 @@ class BaseSet:
 
 @dataclass(frozen=True)
 class BaseSetRows:
-    """A base set's rows as its readers want them: without those that were refused when they were
-    made, and without those that a curation refuses."""
+    """A base set's rows as its readers want them, without refused ones.
+
+    Those are the ones refused when they were made, and the ones that a curation refuses.
+    """
 
     artifact: Artifact
     """The base set, of kind "images"."""

@@ -24,8 +24,10 @@ def png_bytes(image: Image.Image) -> bytes:
 
 
 def decode_rgb(data: bytes) -> Image.Image:
-    """A whole RGB image from encoded bytes. Raises BadImageError on anything else, a truncated
-    file included."""
+    """A whole RGB image from encoded bytes.
+
+    Raises BadImageError on anything else, a truncated file included.
+    """
     if not data:
         raise BadImageError("empty file")
     try:
@@ -48,8 +50,10 @@ def decode_rgb(data: bytes) -> Image.Image:
 
 
 def resized_square(image: Image.Image, size: int) -> np.ndarray:
-    """Shorter side resized to `size` (bicubic), centre crop: uint8 (size, size, 3). CLIP's own
-    test transform."""
+    """The image in CLIP's own test transform: uint8 (size, size, 3).
+
+    The shorter side is resized to `size` (bicubic), and the centre is cut out.
+    """
     scale = size / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     if (width, height) != image.size:

@@ -35,7 +35,7 @@ def new_board() -> Any:
 
 
 @contextmanager
-def shown(board: ActorHandle, images: int) -> Iterator[None]:
+def show_board(board: ActorHandle, images: int) -> Iterator[None]:
     """Shows the board's notes as a progress line while `TorchTrainer.fit` keeps the main thread.
 
     images: crops to be trained on in the whole run.

@@ -29,13 +29,13 @@ class Share:
     """What one worker computes of a step: b of the batch's captions, in 2 + L views each."""
 
     crops: Tensor
-    """(2b, 3, R, R), normalised."""
+    """Views of the captions' images, (2b, 3, R, R), normalised."""
     masks: Tensor
     """(2b, N) bool, True where a patch of a crop is masked."""
     drop_path: Tensor
-    """Drop path: (depth, 2, (2 + L)·b), see `models.moment_adapter.draw_drop_path`."""
+    """Factors (depth, 2, (2 + L)·b) of the branches, see `models.moment_adapter.draw_drop_path`."""
     local: Tensor | None
-    """(L·b, 3, r, r), normalised; None without local views."""
+    """Local views, (L·b, 3, r, r), normalised; None if there are none."""
     weight: float
     """b over the mean of all workers, by which this worker's mean counts in that of the batch."""
 

@@ -57,8 +57,10 @@ class TrainState:
 
 
 def write_checkpoint(folder: Path, state: TrainState, metrics: list[Metrics], rank: int) -> None:
-    """Every worker writes its own shard; the first one also writes the metrics so far, as rows and
-    for TensorBoard."""
+    """Writes this worker's shard; the first worker also writes the metrics so far.
+
+    Those are rows and, beside them, for TensorBoard.
+    """
     dcp.save({"state": state}, checkpoint_id=folder)
     if rank != 0:
         return
@@ -76,8 +78,10 @@ def read_checkpoint(folder: Path, state: TrainState) -> list[Metrics]:
 
 
 def whole_teacher(state: TrainState) -> dict[str, Tensor]:
-    """The teacher's weights by their names in `Branch`, on the CPU of the first worker; nothing on
-    the others. All workers call it."""
+    """The teacher's weights by their names in `Branch`, on the CPU of the first worker.
+
+    The other workers get nothing, but all workers call it.
+    """
     whole = get_model_state_dict(
         state.model, options=StateDictOptions(full_state_dict=True, cpu_offload=True)
     )

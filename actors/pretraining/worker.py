@@ -24,11 +24,11 @@ from models.backbones import load_clip
 
 
 def pretrain_worker(config: dict[str, Any]) -> None:
-    """The loop on a Ray Train worker; config: cfg, base_set, curation, backbone, save_every, probe,
-    board.
+    """The pretraining loop on a Ray Train worker.
 
-    A run that diverges ends here without an error, which Ray Train would answer by starting it
-    again: its last checkpoint has fewer steps than it should.
+    config: cfg, base_set, curation, backbone, save_every, probe, board. A run that diverges ends
+    here without an error, which Ray Train would answer by starting it again: its last checkpoint
+    has fewer steps than it should.
     """
     context = ray.train.get_context()
     worker = Worker(

@@ -100,8 +100,10 @@ class Dataset:
         return self.artifact.read_table("rejected")
 
     def shot_list(self, shots: int, seed: int) -> dict[str, list[str]]:
-        """Paths by split of the published list for these shots and this seed. Raises ConfigError if
-        the dataset came without it."""
+        """Paths by split of the published list for these shots and this seed.
+
+        Raises ConfigError if the dataset came without it.
+        """
         name = f"{shots}-{seed}"
         known = self.artifact.manifest.extra["shots"]
         if name not in known:
@@ -191,8 +193,10 @@ def split_lines(rows: pa.Table) -> str:
 
 
 def _write_rows(draft: Draft, parts: Iterable[pa.Table]) -> tuple[pa.Table, pa.Table]:
-    """Writes the good rows, a row group per part, some files; returns them without images, and the
-    refused ones (REJECTED_SCHEMA)."""
+    """Writes the good rows, a row group per part, some files.
+
+    Returns them without images, and the refused ones (REJECTED_SCHEMA).
+    """
     accepted, rejected = (
         [SCHEMA.empty_table().select(SPLIT_COLUMNS)],
         [REJECTED_SCHEMA.empty_table()],

@@ -149,8 +149,11 @@ def _folders(
     folders: Mapping[str, str] = _SAME,
     renamed: Mapping[str, str] = _NONE,
 ) -> Listing:
-    """FOLDER/CLASS/file. folders: split to folder. renamed: class folder to class name, for those
-    that no names file names."""
+    """The listing of FOLDER/CLASS/file.
+
+    folders: split to folder. renamed: class folder to class name, for those that no names file
+    names.
+    """
     inside = {
         split: {f.name for f in os.scandir(root / folder) if f.is_dir()}
         for split, folder in folders.items()

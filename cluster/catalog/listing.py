@@ -58,8 +58,10 @@ class Listing:
 
     @cached_property
     def content_hash(self) -> str:
-        """Over classes, entries and sizes of files, not over what is in the files: a dataset of a
-        million images is not read twice."""
+        """Hash over classes, entries and sizes of files.
+
+        What is in the files is not hashed: a dataset of a million images is not read twice.
+        """
         fields = [repr((c.name, c.group)) for c in self.concepts]
         for entry, size in zip(self.entries, self.sizes, strict=True):
             label = self.labels[entry.group, entry.label]

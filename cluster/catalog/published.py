@@ -17,10 +17,10 @@ ShotLists = dict[str, dict[str, list[str]]]
 
 
 def read_shot_lists(folder: str) -> ShotLists:
-    """`shot_{K}-seed_{S}.jsonl` (per line an object with `path` and `split`, as `Split.lines`
-    has them) and `shot_{K}-seed_{S}.json` (train and val: lists of paths, or of lists that
-    begin with one, as CoOp's split files have them).
+    """The lists of shots in a folder's files shot_{K}-seed_{S}.jsonl and shot_{K}-seed_{S}.json.
 
+    jsonl: per line an object with `path` and `split`, as `Split.lines` has them. json: train and
+    val, lists of paths, or of lists that begin with one, as CoOp's split files have them.
     Raises ConfigError on pickles, which could run code when read, and on anything else.
     """
     if not Path(folder).is_dir():

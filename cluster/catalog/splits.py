@@ -28,8 +28,10 @@ IdsByLabel = Mapping[int, Sequence[str]]
 
 @dataclass(frozen=True)
 class Split:
-    """Drawn rows, by class in order of label. By the rule "hash" the ids of fewer shots begin those
-    of more shots."""
+    """Drawn rows, by class in order of label.
+
+    By the rule "hash" the ids of fewer shots begin those of more shots.
+    """
 
     train_ids: tuple[str, ...]
     val_ids: tuple[str, ...]
@@ -48,8 +50,11 @@ class Split:
 
 
 def labels_of(dataset: Dataset, concepts: Concepts) -> list[int]:
-    """Labels of these classes, in order. base and new: as CoCoOp halves a dataset's classes (Zhou
-    et al., 2022), in order of label, the middle one among the base classes."""
+    """Labels of these classes, in order.
+
+    base and new: as CoCoOp halves a dataset's classes (Zhou et al., 2022), in order of label, the
+    middle one among the base classes.
+    """
     labels = range(len(dataset.concepts))
     half = math.ceil(len(labels) / 2)
     halves = {"base": labels[:half], "new": labels[half:]}

@@ -23,8 +23,8 @@ from models.discovery.problem import Problem
 from models.discovery.ward import WardTree, k_means
 
 Way = Literal["k_means", "ward", "mean_shift"]
-"""k_means, ward: on CLIP's frozen features. mean_shift: features trained by contrastive mean-shift
-and iterated, then Ward's linkage."""
+"""Way of clustering. k_means, ward: on CLIP's frozen features. mean_shift: features trained by
+contrastive mean-shift and iterated, then Ward's linkage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +44,16 @@ class ClusteringHyper:
 
 @dataclass(frozen=True, eq=False)
 class Clustering:
-    """labels: (U + L + M,) int64 in [0, clusters), in the order of the problem's pool. estimate:
-    none if the number was given. shifts: iterations of mean shift that were kept."""
+    """The clusters of a problem's images."""
 
     labels: Tensor
+    """(U + L + M,) int64 in [0, clusters), in the order of the problem's pool."""
     clusters: int
+    """Number of clusters."""
     estimate: Estimate | None
+    """Where the number comes from; None if it was a setting."""
     shifts: int = 0
+    """Iterations of mean shift that the clusters are of."""
 
 
 def cluster(

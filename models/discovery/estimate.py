@@ -10,12 +10,14 @@ from models.discovery.metrics import clustering_accuracy
 
 @dataclass(frozen=True)
 class Estimate:
-    """clusters: the estimate. accuracy: of the known validation images at it. curve: (clusters,
-    accuracy) of all that were tried."""
+    """A number of clusters, estimated on validation images of known concepts."""
 
     clusters: int
+    """The estimate."""
     accuracy: float
+    """Clustering accuracy of the validation images at the estimate, in [0, 1]."""
     curve: tuple[tuple[int, float], ...]
+    """(clusters, accuracy) of all numbers that were tried."""
 
 
 def estimate_clusters(cut: Callable[[int], Tensor], labels: Tensor, most: int) -> Estimate:

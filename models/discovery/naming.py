@@ -35,18 +35,21 @@ class NamingHyper:
 
 
 @dataclass(frozen=True)
-class Named:
-    """One cluster. cluster: its number in the clustering. images: unlabelled ones in it.
-    candidate: the name that the assignment gives it, "" if none is left. similarity, margin: of
-    that name's, in cosine; of a labelled one the share of its known images that lie here, and 0.
-    by: "none" if it stays unnamed."""
+class NamedCluster:
+    """One cluster, and the name that it got or nearly got."""
 
     cluster: int
+    """Number of the cluster in the clustering."""
     images: int
+    """Number of unlabelled images in it."""
     candidate: str
+    """Name that the assignment gives it, "" if none is left."""
     similarity: float
+    """Cosine of the candidate; if it is a known name, the share of its images that lie in it."""
     margin: float
+    """Cosine by which the candidate is ahead of the next best name; 0 if it is a known name."""
     by: By
+    """What gave the name; "none" if the cluster stays unnamed."""
 
     @property
     def name(self) -> str:
@@ -54,7 +57,9 @@ class Named:
         return "" if self.by == "none" else self.candidate
 
 
-def name_clusters(problem: Problem, clustering: Clustering, hyper: NamingHyper) -> list[Named]:
+def name_clusters(
+    problem: Problem, clustering: Clustering, hyper: NamingHyper
+) -> list[NamedCluster]:
     """Every cluster that has an image, in order of its number, named or not.
 
     A cluster with more than half of the labelled images of a known concept is that concept (one
@@ -68,7 +73,7 @@ def name_clusters(problem: Problem, clustering: Clustering, hyper: NamingHyper) 
     sizes = unlabelled.bincount(minlength=clustering.clusters)
     present = clustering.labels.unique().tolist()
     by_cluster = {
-        cluster: Named(cluster, int(sizes[cluster]), name, share, 0.0, "labelled")
+        cluster: NamedCluster(cluster, int(sizes[cluster]), name, share, 0.0, "labelled")
         for cluster, (name, share) in known_clusters(problem, labelled).items()
     }
     open_clusters = [
@@ -83,10 +88,12 @@ def name_clusters(problem: Problem, clustering: Clustering, hyper: NamingHyper) 
             sure = hyper.min_margin is None or margin >= hyper.min_margin
             cluster, cosine = open_clusters[row], cosines[row, column].item()
             by: By = hyper.by if sure else "none"
-            by_cluster[cluster] = Named(
+            by_cluster[cluster] = NamedCluster(
                 cluster, int(sizes[cluster]), names[column], cosine, margin, by
             )
-    return [by_cluster.get(c, Named(c, int(sizes[c]), "", 0.0, 0.0, "none")) for c in present]
+    return [
+        by_cluster.get(c, NamedCluster(c, int(sizes[c]), "", 0.0, 0.0, "none")) for c in present
+    ]
 
 
 def known_clusters(problem: Problem, labelled: Tensor) -> dict[int, tuple[str, float]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from models.discovery.clustering import Clustering
-from models.discovery.naming import Named
+from models.discovery.naming import NamedCluster
 from models.discovery.problem import Problem
 from models.methods.adapted import Card
 from models.methods.fsnl import Fsnl, FsnlAdapted, FsnlHyper
@@ -36,26 +36,28 @@ class LearningHyper:
 
 
 @dataclass(frozen=True, eq=False)
-class Learned:
-    """model: knows the discovered names, and every other name as CLIP does. names: discovered ones,
-    then known ones. assigned: (U,) int64 into names, NONE for images in unnamed clusters.
-    confidence: (U,) float, of that name, in [0, 1], 0 where there is none. changed: per round, the
-    share of the images whose name it changed."""
+class LearnedNames:
+    """What was learned of the discovered names, and the names of the unlabelled images."""
 
     model: FsnlAdapted
+    """Knows the discovered names, and every other name as CLIP does."""
     names: list[str]
+    """The discovered names, then the known ones."""
     assigned: Tensor
+    """(U,) int64 into names, NONE for images in unnamed clusters."""
     confidence: Tensor
+    """(U,) float, probability of that name, in [0, 1], 0 where there is none."""
     changed: tuple[float, ...]
+    """Share of the images whose name a round changed, for each round."""
 
 
 def learn_names(
     problem: Problem,
     clustering: Clustering,
-    clusters: Sequence[Named],
+    clusters: Sequence[NamedCluster],
     hyper: LearningHyper,
     seed: int,
-) -> Learned | None:
+) -> LearnedNames | None:
     """Rounds of: learn the discovered names by FSNL from the most confident images, assign again.
 
     Discovered are the names that clusters got by likeness. At first an image has its cluster's
@@ -92,7 +94,7 @@ def learn_names(
         if changed[-1] <= hyper.settled:
             break
     assert model is not None
-    return Learned(model, names, assigned, confidence, tuple(changed))
+    return LearnedNames(model, names, assigned, confidence, tuple(changed))
 
 
 def untaught(problem: Problem, hyper: FsnlHyper, seed: int) -> FsnlAdapted:

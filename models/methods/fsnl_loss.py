@@ -14,7 +14,9 @@ from models.prompts import Context
 from models.task import Features
 
 NameLoss = Literal["full", "base", "caption", "clip"]
-"""full: the mean of base and caption loss; the base loss where no image has a caption.
+"""What FSNL learns from.
+
+full: the mean of base and caption loss; the base loss where no image has a caption.
 base: images against class texts alone (captions not used).
 caption: images against captions alone, contexts swapped between classes.
 clip: every image against its own caption, CLIP's diagonal cross-entropy, nothing swapped.

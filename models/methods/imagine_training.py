@@ -146,8 +146,11 @@ _LAST_POOLED: MutableMapping[Tensor, _PooledBy] = WeakTensorKeyDictionary()
 
 
 def _pooled_imagined(model: ImagineModel, imagined: Features) -> Pooled:
-    """`pool_all` of every view. Fits on other shots share the imagined images and often the adapter
-    that they start with, so a dataset's are pooled again for another adapter alone."""
+    """`pool_all` of every view of the imagined images.
+
+    Fits on other shots share them and often the adapter that they start with, so a dataset's are
+    pooled again for another adapter alone.
+    """
     sizes, weights = (model.adapter.config, model.precision), list(model.adapter.parameters())
     last = _LAST_POOLED.get(imagined.tokens)
     if last is None or last.sizes != sizes or not all(map(torch.equal, last.weights, weights)):

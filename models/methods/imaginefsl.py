@@ -18,8 +18,11 @@ from models.task import Task
 
 
 class ImagineFslAdapted(Adapted):
-    """Heads `visual`, `text` and `fused`: the log of the mixed probabilities, or the score of the
-    other fusion rules, which imported models bring."""
+    """ImagineFSL's model, with heads `visual`, `text` and `fused`.
+
+    fused: the log of the mixed probabilities, or the score of the other fusion rules, which
+    imported models bring.
+    """
 
     def __init__(self, card: Card, clip: Clip, model: ImagineModel) -> None:
         super().__init__(card, clip)

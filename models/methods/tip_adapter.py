@@ -32,7 +32,7 @@ from models.task import Features, Task
 
 ALPHAS = torch.cat([torch.zeros(1), torch.logspace(-1, 1.7, 24)])
 BETAS = torch.logspace(-0.3, 1.7, 24)
-"""What is searched: the original's ranges reach 50; α = 0 is zero-shot."""
+"""Values of α and β that are searched: the original's reach 50; α = 0 is zero-shot."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,13 +17,13 @@ from models.methods.imagine_model import ImagineModel
 from models.methods.imaginefsl import ImagineFsl, ImagineFslAdapted
 from models.methods.selection import Selection
 from models.moment_adapter import AdapterConfig, MomentAdapter
-from models.released.lora import Lora, read_visual_model
+from models.released.lora import LoraUpdate, read_visual_model
 from models.released.teacher import Inventory, State, adapter_config, fit, read_state, shapes
 
 OWN_CLIP = "clip.safetensors"
 """File for the CLIP with the image tower of a LoRA set; the JSON beside it is `Clip.config`."""
 LORA_LOG_TEMPERATURE = math.log(100)
-"""ImagineFSL-LoRA divides its text logits by 0.01 and does not train that."""
+"""Logarithm of the factor on the text logits of ImagineFSL-LoRA, which it does not train."""
 LogTemperature = restricted_number_type("LogTemperature", float, [(">=", -7), ("<=", 7)])
 """A logarithm: 100, which is the factor itself, is out of range."""
 
@@ -35,11 +35,11 @@ class FineTunedConfig:
     adapter: str
     """Local file DATASET_Kshot_adapter.pth, or …_visual_adapter.pth of a LoRA set."""
     visual_head: str
-    """…_linear.pth, or …_visual_classifier.pth of a LoRA set."""
+    """Local file …_linear.pth, or …_visual_classifier.pth of a LoRA set."""
     text_head: str
-    """…_text.pth, or …_text_classifier.pth of a LoRA set."""
+    """Local file …_text.pth, or …_text_classifier.pth of a LoRA set."""
     visual_model: str | None = None
-    """…_visual_model.pth of a LoRA set; none: the image tower is plain CLIP's."""
+    """Local file …_visual_model.pth of a LoRA set; none: the image tower is plain CLIP's."""
     lora_alpha: PositiveFloat | None = None
     """Alpha of the LoRA update ("lora_scale" there); the rank is read from the file."""
     names: list[str] | str
@@ -52,7 +52,7 @@ class FineTunedConfig:
     rule: Rule | None = None
     """How the heads are fused; by default as the original does: normalised, additive for LoRA."""
     dataset: str
-    """What the classes belong to, for the card."""
+    """Name of the dataset of the classes, for the card."""
     templates: str = "simple+cafo"
     """Template set that the text head started from, for the card; predicting needs it no more."""
 
@@ -125,7 +125,11 @@ def write_fine_tuned(folder: Path, name: str, adapted: ImagineFslAdapted) -> Non
 
 
 def _card(
-    cfg: FineTunedConfig, names: list[str], adapter: AdapterConfig, lora: Lora | None, clip: Clip
+    cfg: FineTunedConfig,
+    names: list[str],
+    adapter: AdapterConfig,
+    lora: LoraUpdate | None,
+    clip: Clip,
 ) -> Card:
     hyper: dict[str, Any] = {"adapter": asdict(adapter), "precision": "fp32"}
     hyper |= {"templates": cfg.templates, "lora": lora and asdict(lora)}

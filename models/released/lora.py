@@ -27,21 +27,26 @@ from models.released.teacher import (
 )
 
 CLEAR = 0.1
-"""How far the applied part of the update may be from 0 or 1."""
+"""Largest distance of the applied part of the update from 0 or 1."""
 _NAMES = {"qkv.weight": "in_proj_weight", "qkv.bias": "in_proj_bias"}
 _NAMES |= {"proj.weight": "out_proj.weight", "proj.bias": "out_proj.bias"}
 
 
 @dataclass(frozen=True)
-class Lora:
-    """rank: 0 if the file has no factors. found: how its weights were."""
+class LoraUpdate:
+    """The LoRA update of a file of an image tower."""
 
     rank: int
+    """Rank of the factors; 0 if the file has none."""
     alpha: float | None
+    """Alpha of the update, as it was given."""
     found: Literal["merged", "unmerged", "without update"]
+    """Whether the file's weights had the update in them; a field of the saved model's card."""
 
 
-def read_visual_model(path: Path, clip: Clip, alpha: float | None) -> tuple[State, Lora, Inventory]:
+def read_visual_model(
+    path: Path, clip: Clip, alpha: float | None
+) -> tuple[State, LoraUpdate, Inventory]:
     """The image tower by open_clip's names, float32, with the update α/r·BA in it exactly once.
 
     alpha: α of the update; the rank r is read from the shapes. A file without factors is taken as
@@ -76,7 +81,7 @@ def read_visual_model(path: Path, clip: Clip, alpha: float | None) -> tuple[Stat
         factors, f"LoRA factors, {update_state}: the update is in the weights once"
     )
     inventory = Inventory(path.name, {"visual_model": len(state)}, ignored)
-    return state, Lora(rank, alpha, update_state), inventory
+    return state, LoraUpdate(rank, alpha, update_state), inventory
 
 
 def _renamed(name: str) -> str:

@@ -23,7 +23,7 @@ from models.moment_dino import COMPONENTS, Branch, MomentDinoConfig
 HEAD_WIDTH = 64
 """Channels per attention head of every released adapter."""
 DRIFT = 1e-3
-"""How far a frozen weight may be from CLIP's, relative to its length: half precision is 3e-4."""
+"""Largest distance of a frozen weight from CLIP's, over its length: half precision is 3e-4."""
 
 State = dict[str, Tensor]
 
@@ -34,9 +34,9 @@ class Inventory:
 
     file: str
     taken: dict[str, int]
-    """Component to number of tensors."""
+    """Number of the tensors that were taken, by component."""
     ignored: dict[str, str]
-    """Key to the reason."""
+    """Reasons why tensors were ignored, by key."""
 
     def __str__(self) -> str:
         parts = [f"{component} {count}" for component, count in self.taken.items()]
