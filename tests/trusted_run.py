@@ -23,8 +23,8 @@ from actors.pretraining.loop import Calls, pretrain
 from actors.pretraining.shares import Worker
 from actors.pretraining.state import Metrics, TrainState
 from cluster.artifacts import open_artifact
-from jobs.report.tables import closing_table
-from models.clip import TINY, load_clip
+from jobs.report.tables.results import closing_table
+from models.backbones import TINY, load_clip
 from tests.test_recipes import loaded
 
 GOLDENS = Path(__file__).parent / "golden" / "trusted"

@@ -13,7 +13,7 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
-from cluster.artifacts import ConfigError
+from cluster.errors import ConfigError
 from cluster.job import OneLineParser, refuse
 from jobs.bench.adapt import AdaptBench, adapting
 from jobs.bench.discovery import DiscoveryBench, discovering
@@ -34,7 +34,7 @@ BENCHES: dict[str, tuple[type, Measure]] = {
 
 def main() -> None:
     """Measures what the command line names; a bad setting is one line and exit code 2."""
-    configs = {name: config for name, (config, _) in BENCHES.items()}
+    configs: dict[str, Any] = {name: config for name, (config, _) in BENCHES.items()}
     cfg = auto_cli(configs, as_positional=False, parser_class=OneLineParser)
     ((name, measure),) = ((n, run) for n, (config, run) in BENCHES.items() if type(cfg) is config)
     try:

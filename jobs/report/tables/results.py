@@ -97,8 +97,13 @@ def generalisation_table(
     place = {dataset: number for number, dataset in enumerate(datasets)}
     spaces = (*halves, "all", H_MEAN)
     lines: list[list[Value]] = [
-        [group.dataset, group.method, group.shots]
-        + [group.estimates[s].text(measure.scale) if s in group.estimates else "" for s in spaces]
+        [
+            *(group.dataset, group.method, group.shots),
+            *(
+                group.estimates[s].text(measure.scale) if s in group.estimates else ""
+                for s in spaces
+            ),
+        ]
         for group in sorted(groups, key=lambda g: (place[g.dataset], g.shots))
     ]
     title = f"{' against '.join(halves)}; H is the harmonic mean per seed, then averaged"

@@ -112,8 +112,13 @@ def test_a_batch_is_the_same_on_any_number_of_workers(
         draw_share(cfg, data, clip, Worker(rank, workers, torch.device("cpu")), step=1)
         for rank in range(workers)
     ]
-    assert sum(share.share for share in shares) == pytest.approx(workers)
-    for name, axis, views in (("crops", 0, 2), ("masks", 0, 2), ("kept", 2, 5), ("local", 0, 3)):
+    assert sum(share.weight for share in shares) == pytest.approx(workers)
+    for name, axis, views in (
+        ("crops", 0, 2),
+        ("masks", 0, 2),
+        ("drop_path", 2, 5),
+        ("local", 0, 3),
+    ):
         by_view = getattr(whole, name).movedim(axis, 0).unflatten(0, (views, -1))
         for rank, share in enumerate(shares):
             mine = getattr(share, name).movedim(axis, 0).unflatten(0, (views, -1))

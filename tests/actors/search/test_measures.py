@@ -64,7 +64,7 @@ def test_an_evaluator_takes_what_is_registered(
     keep(model, fit, out.file(MODELS))
     out.write_table("fits", fits_table(out.file(MODELS), [(cell.key, 0)]))
     adapted = out.publish({"fits": 1})
-    spread = Measure("spread", "spread", lambda a: a.logits.std().item(), unit="")
+    spread: Measure[Answers] = Measure("spread", "spread", lambda a: a.logits.std().item(), unit="")
     monkeypatch.setitem(MEASURES, "spread", spread)
     tables = Evaluator(source, adapted.uri)(fit)
     rows = tables["rows"].to_pylist()

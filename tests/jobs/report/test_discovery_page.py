@@ -9,7 +9,7 @@ import pytest
 from actors.discovery.discoverer import DiscoveryCell, DiscoveryConfig
 from actors.discovery.work import SCHEMAS, Discovering, Work
 from actors.search.cells import MethodConfig, declared_cells
-from actors.search.measures import MEASURES, Measure
+from actors.search.measures import MEASURES, Answers, Measure
 from actors.search.tasks import Tasks, TaskSource
 from cluster.artifacts import Draft, draft
 from jobs.report.pages.discovery import discovery_page, measure_sections
@@ -26,7 +26,9 @@ WAY = DiscoveryConfig(
     learning=LearningHyper(rounds=1, fsnl=FsnlHyper(epochs=2, lr=0.01)),
 )
 SCRIPT = "<script>alert('name')</script>"
-LARGEST = Measure("largest", "largest logit", lambda a: a.logits.max().item(), unit="")
+LARGEST: Measure[Answers] = Measure(
+    "largest", "largest logit", lambda a: a.logits.max().item(), unit=""
+)
 
 
 @pytest.fixture(scope="module")
