@@ -9,11 +9,10 @@ import open_clip
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, linear
 from torch.utils.checkpoint import checkpoint
 
 from kernels.attention import attention
-from kernels.frozen_linear import frozen_linear
 
 
 class Clip(nn.Module):
@@ -142,32 +141,22 @@ class Clip(nn.Module):
         return x @ self.model.text_projection
 
 
-def residual_block(
-    block: Any, x: Tensor, causal: bool, product: Callable[..., Tensor] = frozen_linear
-) -> Tensor:
+def residual_block(block: Any, x: Tensor, causal: bool) -> Tensor:
     """What open_clip's ResidualAttentionBlock computes, (B, L, W) to as much.
 
-    product: of its linear layers, as torch.nn.functional.linear. open_clip's nn.MultiheadAttention
-    turns the batch inside out before the first product, which under autocast copies the weights
-    once for every token. A `models.lora.SplitAttention` may stand in that one's place.
+    open_clip's nn.MultiheadAttention turns the batch inside out before the first product, which
+    under autocast copies the weights once for every token. A `models.lora.SplitAttention` may stand
+    in that one's place.
     """
     attend, y = block.attn, block.ln_1(x)
     if isinstance(attend, nn.MultiheadAttention):
-        y = product(y, attend.in_proj_weight, attend.in_proj_bias)
+        y = linear(y, attend.in_proj_weight, attend.in_proj_bias)
     else:
         y = attend.in_proj(y)
     q, k, v = y.unflatten(-1, (3, attend.num_heads, -1)).permute(2, 0, 3, 1, 4)
     y = attention(q, k, v, causal=causal).transpose(1, 2).flatten(2)
-    x = x + block.ls_1(_through(attend.out_proj, y, product))
-    y = block.ln_2(x)
-    for layer in block.mlp:
-        y = _through(layer, y, product)
-    return x + block.ls_2(y)
-
-
-def _through(layer: nn.Module, x: Tensor, product: Callable[..., Tensor]) -> Tensor:
-    """One layer; a linear one by `product`, unless something stands in its place."""
-    return product(x, layer.weight, layer.bias) if isinstance(layer, nn.Linear) else layer(x)
+    x = x + block.ls_1(attend.out_proj(y))
+    return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
 def _check_supported(model: nn.Module, backbone: str) -> None:

@@ -2,15 +2,13 @@
 
 The straightforward schedule is what the method says, without what follows from the backbone being
 frozen: two backbones, the teacher's averaged like its other weights, every crop through both,
-attention as matrix products with a softmax between them, PyTorch's own products, and the kernels'
-plain references.
+attention as matrix products with a softmax between them, and the kernels' plain references.
 """
 
 import copy
 import dataclasses
 import time
 from collections.abc import Callable
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import interpolate, linear
+from torch.nn.functional import interpolate
 
 from kernels import distillation
 from kernels.moments import moments_reference
 from models.backbones import TINY, clip_from_config, load_clip
 from models.block_masks import draw_masks
-from models.clip import Clip, residual_block
+from models.clip import Clip
 from models.moment_adapter import draw_drop_path
 from models.moment_dino import Branch, BranchOutput, MomentDino, MomentDinoConfig, Step
 from models.precision import Precision, autocast
@@ -113,7 +111,6 @@ def _ours(model: MomentDino, backbone: Clip) -> tuple[Callable[..., Step], Calla
 def _straightforward(
     model: MomentDino, backbone: Clip
 ) -> tuple[Callable[..., Step], Callable[[Step], None]]:
-    backbone.block = partial(residual_block, product=linear)
     teachers = copy.deepcopy(backbone)
 
     def step(crops: Tensor, masks: Tensor, drop_path: Tensor) -> Step:
