@@ -55,12 +55,14 @@ class Encoder:
     Reads `id`, the place of the image (`actors.pictures.places`) and `views` (how many). Adds
     `tokens` (bytes of float16 (views, 1 + N, D), empty if refused) and `reason` (empty if fine).
     What a view shows depends on its row alone. device: "cpu" or "cuda", of augmentation and image
-    tower.
+    tower. clip: the CLIP of `config.backbone` where it is loaded already.
     """
 
-    def __init__(self, config: EncoderConfig, device: str = "cpu") -> None:
+    def __init__(
+        self, config: EncoderConfig, device: str = "cpu", clip: Clip | None = None
+    ) -> None:
         self.config = config
-        self.clip = backbone(config.backbone).to(device)
+        self.clip = (clip or backbone(config.backbone)).to(device)
         self.device = torch.device(device)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -73,11 +75,11 @@ class Encoder:
             except BadImageError as error:
                 reasons.append(str(error))
         ids, counts = (
-            batch["id"][np.array(good, dtype=int)],
+            batch["id"][np.array(good, dtype=int)].tolist(),
             [int(batch["views"][row]) for row in good],
         )
         tokens = [b""] * len(reasons)
-        for row, views in zip(good, self._tokens(images, ids, counts).split(counts), strict=True):
+        for row, views in zip(good, self.tokens(images, ids, counts).split(counts), strict=True):
             tokens[row] = views.numpy().tobytes()
         return {
             **batch,
@@ -86,8 +88,11 @@ class Encoder:
         }
 
     @torch.no_grad()
-    def _tokens(self, images: list[Image.Image], ids: np.ndarray, counts: list[int]) -> Tensor:
-        """All views of all images, one after the other: (sum of counts, 1 + N, D) float16, CPU."""
+    def tokens(self, images: list[Image.Image], ids: Sequence[str], counts: list[int]) -> Tensor:
+        """All views of all images, one after the other: (sum of counts, 1 + N, D) float16, CPU.
+
+        ids, counts: of each image, its row id and how many views of it.
+        """
         views = self._views(images, ids, counts)
         tokens = torch.empty(
             len(views), self.clip.num_tokens, self.clip.embed_dim, dtype=torch.half
@@ -97,7 +102,7 @@ class Encoder:
             tokens[start : start + len(part)] = view_tokens(self.clip, part, self.config.precision)
         return tokens
 
-    def _views(self, images: list[Image.Image], ids: np.ndarray, counts: list[int]) -> Tensor:
+    def _views(self, images: list[Image.Image], ids: Sequence[str], counts: list[int]) -> Tensor:
         """(sum of counts, 3, R, R) float32 in [0, 1], on the device."""
         size = self.clip.image_size
         views = torch.empty(sum(counts), 3, size, size, device=self.device)
@@ -111,7 +116,7 @@ class Encoder:
             for start in range(0, len(views_of_size), self.config.batch_size):
                 part = views_of_size[start : start + self.config.batch_size]
                 pixels = torch.stack([_channels_first(np.asarray(images[n])) for n, _, _ in part])
-                numbers = view_numbers([(str(ids[n]), view) for n, view, _ in part])
+                numbers = view_numbers([(ids[n], view) for n, view, _ in part])
                 places = [place for _, _, place in part]
                 views[places] = make_views(
                     pixels.to(self.device),

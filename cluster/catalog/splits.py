@@ -4,12 +4,12 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.catalog.dataset import Dataset, split_lines
+from cluster.catalog.dataset import Concept, split_lines
 from cluster.errors import ConfigError
 from cluster.rows import digest
 
@@ -24,6 +24,22 @@ VAL_SHOTS = 4
 """Validation rows per class at most, unless all are taken."""
 IdsByLabel = Mapping[int, Sequence[str]]
 """Label to the ids of its rows."""
+
+
+class Drawable(Protocol):
+    """What shots are drawn from; `cluster.catalog.dataset.Dataset` is one, and says what is what."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def concepts(self) -> tuple[Concept, ...]: ...
+    @property
+    def rows(self) -> pa.Table: ...
+    @property
+    def rejected(self) -> pa.Table: ...
+    @property
+    def split_hash(self) -> str: ...
+    def shot_list(self, shots: int, seed: int) -> Mapping[str, list[str]]: ...
 
 
 @dataclass(frozen=True)
@@ -49,7 +65,7 @@ class Split:
         return digest(self.lines).hex()
 
 
-def labels_of(dataset: Dataset, concepts: Concepts) -> list[int]:
+def labels_of(dataset: Drawable, concepts: Concepts) -> list[int]:
     """Labels of these classes, in order.
 
     base and new: as CoCoOp halves a dataset's classes (Zhou et al., 2022), in order of label, the
@@ -64,7 +80,7 @@ def labels_of(dataset: Dataset, concepts: Concepts) -> list[int]:
 
 
 def draw_shots(
-    dataset: Dataset,
+    dataset: Drawable,
     shots: int,
     seed: int,
     val_policy: ValPolicy,
@@ -95,7 +111,7 @@ def draw_shots(
 
 
 def _by_hash(
-    dataset: Dataset,
+    dataset: Drawable,
     rows: pa.Table,
     labels: Sequence[int],
     shots: int,
@@ -126,7 +142,7 @@ def _by_hash(
 
 
 def _by_coop(
-    dataset: Dataset,
+    dataset: Drawable,
     rows: pa.Table,
     labels: Sequence[int],
     shots: int,
@@ -159,7 +175,7 @@ def _by_coop(
     return train, _ids(rows, "val") if val_policy == "full" else {}
 
 
-def _readable(dataset: Dataset, by_label: Mapping[int, Sequence[dict[str, Any]]]) -> IdsByLabel:
+def _readable(dataset: Drawable, by_label: Mapping[int, Sequence[dict[str, Any]]]) -> IdsByLabel:
     """The ids of drawn rows; ConfigError if one was rejected."""
     for row in (row for label_rows in by_label.values() for row in label_rows):
         if row["id"] is None:
@@ -171,7 +187,7 @@ def _readable(dataset: Dataset, by_label: Mapping[int, Sequence[dict[str, Any]]]
 
 
 def _as_published(
-    dataset: Dataset,
+    dataset: Drawable,
     rows: pa.Table,
     labels: Sequence[int],
     shots: int,
