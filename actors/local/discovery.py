@@ -57,7 +57,7 @@ def discover(
 def _problem(encoded: Encoded, candidates: Sequence[str]) -> tuple[Problem, list[str]]:
     """All training images unlabelled, in order of id, and nothing known."""
     ids, nothing = encoded.ids("train"), torch.empty(0, dtype=torch.int64)
-    tokens = encoded.split("train").tokens.cpu()
+    tokens = encoded.split("train", views=encoded.views).tokens.cpu()
     problem = Problem(
         dataset=encoded.dataset.name,
         hint=encoded.dataset.hint,

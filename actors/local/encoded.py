@@ -19,6 +19,7 @@ from models.task import Features, Task
 from models.text_classifier import TemplateSet, zero_shot_classifier
 from models.views import ViewConfig
 
+SplitName = Literal["train", "val", "test"]
 IMAGES_AT_ONCE = 256
 BYTES_OF_TOKEN_VALUE = 2  # float16
 
@@ -47,7 +48,7 @@ class Encoded:
         self._encoder = Encoder(config, str(clip.mean.device), clip)
         rows = dataset.rows
         self._label = dict(zip(rows["id"].to_pylist(), rows["label"].to_pylist(), strict=True))
-        self._splits: dict[tuple[str, Concepts], Features] = {}
+        self._splits: dict[tuple[str, Concepts, int], Features] = {}
 
     def names(self, concepts: Concepts = "all") -> list[str]:
         """Class names in order of label."""
@@ -91,18 +92,18 @@ class Encoded:
             prompts=own,
         )
 
-    def split(self, which: Literal["train", "val", "test"], concepts: Concepts = "all") -> Features:
-        """The clean view of all images of a split that are of these classes, in order of id.
+    def split(self, which: SplitName, concepts: Concepts = "all", views: int = 1) -> Features:
+        """All images of a split that are of these classes, in order of id.
 
-        Tokens stay in memory for the next call. Raises ConfigError if they need more than is free:
-        larger sets are what `jobs.encode` is for.
+        views: of each image, the clean one first. Tokens stay in memory for the next call. Raises
+        ConfigError if they need more than is free: larger sets are what `jobs.encode` is for.
         """
-        if (which, concepts) not in self._splits:
+        if (which, concepts, views) not in self._splits:
             ids = self.ids(which, concepts)
-            self._splits[which, concepts] = self._features(ids, concepts, 1)
-        return self._splits[which, concepts]
+            self._splits[which, concepts, views] = self._features(ids, concepts, views)
+        return self._splits[which, concepts, views]
 
-    def ids(self, which: Literal["train", "val", "test"], concepts: Concepts = "all") -> list[str]:
+    def ids(self, which: SplitName, concepts: Concepts = "all") -> list[str]:
         """Row ids of a split, in the order of `split`."""
         labels = set(labels_of(self.dataset, concepts))
         here = self.dataset.rows.filter(pc.field("split") == which)["id"].to_pylist()
