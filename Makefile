@@ -7,7 +7,7 @@ VLLM_LOCK := tests/vllm/requirements.lock
 STAMP := .venv/installed-$(firstword $(shell cat pyproject.toml $(LOCK) | cksum))
 VLLM_STAMP := .venv-vllm/installed-$(firstword $(shell cksum < $(VLLM_LOCK)))
 
-.PHONY: setup lock lowest demo demo-check test test-vllm test-faults test-gpu lint clean
+.PHONY: setup lock lowest demo demo-check docs test test-vllm test-faults test-gpu lint clean
 
 setup: $(STAMP)
 
@@ -48,6 +48,10 @@ demo: setup
 # The table of `make demo` against the trusted one.
 demo-check: demo
 	$(PY) -m tests.trusted_run check runs/demo
+
+# The site, into build/site; a broken link is an error. NO_MKDOCS_2_WARNING: mkdocs-material's notice.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
 lint: setup
 	$(PY) -m ruff check .

@@ -96,9 +96,10 @@ class _Browser:
         self._number = 0
         self._session: str | None = None
         self._visit = Visit("")
-        self._pending: dict[str, str] = {}
-        """Requests of the open page that have neither ended nor failed, by id."""
-        self._loaded = False
+        self._urls: dict[str, str] = {}
+        """Requests of the open page by id."""
+        self._idle: set[str] = set()
+        """Navigations that have loaded, and whose network has been still for half a second."""
 
     async def visit(self, url: str) -> Visit:
         visit = Visit(url)
@@ -115,9 +116,10 @@ class _Browser:
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             await self._ask(f"{domain}.enable")
-        self._visit, self._pending, self._loaded = visit, {}, False
-        await self._ask("Page.navigate", url=visit.url)
-        while not self._loaded or self._pending:
+        await self._ask("Page.setLifecycleEventsEnabled", enabled=True)
+        self._visit, self._urls = visit, {}
+        loader = (await self._ask("Page.navigate", url=visit.url))["loaderId"]
+        while loader not in self._idle:
             self._note(await self._next())
         yield
         self._session = None
@@ -134,7 +136,9 @@ class _Browser:
     async def _ask(self, method: str, **params: Any) -> dict[str, Any]:
         self._number += 1
         command = {"id": self._number, "method": method, "params": params}
-        await self._socket.send_json(command | ({"sessionId": self._session} if self._session else {}))
+        await self._socket.send_json(
+            command | ({"sessionId": self._session} if self._session else {})
+        )
         while True:
             message = await self._next()
             if message.get("id") == self._number:
@@ -150,17 +154,15 @@ class _Browser:
         """Keeps what an event says of the open page."""
         params, visit = event.get("params", {}), self._visit
         match event.get("method"):
-            case "Page.loadEventFired":
-                self._loaded = True
+            case "Page.lifecycleEvent" if params["name"] == "networkIdle":
+                self._idle.add(params["loaderId"])
             case "Network.requestWillBeSent":
                 url = params["request"]["url"]
                 if not url.startswith(("data:", "blob:")):
-                    self._pending[params["requestId"]] = url
+                    self._urls[params["requestId"]] = url
                     visit.requests.append(url)
-            case "Network.loadingFinished":
-                self._pending.pop(params["requestId"], None)
             case "Network.loadingFailed":
-                url = self._pending.pop(params["requestId"], "")
+                url = self._urls.get(params["requestId"], "")
                 visit.errors.append(f"{url}: {params['errorText']}")
             case "Runtime.exceptionThrown":
                 details = params["exceptionDetails"]

@@ -50,7 +50,9 @@ def discover(
     named = name_clusters(problem, clusters, naming or NamingHyper())
     learned = learn_names(problem, clusters, named, learning or LearningHyper(), seed)
     if learned is None:
-        return NamedImages(ids, _cluster_names(problem, clusters, named), [0.0] * len(ids), named, None)
+        return NamedImages(
+            ids, _cluster_names(problem, clusters, named), [0.0] * len(ids), named, None
+        )
     return NamedImages(ids, _names(learned), learned.confidence.tolist(), named, learned.model)
 
 

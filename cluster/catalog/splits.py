@@ -27,7 +27,7 @@ IdsByLabel = Mapping[int, Sequence[str]]
 
 
 class Drawable(Protocol):
-    """What shots are drawn from; `cluster.catalog.dataset.Dataset` is one, and says what is what."""
+    """What shots are drawn from, such as a `cluster.catalog.dataset.Dataset`."""
 
     @property
     def name(self) -> str: ...

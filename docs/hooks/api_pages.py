@@ -12,7 +12,7 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).parents[2]
 ROOMS = ("actors", "models", "kernels", "cluster", "jobs")
 FIRST = "actors.local"
-"""The room that notebooks import from."""
+"""The room that notebooks import from: of it the names that the package itself offers."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -39,7 +39,7 @@ def rooms() -> dict[str, list[str]]:
         parts = path.relative_to(ROOT).with_suffix("").parts
         room = ".".join(parts[:-1][:2])
         modules.setdefault(room, []).append(".".join(parts).removesuffix(".__init__"))
-    return {room: sorted(names) for room, names in sorted(modules.items())}
+    return {room: sorted(names) for room, names in sorted(modules.items())} | {FIRST: [FIRST]}
 
 
 def _sources() -> Iterator[Path]:

@@ -13,7 +13,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for file in list(files):
         if file.src_uri.endswith(".ipynb"):
             page = file.src_uri.removesuffix(".ipynb") + ".md"
-            files.append(File.generated(config, page, content=page_of(Path(file.abs_src_path or ""))))
+            files.append(
+                File.generated(config, page, content=page_of(Path(file.abs_src_path or "")))
+            )
     return files
 
 

@@ -25,7 +25,9 @@ def run(path: Path) -> Notebook:
         if cell["cell_type"] == "code":
             number += 1
             cell["execution_count"] = number
-            cell["outputs"] = _outputs("".join(cell["source"]), names, f"{path.name}, cell {number}")
+            cell["outputs"] = _outputs(
+                "".join(cell["source"]), names, f"{path.name}, cell {number}"
+            )
     return notebook
 
 

@@ -24,6 +24,7 @@ from models.discovery.naming import NamingHyper
 from models.discovery.zsnl import LearningHyper
 from models.methods.fsnl import FsnlHyper
 from tests.actors.small_world import CONCEPTS, make_dataset, make_features, picture
+from tests.browser import needs_chromium, open_page
 from tests.test_recipes import loaded
 
 LEARNING = LearningHyper(rounds=2, fsnl=FsnlHyper(epochs=4, lr=0.01))
@@ -237,3 +238,8 @@ def test_a_name_stands_for_one_line(world: Path) -> None:
     for cfg in (twice, config(world, discoveries={"k-means": WAY})):
         with pytest.raises(ConfigError, match="names two lines"):
             discover_all(cfg)
+
+
+@needs_chromium
+def test_a_browser_opens_the_page_without_an_error(found: Artifact) -> None:
+    assert open_page(Path(found.uri, "report.html")) == []

@@ -15,6 +15,7 @@ from cluster.artifacts import Artifact, draft
 from cluster.errors import ConfigError
 from cluster.job import run_job
 from jobs.report.job import PAGE, ReportConfig, closing_table, report
+from tests.browser import needs_chromium, open_page
 from tests.jobs.report.report_artifacts import SCRIPT, Sources, write_sources
 
 
@@ -169,3 +170,8 @@ def test_the_closing_table_has_every_method_and_number_of_shots(sources: Sources
         re.match(r"digits +imaginefsl +\d+\.\d ± \d+\.\d +\d+\.\d ± \d+\.\d$", x) for x in lines
     )
     assert max(map(len, lines)) < 110
+
+
+@needs_chromium
+def test_a_browser_opens_the_page_without_an_error(made: Artifact) -> None:
+    assert open_page(Path(made.file(PAGE))) == []
