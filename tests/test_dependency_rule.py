@@ -26,6 +26,7 @@ ROOMS = {
     "curation": {"features", "pictures"},
     "search": {"features", "pretraining", "pictures"},
     "discovery": {"search", "features", "pictures"},
+    "local": {"search", "features", "embedded", "pictures"},
 }
 """Rooms of actors/, and the rooms that each may use besides itself."""
 TENSOR_LIBRARIES = {"torch", "triton", "xformers"}

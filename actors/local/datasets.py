@@ -19,8 +19,8 @@ from cluster.catalog.dataset import (
 )
 from cluster.catalog.layouts import flat_listing, folder_listing
 from cluster.catalog.listing import Listing, require_images
+from cluster.errors import ConfigError
 from cluster.rows import digest
-from cluster.storage import ConfigError
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from actors.local.datasets import LocalDataset
 from actors.pictures.codec import decode_rgb
 from cluster.catalog.dataset import Dataset
 from cluster.catalog.splits import Concepts, ValPolicy, draw_shots, labels_of
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 from models.clip import Clip
 from models.precision import Precision
 from models.task import Features, Task

@@ -8,7 +8,7 @@ import torch
 from actors.local.encoded import Encoded
 from actors.search.predictor import Predictor
 from cluster.catalog.splits import Concepts
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 from models.methods import METHODS
 from models.methods.adapted import Adapted
 from models.task import Task

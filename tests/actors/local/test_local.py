@@ -19,7 +19,7 @@ from actors.local import (
 )
 from actors.search.predictor import open_model
 from cluster.catalog.dataset import open_dataset
-from cluster.storage import ConfigError
+from cluster.errors import ConfigError
 from jobs.dataset import DatasetConfig, dataset
 from models.clip import Clip, load_clip
 from models.discovery.clustering import ClusteringHyper
