@@ -40,10 +40,13 @@ def texts(notebook: Notebook) -> list[str]:
 def _outputs(source: str, names: dict[str, Any], where: str) -> list[dict[str, Any]]:
     """What a cell prints, and the value of its last line, as Jupyter has them."""
     tree = ast.parse(source, where)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    shows = bool(tree.body) and isinstance(tree.body[-1], ast.Expr)
+    last = tree.body.pop() if shows else None
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(compile(tree, where, "exec"), names)
-        value = eval(compile(ast.Expression(last.value), where, "eval"), names) if last else None
+        value = None
+        if isinstance(last, ast.Expr):
+            value = eval(compile(ast.Expression(last.value), where, "eval"), names)
     outputs: list[dict[str, Any]] = []
     if printed.getvalue():
         lines = printed.getvalue().splitlines(keepends=True)
