@@ -4,6 +4,7 @@ from actors.local.datasets import LocalDataset, embedded, folder, unlabelled
 from actors.local.discovery import NamedImages, discover
 from actors.local.encoded import Encoded
 from actors.local.few_shot import accuracy, fit, predict, table
+from models.backbones import load_clip
 
 __all__ = [
     "Encoded",
@@ -14,6 +15,7 @@ __all__ = [
     "embedded",
     "fit",
     "folder",
+    "load_clip",
     "predict",
     "table",
     "unlabelled",

@@ -7,9 +7,9 @@ import torch
 
 from actors.local.encoded import Encoded
 from models.discovery.clustering import Clustering, ClusteringHyper, cluster
-from models.discovery.naming import Named, NamingHyper, name_clusters
+from models.discovery.naming import NamedCluster, NamingHyper, name_clusters
 from models.discovery.problem import Problem
-from models.discovery.zsnl import Learned, LearningHyper, learn_names
+from models.discovery.zsnl import LearnedNames, LearningHyper, learn_names
 from models.methods.adapted import Adapted
 
 
@@ -23,7 +23,7 @@ class NamedImages:
     """Name of each image, "" for one in a cluster that stays unnamed."""
     confidence: list[float]
     """Of that name, in [0, 1]; 0 where there is none or none was learned."""
-    clusters: list[Named]
+    clusters: list[NamedCluster]
     """Every cluster with its name, its size and how sure the name is."""
     model: Adapted | None
     """Knows the discovered names; None if no cluster got one."""
@@ -77,11 +77,13 @@ def _problem(encoded: Encoded, candidates: Sequence[str]) -> tuple[Problem, list
     return problem, ids
 
 
-def _names(learned: Learned) -> list[str]:
+def _names(learned: LearnedNames) -> list[str]:
     names = [*learned.names, ""]  # NONE, -1, is the last one
     return [names[k] for k in learned.assigned.tolist()]
 
 
-def _cluster_names(problem: Problem, clusters: Clustering, named: Sequence[Named]) -> list[str]:
+def _cluster_names(
+    problem: Problem, clusters: Clustering, named: Sequence[NamedCluster]
+) -> list[str]:
     name = {one.cluster: one.name for one in named}
     return [name[k] for k in problem.parts(clusters.labels)[0].tolist()]

@@ -13,6 +13,7 @@ from actors.local import (
     embedded,
     fit,
     folder,
+    load_clip,
     predict,
     table,
     unlabelled,
@@ -21,7 +22,7 @@ from actors.search.predictor import open_model
 from cluster.catalog.dataset import open_dataset
 from cluster.errors import ConfigError
 from jobs.dataset import DatasetConfig, dataset
-from models.clip import Clip, load_clip
+from models.clip import Clip
 from models.discovery.clustering import ClusteringHyper
 from models.discovery.naming import NamingHyper
 from models.discovery.zsnl import LearningHyper

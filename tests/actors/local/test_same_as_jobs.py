@@ -8,14 +8,13 @@ import torch
 from actors.discovery.discoverer import DiscoveryCell, DiscoveryConfig
 from actors.discovery.discoverer import discover as discover_cell
 from actors.features.encoder import EncoderConfig
-from actors.local import Encoded, accuracy, discover, fit, folder
+from actors.local import Encoded, accuracy, discover, fit, folder, load_clip
 from actors.search.cells import MethodConfig, declared_cells
-from actors.search.evaluator import test_confusions as confusions_of
+from actors.search.evaluator import answers_on_test
 from actors.search.tasks import Tasks, TaskSource
 from actors.search.trials import fit_cell
 from jobs.dataset import DatasetConfig, dataset
 from jobs.encode import EncodeConfig, encode
-from models.clip import load_clip
 from models.discovery.clustering import ClusteringHyper
 from models.discovery.naming import NamingHyper
 from models.discovery.zsnl import LearningHyper
@@ -57,7 +56,7 @@ def test_a_fit_is_that_of_a_search(encoded: Encoded, tasks: Tasks, method: str, 
     torch.testing.assert_close(ours.train.tokens, theirs.train.tokens, rtol=0, atol=2e-2)
     ((searched, _),) = fit_cell(tasks, cell, seed, [{}], None)
     assert searched is not None
-    counts = confusions_of(searched, tasks.encoded["digits"], ["all"])["all"]
+    counts = answers_on_test(searched, tasks.encoded["digits"], ["all"])["all"].confusion
     here = fit(method, ours, seed, **METHODS[method].hyper)
     assert accuracy(here, encoded) == int(counts.trace()) / int(counts.sum())
 
