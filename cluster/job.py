@@ -2,15 +2,16 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from jsonargparse import ArgumentParser, auto_cli, set_parsing_settings
 
 from cluster.artifacts import Artifact
 from cluster.connect import connect
 from cluster.errors import ConfigError
+from cluster.former import former_options
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -29,29 +30,67 @@ def run_job(
     A bad setting, found here (before Ray starts) or by the job, is one line on stderr and exit
     code 2. A job that returns None has printed its own closing lines.
     """
+    _run(function, parsed(config_type, recipe))
+
+
+def run_jobs(jobs: Mapping[str, tuple[type, Callable[[Any], Artifact | None]]]) -> None:
+    """`run_job` with a choice: the command line begins with the name of one of the jobs.
+
+    jobs: name to config, of a type that no other has, and function.
+    """
+    cfg = parsed({name: config_type for name, (config_type, _) in jobs.items()})
+    (function,) = (run for config_type, run in jobs.values() if type(cfg) is config_type)
+    _run(function, cfg)
+
+
+def parsed(config_type: Any, recipe: Path | None = None) -> Any:
+    """The config that the command line says; see `run_job`.
+
+    config_type: a dataclass, or several by the name that the command line begins with.
+    """
     defaults = [str(recipe)] if recipe else []
     try:
-        cfg = auto_cli(
+        return auto_cli(
             config_type,
             as_positional=False,
             parser_class=OneLineParser,
             default_config_files=defaults,
         )
+    except (ConfigError, ValueError) as error:
+        # A part that refuses itself; of one that may be null, jsonargparse makes a ValueError.
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ConfigError):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        refuse(str(cause))
+
+
+def show_made(artifact: Artifact) -> None:
+    """The JSON line of an artifact that a job has made, on stdout."""
+    print(json.dumps({"kind": artifact.manifest.kind, "artifact": artifact.uri}), flush=True)
+
+
+def _run(function: Callable[[Any], Artifact | None], cfg: Any) -> None:
+    try:
         with connect():
             artifact = function(cfg)
-    except ConfigError as error:  # also of a configuration that refuses itself, before Ray starts
+    except ConfigError as error:
         refuse(str(error))
     if artifact is not None:
-        print(json.dumps({"kind": artifact.manifest.kind, "artifact": artifact.uri}))
+        show_made(artifact)
 
 
 class OneLineParser(ArgumentParser):
-    """Says what is wrong in one line, without the usage."""
+    """Says what is wrong in one line, without the usage; takes no beginning of a name for it."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False} | settings)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:  # asked whether a value fits one of several types
             super().error(message, ex)
-        refuse(message)
+        refuse("; ".join([message, *former_options(message)]))
 
 
 def refuse(message: str) -> NoReturn:
