@@ -119,8 +119,7 @@ def write_fine_tuned(folder: Path, name: str, adapted: ImagineFslAdapted) -> Non
         dataset=card.dataset,
         templates=card.hyper.get("templates", card.template),
     )
-    content = {"backbone": card.backbone, "heads": model.adapter.config.heads}
-    content |= {"fine_tuned": asdict(settings)}
+    content = {"backbone": card.backbone, "heads": model.adapter.config.heads, **asdict(settings)}
     (folder / f"{name}.json").write_text(json.dumps(content, indent=1, ensure_ascii=False))
 
 

@@ -24,7 +24,7 @@ from cluster.pool import Pool
 from cluster.rows import row_id, row_rng
 from jobs.curate import CurateConfig, curate
 from jobs.encode import encoding_plan
-from jobs.export import ExportConfig, export
+from jobs.export import ExportImagesConfig, export_images
 from jobs.report.job import PAGE, ReportConfig, report
 from tests.jobs.report.report_artifacts import write_sources
 
@@ -191,8 +191,8 @@ def test_readers_leave_out_what_is_refused(curated: Curated, tmp_path: Path) -> 
     rows = open_base_set_rows(curated.base_set.uri, curated.artifact.uri)
     kept = {row["id"] for row in curated.decisions().values() if row["kept"]}
     assert len(kept) == rows.count_images() == len(curated.decisions()) - len(curated.refused())
-    export(
-        ExportConfig(
+    export_images(
+        ExportImagesConfig(
             images=curated.base_set.uri,
             curation=curated.artifact.uri,
             folder=str(tmp_path / "out"),

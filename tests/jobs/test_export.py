@@ -14,7 +14,7 @@ from actors.pictures.codec import png_bytes
 from actors.synthesis.base_sets.exporting import Layout
 from cluster.artifacts import Artifact, draft
 from cluster.errors import ConfigError
-from jobs.export import ExportConfig, export
+from jobs.export import ExportImagesConfig, export_images
 
 NAMES = ("okapi", "a/b", "../../x")
 CAPTIONS, VIEWS = 3, 2
@@ -51,7 +51,9 @@ COUNT = len(NAMES) * CAPTIONS * VIEWS - 1
 
 
 def exported(base_set: Artifact, folder: Path, layout: Layout) -> Path:
-    export(ExportConfig(images=base_set.uri, folder=str(folder), layout=layout, per_file=7))
+    export_images(
+        ExportImagesConfig(images=base_set.uri, folder=str(folder), layout=layout, per_file=7)
+    )
     return folder
 
 

@@ -11,8 +11,8 @@ from actors.pictures.codec import png_bytes
 from actors.synthesis.base_sets.importing import import_plan
 from cluster.artifacts import Artifact
 from cluster.errors import ConfigError
-from jobs.export import ExportConfig, export
-from jobs.import_images import ImportConfig, import_images
+from jobs.export import ExportImagesConfig, export_images
+from jobs.import_ import ImportImagesConfig, import_images
 
 CLASSES, FILES, VIEWS = ("okapi", "red_panda"), ("a.png", "b.png", "c.png"), ("view1", "view2")
 
@@ -34,7 +34,7 @@ def ibase(tmp_path: Path) -> Path:
 
 
 def imported(folder: Path, storage: Path, name: str = "zoo") -> Artifact:
-    return import_images(ImportConfig(storage=str(storage), folder=str(folder), name=name))
+    return import_images(ImportImagesConfig(storage=str(storage), folder=str(folder), name=name))
 
 
 def test_view_folders_are_captions_with_views(ibase: Path, tmp_path: Path, local_ray: None) -> None:
@@ -58,7 +58,7 @@ def test_view_folders_are_captions_with_views(ibase: Path, tmp_path: Path, local
 def test_what_was_exported_comes_back(ibase: Path, tmp_path: Path, local_ray: None) -> None:
     first = imported(ibase, tmp_path / "runs")
     views = str(tmp_path / "out")
-    export(ExportConfig(images=first.uri, folder=views, layout="views"))
+    export_images(ExportImagesConfig(images=first.uri, folder=views, layout="views"))
     second = imported(tmp_path / "out", tmp_path / "runs", name="other")
 
     def content(made: Artifact) -> list[dict]:

@@ -1,27 +1,32 @@
 """The original's files become artifacts that the other jobs open, and go out again."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from jsonargparse import auto_cli
 from safetensors.torch import load_file, save_file
 
 from actors.pretraining.state import MODEL
+from cluster.artifacts import open_artifact
 from cluster.errors import ConfigError
-from jobs.export_model import ExportModelConfig, export_model
-from jobs.import_model import ImportModelConfig, import_model
+from jobs.export import ExportModelConfig, ExportTeacherConfig, export_model, export_teacher
+from jobs.import_ import ImportModelConfig, ImportTeacherConfig, import_model, import_teacher
 from models.backbones import load_clip
 from models.clip import Clip
 from models.methods import load_adapted
 from models.moment_adapter import load_teacher
-from models.released.fine_tuned import FineTunedConfig
 from models.released.teacher import read_branch
 from tests.models.methods.tasks import NAMES
 from tests.models.released.test_released import ALPHA, TEACHER, fine_tuned, lora_files, same
 from tests.parity import golden_clip
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -35,12 +40,18 @@ def clip(tmp_path: Path) -> Clip:
 
 
 @pytest.fixture
-def cfg(tmp_path: Path, clip: Clip) -> ImportModelConfig:
-    return ImportModelConfig(storage=str(tmp_path / "runs"), backbone=clip.backbone, heads=3)
+def common(tmp_path: Path, clip: Clip) -> dict[str, Any]:
+    """Settings of both kinds."""
+    return {"storage": str(tmp_path / "runs"), "backbone": clip.backbone, "heads": 2}
 
 
-def test_a_teacher_comes_in_and_goes_out(tmp_path: Path, cfg: ImportModelConfig) -> None:
-    made = import_model(replace(cfg, teacher=str(TEACHER)))
+@pytest.fixture
+def cfg(common: dict[str, Any]) -> ImportTeacherConfig:
+    return ImportTeacherConfig(**common | {"heads": 3}, file=str(TEACHER))
+
+
+def test_a_teacher_comes_in_and_goes_out(tmp_path: Path, cfg: ImportTeacherConfig) -> None:
+    made = import_teacher(cfg)
     teacher = load_teacher(made.local_dir())
     saved = torch.load(TEACHER, weights_only=True)["teacher"]
     assert same(
@@ -50,37 +61,51 @@ def test_a_teacher_comes_in_and_goes_out(tmp_path: Path, cfg: ImportModelConfig)
     assert made.manifest.kind == "teacher"
     assert made.manifest.extra["reports"][0]["taken"]["adapter"] == 24
     assert made.read_json(MODEL)["adapter"]["heads"] == 3
-    assert import_model(replace(cfg, teacher=str(TEACHER))) == made, "done before"
-    export_model(ExportModelConfig(folder=str(tmp_path / "out"), teacher=made.uri))
+    assert import_teacher(cfg) == made, "done before"
+    export_teacher(ExportTeacherConfig(folder=str(tmp_path / "out"), teacher=made.uri))
     again = torch.load(tmp_path / "out" / "teacher_checkpoint.pth", weights_only=True)
     assert same(again["teacher"], saved)
 
 
 def test_a_model_goes_out_with_the_command_that_imports_it(
-    tmp_path: Path, cfg: ImportModelConfig, clip: Clip
+    tmp_path: Path, common: dict[str, Any], clip: Clip
 ) -> None:
     names = tmp_path / "names.txt"
     names.write_text("\n".join(NAMES) + "\n")
     settings = fine_tuned(tmp_path, NAMES, clip.embed_dim) | {"names": str(names)}
-    given = FineTunedConfig(**settings, log_temperature=4.6052)
-    made = import_model(replace(cfg, heads=2, fine_tuned=given))
+    made = import_model(ImportModelConfig(**common, **settings, log_temperature=4.6052))
     out = tmp_path / "out"
     export_model(ExportModelConfig(folder=str(out), adapted=made.uri, name="animals_4shot"))
-    arguments = ["--config", str(out / "animals_4shot.json"), "--storage", str(tmp_path / "more")]
-    again = import_model(auto_cli(ImportModelConfig, args=arguments, as_positional=False))
+    command = [sys.executable, "-m", "jobs.import_", "model", "--config", "animals_4shot.json"]
+    command += ["--storage", str(tmp_path / "more")]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run(command, cwd=out, env=env, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stderr
+    again = open_artifact(json.loads(run.stdout.splitlines()[-1])["artifact"], "model")
     folders = made.local_dir(), again.local_dir()
     first, second = (load_adapted(folder, clip) for folder in folders)
     assert first.card == second.card
     assert same(*(load_file(folder / "adapted.safetensors") for folder in folders))
 
 
+def test_files_that_have_moved_are_the_same_model(
+    tmp_path: Path, common: dict[str, Any], clip: Clip
+) -> None:
+    settings = fine_tuned(tmp_path, NAMES, clip.embed_dim) | {"log_temperature": 4.6052}
+    made = import_model(ImportModelConfig(**common, **settings))
+    (tmp_path / "moved").mkdir()
+    moved = tmp_path / "moved" / Path(settings["adapter"]).name
+    Path(settings["adapter"]).rename(moved)
+    assert import_model(ImportModelConfig(**common, **settings | {"adapter": str(moved)})) == made
+
+
 def test_a_lora_set_brings_its_clip_and_may_be_moved(
-    tmp_path: Path, cfg: ImportModelConfig, clip: Clip
+    tmp_path: Path, common: dict[str, Any], clip: Clip
 ) -> None:
     merged, _, right = lora_files(clip, tmp_path)
     settings = fine_tuned(tmp_path, NAMES, clip.embed_dim, lora=True)
-    given = FineTunedConfig(**settings, visual_model=str(merged), lora_alpha=ALPHA)
-    made = import_model(replace(cfg, heads=2, fine_tuned=given))
+    settings |= {"visual_model": str(merged), "lora_alpha": ALPHA}
+    made = import_model(ImportModelConfig(**common, **settings))
     folder = made.local_dir().rename(tmp_path / "moved")
     own = load_clip(f"config:{folder / 'clip.safetensors'}")
     assert same(dict(own.model.visual.state_dict()), {name: t.float() for name, t in right.items()})
@@ -96,11 +121,21 @@ def test_a_lora_set_brings_its_clip_and_may_be_moved(
         export_model(ExportModelConfig(folder=str(tmp_path / "out"), adapted=str(folder)))
 
 
-def test_bad_settings_are_one_line(tmp_path: Path, cfg: ImportModelConfig) -> None:
-    with pytest.raises(ConfigError, match="allowed: either a teacher or a fine_tuned set"):
-        import_model(cfg)
-    with pytest.raises(ConfigError, match=r"teacher: no file '/nowhere.pth'; allowed: a local"):
-        import_model(replace(cfg, teacher="/nowhere.pth"))
+def test_bad_settings_are_one_line(tmp_path: Path, cfg: ImportTeacherConfig) -> None:
+    with pytest.raises(ConfigError, match=r"file: no file '/nowhere.pth'; allowed: a local"):
+        import_teacher(replace(cfg, file="/nowhere.pth"))
     with pytest.raises(ConfigError, match=r"tensors do not fit a teacher model: .*dino_head"):
-        import_model(replace(cfg, backbone="tiny", heads=2, teacher=str(TEACHER)))
+        import_teacher(replace(cfg, backbone="tiny", heads=2))
     assert not (tmp_path / "runs").exists(), "nothing half-written is left"
+
+
+@pytest.mark.parametrize("job", ["import_", "export"])
+def test_an_unknown_kind_is_one_line(job: str) -> None:
+    command = [sys.executable, "-m", f"jobs.{job}"]
+    for arguments in ([], ["pictures"]):
+        refused = subprocess.run(
+            [*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600
+        )
+        assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+        for kind in ("images", "teacher", "model"):
+            assert kind in refused.stderr

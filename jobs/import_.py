@@ -1,0 +1,180 @@
+"""python -m jobs.import_ images --storage runs --folder /data/ibase --name ibase
+python -m jobs.import_ teacher --storage runs --backbone ViT-B-16/openai --file teacher.pth
+python -m jobs.import_ model --storage runs --config pets_16shot.json
+
+Makes an artifact of other programs' files: a base set of pictures that are there already
+(ImagineFSL's view folders, a folder per class, or what `jobs.export images` wrote), or, of
+ImagineFSL's own files, a pretrained teacher or a fine-tuned model.
+"""
+
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+
+from jsonargparse.typing import PositiveInt
+from safetensors.torch import save
+
+from actors.pretraining.state import METRICS, MODEL, TEACHER, teacher_facts
+from actors.synthesis.base_sets.importing import RECIPE, FileReader, import_plan
+from cluster.artifacts import Artifact, Draft, draft
+from cluster.content import unhashed
+from cluster.errors import ConfigError
+from cluster.job import run_jobs
+from cluster.pool import Pool
+from cluster.progress import already_done
+from cluster.row_pipeline import make_rows
+from cluster.rows import digest
+from cluster.storage import resolve
+from models.backbones import load_clip
+from models.methods.adapted import CARD, TENSORS
+from models.released.fine_tuned import OWN_CLIP, FineTunedConfig, read_fine_tuned
+from models.released.teacher import Inventory, read_teacher
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImportImagesConfig:
+    """Which pictures, and where the base set goes."""
+
+    storage: str = unhashed()
+    """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
+    folder: str = unhashed()
+    """view1/CLASS/file, view2/CLASS/file, …, or CLASS/file; seen by all nodes."""
+    name: str
+    """Of the base set, and the dataset that its classes belong to: with a dataset's own name its
+    pictures are imagined ones of that dataset. What `jobs.export` wrote keeps its own datasets."""
+    pool: Pool = unhashed(default_factory=Pool)
+    """Readers."""
+
+
+def import_images(cfg: ImportImagesConfig) -> Artifact:
+    """Reads every picture; one that cannot be decoded stays as a row with its reason."""
+    folder = resolve(cfg.folder)
+    plan = import_plan(folder, cfg.name)
+    files = digest(*(f"{row['file']} {row['bytes']} {row['id']}" for row in plan.to_pylist())).hex()
+    content = {"recipe": RECIPE, "files": files}
+    out = draft(cfg.storage, "images", cfg.name, config=cfg, inputs={}, content=content)
+    if out.artifact:
+        already_done("import", out.artifact)
+        return out.artifact
+    refused = make_rows(
+        out,
+        "rows",
+        plan,
+        partial(FileReader, folder),
+        title="import",
+        unit="images",
+        block_rows=256,
+        pool=cfg.pool,
+    )
+    return out.publish({"rows": len(plan), "refused": refused})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """The CLIP that ImagineFSL's files were made on, and where the artifact goes."""
+
+    storage: str = unhashed()
+    """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
+    backbone: str = unhashed()
+    """CLIP: "tiny", "ARCH/TAG" of open_clip, or "ARCH:FILE"."""
+    heads: PositiveInt | None = unhashed(None)
+    """Attention heads of the adapter, which the files do not tell; by default its width / 64, as in
+    all released models."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImportTeacherConfig(ClipConfig):
+    """Which teacher, and the CLIP that it was pretrained on."""
+
+    file: str = unhashed()
+    """Local file teacher_checkpoint.pth."""
+
+
+def import_teacher(cfg: ImportTeacherConfig) -> Artifact:
+    """Writes a "teacher" as pretraining does.
+
+    The inventory of the tensors goes to stderr and into the manifest. ConfigError for a file that
+    does not fit in every tensor.
+    """
+    files, clip = _hashes({"file": cfg.file}), load_clip(cfg.backbone)
+    try:
+        state, model, inventory = read_teacher(Path(cfg.file), clip, cfg.heads)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    content = {"files": files, "weights": clip.weights_hash, "model": model}
+    out = draft(cfg.storage, "teacher", cfg.backbone, config=cfg, inputs={}, content=content)
+    if out.artifact is None:
+        out.write_bytes(TEACHER, save(state))
+        out.write_json(MODEL, teacher_facts(clip, model))
+        out.write_bytes(METRICS, b"")  # of the pretraining itself nothing is known
+    return _published(out, [inventory])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImportModelConfig(FineTunedConfig, ClipConfig):
+    """Which fine-tuned files, what is told of them outside, and the CLIP they were made on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Told:
+    """The settings of a model, of which none counts: what is in the files does."""
+
+    model: ImportModelConfig = unhashed()
+
+
+def import_model(cfg: ImportModelConfig) -> Artifact:
+    """Writes a "model": an adapted model with, for a LoRA set, the CLIP that it runs on.
+
+    The inventory of the tensors goes to stderr and into the manifest. ConfigError for files that do
+    not fit in every tensor.
+    """
+    roles = ("adapter", "visual_head", "text_head", "visual_model")
+    files = _hashes({role: file for role in roles if (file := getattr(cfg, role))})
+    try:
+        adapted, inventories = read_fine_tuned(cfg, load_clip(cfg.backbone), cfg.heads)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    content = {"files": files, "lora_alpha": cfg.lora_alpha, "card": adapted.card}
+    content["log_temperature"] = adapted.model.log_temperature.item()
+    out = draft(cfg.storage, "model", cfg.dataset, config=_Told(cfg), inputs={}, content=content)
+    if out.artifact is None:
+        if cfg.visual_model is not None:
+            out.write_bytes(OWN_CLIP, save(adapted.clip.model.state_dict()))
+            out.write_json(str(Path(OWN_CLIP).with_suffix(".json")), adapted.clip.config)
+        with tempfile.TemporaryDirectory() as folder:
+            adapted.save(folder)
+            for name in (TENSORS, CARD):
+                out.write_bytes(name, Path(folder, name).read_bytes())
+    return _published(out, inventories)
+
+
+def _hashes(files: Mapping[str, str]) -> dict[str, str]:
+    """Files count by what is in them, not by where they lie; ConfigError for a missing one."""
+    for role, file in files.items():
+        if not Path(file).is_file():
+            raise ConfigError(f"{role}: no file {file!r}; allowed: a local file")
+    return {role: blake2b(Path(file).read_bytes()).hexdigest() for role, file in files.items()}
+
+
+def _published(out: Draft, inventories: list[Inventory]) -> Artifact:
+    if out.artifact:
+        already_done("import", out.artifact)
+        return out.artifact
+    for inventory in inventories:
+        print(inventory, file=sys.stderr)
+    tensors = {inventory.file: sum(inventory.taken.values()) for inventory in inventories}
+    return out.publish(tensors, extra={"reports": [dataclasses.asdict(i) for i in inventories]})
+
+
+if __name__ == "__main__":
+    run_jobs(
+        {
+            "images": (ImportImagesConfig, import_images),
+            "teacher": (ImportTeacherConfig, import_teacher),
+            "model": (ImportModelConfig, import_model),
+        }
+    )
