@@ -8,37 +8,43 @@ of the user's, in folders train, val, test / class / file or in Parquet, or with
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
+from actors.embedded.concepts import require_known
 from actors.embedded.target_scenes import (
     PER_CLASS,
     RECIPE,
     target_concepts,
+    target_count,
     target_hint,
     target_rows,
 )
-from actors.pictures.sources import DatasetSource, from_listing, from_parquet
+from actors.pictures.sources import DatasetSource, from_listing, from_parquet, from_rows
 from cluster.artifacts import Artifact, draft
 from cluster.catalog.benchmarks import BENCHMARKS
-from cluster.catalog.dataset import SCHEMA, publish_dataset, require_known
+from cluster.catalog.dataset import Concept, publish_dataset
 from cluster.catalog.layouts import benchmark_listing, flat_listing, folder_listing
-from cluster.catalog.listing import NEEDED
+from cluster.catalog.listing import NEEDED, Listing
 from cluster.catalog.published import ShotLists, read_prompts, read_shot_lists, require_listed
-from cluster.content import unhashed
+from cluster.content import canonical, unhashed
 from cluster.errors import ConfigError
 from cluster.job import run_job
 from cluster.progress import already_done, show_progress
+from cluster.rows import digest
+from cluster.unions import only_one
+
+PLACES = ("root", "folder", "parquet", "images")
+"""Fields of which one says where the images are; none: they are embedded."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DatasetConfig:
-    """Which dataset is written, and where."""
+class DatasetSpec:
+    """Which dataset, and where its images are."""
 
-    storage: str = unhashed()
-    """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    name: str = unhashed()  # has a place of its own in the hash
+    # The name has a place of its own in the hash, and so has all that is read.
+    name: str = unhashed()
     """An embedded dataset; with `root` a benchmark set (`cluster.catalog.benchmarks`); with
     `folder` or `parquet` a name of your own."""
     root: str | None = unhashed(None)
@@ -64,98 +70,124 @@ class DatasetConfig:
     shots: str | None = unhashed(None)
     """Folder of published few-shot lists, shot_K-seed_S.jsonl or .json."""
 
+    def __post_init__(self) -> None:
+        place = only_one(self, PLACES)
+        if place is None and self.name in BENCHMARKS:
+            raise ConfigError(f"root: none; allowed: the folder under which {self.name} lies")
+        if place is None:
+            require_known([self.name], field="name")
+        if place == "root" and self.name not in BENCHMARKS:
+            raise ConfigError(f"name: {self.name!r}; allowed with root: {', '.join(BENCHMARKS)}")
+        if self.shots is not None and place in (None, "parquet"):
+            raise ConfigError(f"shots: {self.shots!r}; allowed with root or folder")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetConfig(DatasetSpec):
+    """Which dataset is written, and where."""
+
+    storage: str = unhashed()
+    """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
+
 
 def dataset(cfg: DatasetConfig) -> Artifact:
     """Writes the dataset unless it is there already; images that are missing or broken go into its
-    table `rejected`. Raises ConfigError on an unknown name, a source that is not as it should be,
-    or a class without a good image to train or test on."""
-    given = [n for n in ("root", "folder", "parquet", "images") if getattr(cfg, n) is not None]
-    if len(given) > 1:
-        raise ConfigError(f"{given[0]}: given together with {given[1]}; allowed: one of them")
-    if cfg.name in BENCHMARKS and not given:
-        raise ConfigError(f"root: none; allowed: the folder under which {cfg.name} lies")
-    if not given:
-        return _embedded(cfg)
-    if cfg.root is not None and cfg.name not in BENCHMARKS:
-        raise ConfigError(f"name: {cfg.name!r}; allowed with root: {', '.join(BENCHMARKS)}")
-    if cfg.shots is not None and cfg.parquet is not None:
-        raise ConfigError(f"shots: {cfg.shots!r}; allowed with root or folder")
-    return _from_source(cfg)
-
-
-def _embedded(cfg: DatasetConfig) -> Artifact:
-    require_known([cfg.name], field="name")
-    content = {"recipe": RECIPE, "per_class": PER_CLASS, "columns": SCHEMA.names}
-    out = draft(cfg.storage, "dataset", cfg.name, config=cfg, inputs={}, content=content)
-    if out.artifact:
-        already_done(f"dataset {cfg.name}", out.artifact)
-        return out.artifact
-    rows = target_rows(cfg.name)
-    hint = target_hint(cfg.name)
-    with show_progress(f"dataset {cfg.name}", len(rows), "images") as progress:
-        made = publish_dataset(
-            out, rows, target_concepts(cfg.name), hint=hint, template=_template(hint)
-        )
-        progress.advance(len(rows))
-    return made.artifact
-
-
-def _from_source(cfg: DatasetConfig) -> Artifact:
+    table `rejected`. Raises ConfigError on a source that is not as it should be, or a class without
+    a good image to train or test on."""
     shots = read_shot_lists(cfg.shots) if cfg.shots else {}
-    source = _source(cfg, shots)
-    hint, template = cfg.hint, _template(cfg.hint)
-    if cfg.root is not None:
-        hint, template = BENCHMARKS[cfg.name].hint, BENCHMARKS[cfg.name].template
+    opened = OPEN[only_one(cfg, PLACES)](cfg, shots)
+    source, title = opened.source, f"dataset {cfg.name}"
     names = [concept.name for concept in source.concepts]
     prompts = read_prompts(cfg.prompts, names) if cfg.prompts else []
     content = {
         "images": source.content_hash,
-        "hint": hint,
-        "template": template,
+        "hint": opened.hint,
+        "template": opened.template,
         "prompts": prompts,
         "shots": shots,
     }
     out = draft(cfg.storage, "dataset", cfg.name, config=cfg, inputs={}, content=content)
     if out.artifact:
-        already_done(f"dataset {cfg.name}", out.artifact)
+        already_done(title, out.artifact)
         return out.artifact
-    with show_progress(f"dataset {cfg.name}", source.images, "images") as progress:
+    with show_progress(title, source.images, "images") as progress:
 
         def parts() -> Iterator[pa.Table]:
             for part in source.parts():
                 yield part
                 progress.advance(len(part))
 
-        made = publish_dataset(
+        return publish_dataset(
             out,
             parts(),
             source.concepts,
-            hint=hint,
-            template=template,
-            needs=() if cfg.images is not None else NEEDED,
+            hint=opened.hint,
+            template=opened.template,
+            needs=opened.needs,
             prompts=prompts,
             shots=shots,
-        )
-    return made.artifact
+        ).artifact
 
 
-def _source(cfg: DatasetConfig, shots: ShotLists) -> DatasetSource:
-    if cfg.parquet is not None:
-        return from_parquet(cfg.name, cfg.parquet)
-    if cfg.images is not None:
-        listing = flat_listing(cfg.images)
-    elif cfg.folder is not None:
-        listing = folder_listing(cfg.name, cfg.folder)
-    else:
-        kept = frozenset(file for said in shots.values() for file in said["train"])
-        splits = {"OOP": cfg.oop_split, "IP": cfg.ip_split}
-        listing = benchmark_listing(cfg.name, str(cfg.root), splits, kept)
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    """A source of images, and how prompts speak of its classes."""
+
+    source: DatasetSource
+    hint: str
+    template: str
+    needs: Sequence[str] = NEEDED
+    """Splits in which every class must have a good image."""
+
+
+def _embedded(spec: DatasetSpec, shots: ShotLists) -> _Opened:
+    concepts = [Concept(*concept) for concept in target_concepts(spec.name)]
+    content_hash = digest(RECIPE, canonical(PER_CLASS), *map(str, concepts)).hex()
+    rows = from_rows(
+        concepts, content_hash, target_count(spec.name), lambda: target_rows(spec.name)
+    )
+    return _hinted(rows, target_hint(spec.name))
+
+
+def _benchmark(spec: DatasetSpec, shots: ShotLists) -> _Opened:
+    listed = frozenset(file for files in shots.values() for file in files["train"])
+    splits = {"OOP": spec.oop_split, "IP": spec.ip_split}
+    listing = benchmark_listing(spec.name, str(spec.root), splits, listed)
+    benchmark = BENCHMARKS[spec.name]
+    return _Opened(_listed(spec, listing, shots), benchmark.hint, benchmark.template)
+
+
+def _folder(spec: DatasetSpec, shots: ShotLists) -> _Opened:
+    listing = folder_listing(spec.name, str(spec.folder))
+    return _hinted(_listed(spec, listing, shots), spec.hint)
+
+
+def _parquet(spec: DatasetSpec, shots: ShotLists) -> _Opened:
+    return _hinted(from_parquet(spec.name, str(spec.parquet)), spec.hint)
+
+
+def _unlabelled(spec: DatasetSpec, shots: ShotLists) -> _Opened:
+    source = _listed(spec, flat_listing(str(spec.images)), shots)
+    return dataclasses.replace(_hinted(source, spec.hint), needs=())
+
+
+OPEN: dict[str | None, Callable[[DatasetSpec, ShotLists], _Opened]] = {
+    None: _embedded,
+    "root": _benchmark,
+    "folder": _folder,
+    "parquet": _parquet,
+    "images": _unlabelled,
+}
+"""Field that says where the images are (none: they are embedded) to what opens them."""
+
+
+def _listed(spec: DatasetSpec, listing: Listing, shots: ShotLists) -> DatasetSource:
     require_listed(shots, listing)
-    return from_listing(cfg.name, listing)
+    return from_listing(spec.name, listing)
 
 
-def _template(hint: str) -> str:
-    return f"a photo of a {{}}, a type of {hint}."
+def _hinted(source: DatasetSource, hint: str) -> _Opened:
+    return _Opened(source, hint, f"a photo of a {{}}, a type of {hint}.")
 
 
 if __name__ == "__main__":

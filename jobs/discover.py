@@ -18,10 +18,10 @@ from actors.discovery.discoverer import (
 )
 from actors.discovery.metrics import REFERENCES
 from actors.discovery.work import SCHEMAS, Discovering, Work
+from actors.embedded.concepts import DatasetName
 from actors.search.cells import MethodConfig, declared_cells
 from actors.search.tasks import Tasks, TaskSource
 from cluster.artifacts import Artifact, draft, open_artifact
-from cluster.catalog.dataset import DatasetName
 from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.job import run_job

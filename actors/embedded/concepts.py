@@ -13,13 +13,23 @@ import dataclasses
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
+from cluster.errors import ConfigError
+
 CONCEPTS_FILE = Path(__file__).with_name("concepts.csv")
+DatasetName = Literal[
+    "animals", "food", "transport", "clothing", "buildings", "plants", "sport", "music", "tools",
+    "symbols", "digits",
+]  # fmt: skip
+DATASETS: tuple[str, ...] = get_args(DatasetName)
+"""The embedded datasets: one per subject, and handwritten digits."""
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -84,6 +94,13 @@ NUMBER_WORDS = _word_set(
     "zero one two three four five six seven eight nine ten eleven twelve eighteen thirty hundred 8 "
     "1st 2nd 3rd first second last thirds o clock watch calendar numbers numbered keycap"
 )
+
+
+def require_known(names: Iterable[str], field: str = "datasets") -> None:
+    """Raises ConfigError if a name is not one of DATASETS."""
+    for name in names:
+        if name not in DATASETS:
+            raise ConfigError(f"{field}: {name!r} is unknown; allowed: {', '.join(DATASETS)}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ def embedded_scores(clip: Clip) -> dict[str, dict[str, float]]:
 
 @torch.inference_mode()
 def _scores(clip: Clip, dataset: str) -> dict[str, float]:
-    rows = target_rows(dataset).to_pylist()
+    rows = list(target_rows(dataset))
     pictures = [resized_square(decode_rgb(row["image"]), clip.image_size) for row in rows]
     images = torch.stack([torch.from_numpy(picture.copy()) for picture in pictures]).movedim(-1, 1)
     z = [clip.encode_tokens(clip.normalise(batch))[:, 0] for batch in images.split(256)]

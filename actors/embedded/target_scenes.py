@@ -7,15 +7,14 @@ camera.
 """
 
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
 
 from actors.embedded.concepts import DIGIT_NAMES, SUBJECTS, load_concepts
 from actors.embedded.sprites import SPRITE_SIZE, sprite
 from actors.pictures.codec import png_bytes
-from cluster.catalog.dataset import SCHEMA, Concept
 from cluster.rows import row_id, row_rng
 
 SIDE = 96
@@ -25,14 +24,24 @@ PER_CLASS = {"train": 16, "val": 8, "test": 20}
 RECIPE = "target-scenes-1"
 """Names how these pictures are made; part of every row's id."""
 
+Row = dict[str, Any]
 
-def target_concepts(dataset: str) -> list[Concept]:
+
+class TargetConcept(NamedTuple):
+    """One class of an embedded dataset."""
+
+    name: str
+    group: str
+    """IP or OOP."""
+
+
+def target_concepts(dataset: str) -> list[TargetConcept]:
     """Classes of an embedded dataset in order of their label, IP ones first. Digits are out of
     pre-training."""
     if dataset == "digits":
-        return [Concept(name, "OOP") for name in DIGIT_NAMES]
-    members = [concept for concept in load_concepts() if concept.dataset == dataset]
-    return [Concept(c.name, c.group) for c in sorted(members, key=lambda c: (c.group, c.name))]
+        return [TargetConcept(name, "OOP") for name in DIGIT_NAMES]
+    members = [TargetConcept(c.name, c.group) for c in load_concepts() if c.dataset == dataset]
+    return sorted(members, key=lambda concept: (concept.group, concept.name))
 
 
 def target_hint(dataset: str) -> str:
@@ -40,24 +49,27 @@ def target_hint(dataset: str) -> str:
     return "handwritten digit" if dataset == "digits" else SUBJECTS[dataset].hint
 
 
-def target_rows(dataset: str) -> pa.Table:
-    """All rows of an embedded dataset, of the catalogue's SCHEMA."""
+def target_rows(dataset: str) -> Iterator[Row]:
+    """All rows of an embedded dataset: `id`, `dataset`, `class_name`, `label`, `group`, `split`,
+    `image` (PNG)."""
+    concepts = target_concepts(dataset)
+    label = {concept.name: i for i, concept in enumerate(concepts)}
     pictures = _digit_pictures() if dataset == "digits" else _scene_pictures(dataset)
-    label = {concept.name: i for i, concept in enumerate(target_concepts(dataset))}
-    group = {concept.name: concept.group for concept in target_concepts(dataset)}
-    rows = [
-        {
-            "id": name_id,
+    for picture_id, name, split, picture in pictures:
+        yield {
+            "id": picture_id,
             "dataset": dataset,
             "class_name": name,
             "label": label[name],
-            "group": group[name],
+            "group": concepts[label[name]].group,
             "split": split,
             "image": png_bytes(picture),
         }
-        for name_id, name, split, picture in pictures
-    ]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def target_count(dataset: str) -> int:
+    """How many rows that are."""
+    return len(target_concepts(dataset)) * sum(PER_CLASS.values())
 
 
 def _scene_pictures(dataset: str) -> Iterator[tuple[str, str, str, Image.Image]]:
@@ -82,8 +94,8 @@ def _digit_pictures() -> Iterator[tuple[str, str, str, Image.Image]]:
     digits = load_digits()
     splits = [split for split, count in PER_CLASS.items() for _ in range(count)]
     for digit, name in enumerate(DIGIT_NAMES):
-        found = np.flatnonzero(digits.target == digit)[: len(splits)]
-        for index, (row, split) in enumerate(zip(found, splits, strict=True)):
+        places = np.flatnonzero(digits.target == digit)[: len(splits)]
+        for index, (row, split) in enumerate(zip(places, splits, strict=True)):
             grey = Image.fromarray((255 - digits.images[row] * 15.9).astype(np.uint8))
             inner = grey.resize((SIDE - 24, SIDE - 24), Image.Resampling.BICUBIC).convert("RGB")
             picture = Image.new("RGB", (SIDE, SIDE), "white")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 import pyarrow as pa
@@ -37,6 +37,16 @@ class DatasetSource:
     content_hash: str
     images: int
     parts: Callable[[], Iterator[pa.Table]]
+
+
+def from_rows(
+    concepts: Sequence[Concept],
+    content_hash: str,
+    images: int,
+    rows: Callable[[], Iterator[dict[str, Any]]],
+) -> DatasetSource:
+    """Good images that are drawn: rows with the columns of SCHEMA that are not null."""
+    return DatasetSource(tuple(concepts), content_hash, images, partial(_drawn_parts, rows))
 
 
 def from_listing(dataset: str, listing: Listing) -> DatasetSource:
@@ -82,6 +92,12 @@ def from_parquet(dataset: str, uri: str) -> DatasetSource:
     content_hash = digest(*[repr(item) for item in sorted(sizes.items())]).hex()
     parts = partial(_parquet_parts, dataset, table, label)
     return DatasetSource(concepts, content_hash, len(rows), parts)
+
+
+def _drawn_parts(rows: Callable[[], Iterator[dict[str, Any]]]) -> Iterator[pa.Table]:
+    coming = rows()
+    while part := list(islice(coming, PART_ROWS)):
+        yield pa.Table.from_pylist(part, schema=READ_SCHEMA)
 
 
 def _listed_parts(dataset: str, listing: Listing) -> Iterator[pa.Table]:

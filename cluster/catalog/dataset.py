@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, count
-from typing import Any, Literal, get_args
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,13 +15,6 @@ from cluster.artifacts import Artifact, Draft, open_artifact
 from cluster.errors import ConfigError
 from cluster.rows import digest
 from cluster.storage import written_whole
-
-DatasetName = Literal[
-    "animals", "food", "transport", "clothing", "buildings", "plants", "sport", "music", "tools",
-    "symbols", "digits",
-]  # fmt: skip
-DATASETS: tuple[str, ...] = get_args(DatasetName)
-"""The embedded datasets."""
 
 SCHEMA = pa.schema(
     [
@@ -47,13 +40,6 @@ REJECTED_SCHEMA = pa.schema(
 FILE_BYTES = 512 << 20
 """Size in memory at which the next Parquet file is begun."""
 PROMPTS, SHOTS = "prompts.json", "shots.json"
-
-
-def require_known(names: Iterable[str], field: str = "datasets") -> None:
-    """Raises ConfigError if a name is not one of DATASETS."""
-    for name in names:
-        if name not in DATASETS:
-            raise ConfigError(f"{field}: {name!r} is unknown; allowed: {', '.join(DATASETS)}")
 
 
 @dataclass(frozen=True)

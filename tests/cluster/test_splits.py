@@ -7,14 +7,12 @@ from PIL import Image
 
 from cluster.artifacts import draft
 from cluster.catalog.dataset import (
-    DATASETS,
     SCHEMA,
     SPLIT_COLUMNS,
     Concept,
     Dataset,
     open_dataset,
     publish_dataset,
-    require_known,
 )
 from cluster.catalog.splits import draw_shots
 from cluster.errors import ConfigError
@@ -85,12 +83,6 @@ def test_an_empty_class_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="class 'cat' has 0 images; allowed: at least 1"):
         publish(tmp_path, only)
     assert not list(tmp_path.rglob("manifest.json"))
-
-
-def test_an_unknown_dataset_is_named() -> None:
-    require_known(DATASETS)
-    with pytest.raises(ConfigError, match="datasets: 'animls' is unknown; allowed: animals, food"):
-        require_known(["food", "animls"])
 
 
 def test_a_draw_is_the_same_again_and_for_rows_in_another_order(

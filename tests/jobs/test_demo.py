@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from actors.embedded.concepts import DATASETS
 from actors.search.cells import Choice, declared_cells
-from cluster.catalog.dataset import DATASETS
 from models.methods import METHODS
 from tests.test_recipes import loaded
 

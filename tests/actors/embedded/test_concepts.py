@@ -1,4 +1,7 @@
+import pytest
+
 from actors.embedded.concepts import (
+    DATASETS,
     IP_PER_DATASET,
     NUMBER_WORDS,
     OOP_PER_DATASET,
@@ -6,8 +9,10 @@ from actors.embedded.concepts import (
     caption_words,
     draw_concepts,
     load_concepts,
+    require_known,
     words_of,
 )
+from cluster.errors import ConfigError
 
 
 def test_the_committed_list_is_what_the_seed_draws() -> None:
@@ -43,3 +48,13 @@ def test_no_name_says_a_number() -> None:
 def test_names_and_codes_are_unique() -> None:
     concepts = load_concepts()
     assert len({c.name for c in concepts}) == len({c.code for c in concepts}) == len(concepts)
+
+
+def test_an_unknown_dataset_is_named() -> None:
+    require_known(DATASETS)
+    with pytest.raises(ConfigError, match="datasets: 'animls' is unknown; allowed: animals, food"):
+        require_known(["food", "animls"])
+
+
+def test_the_datasets_are_the_subjects_and_the_digits() -> None:
+    assert (*SUBJECTS, "digits") == DATASETS
