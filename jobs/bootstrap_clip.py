@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from actors.embedded.scores import embedded_scores
 from actors.embedded.trainer import ARCHITECTURE, ClipTrainer, ClipTrainerConfig
-from cluster.artifacts import Artifact, draft
+from cluster.artifacts import WORK, Artifact, draft
 from cluster.content import unhashed
 from cluster.job import run_job
 from cluster.progress import already_done, show_progress
@@ -35,7 +35,8 @@ def bootstrap_clip(cfg: BootstrapClipConfig) -> Artifact:
     if out.artifact:
         already_done("tiny CLIP", out.artifact)
         return out.artifact
-    trainer, saved = ClipTrainer(cfg.trainer), Path(out.uri) / "training_state.pt"
+    trainer, saved = ClipTrainer(cfg.trainer), Path(out.uri, WORK, "training_state.pt")
+    saved.parent.mkdir(exist_ok=True)
     if saved.exists():
         trainer.load(saved)
     with show_progress("tiny CLIP", cfg.trainer.steps, "steps", done=trainer.step) as progress:
@@ -49,9 +50,7 @@ def bootstrap_clip(cfg: BootstrapClipConfig) -> Artifact:
     out.write_json("tiny_clip.json", ARCHITECTURE)
     out.write_bytes("tiny_clip.safetensors", save(weights))
     extra = {"scores": embedded_scores(clip_from_config(ARCHITECTURE, weights))}
-    made = out.publish({"concepts": len(trainer.concepts)}, extra, {"trainer": cfg.trainer.seed})
-    saved.unlink()
-    return made
+    return out.publish({"concepts": len(trainer.concepts)}, extra, {"trainer": cfg.trainer.seed})
 
 
 if __name__ == "__main__":

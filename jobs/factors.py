@@ -36,6 +36,7 @@ from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.job import run_job
 from cluster.progress import already_done, show_progress
+from cluster.unions import only_one
 
 REFUSED_SCHEMA = pa.schema(
     [
@@ -46,13 +47,10 @@ REFUSED_SCHEMA = pa.schema(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FactorsConfig:
-    """Whose classes get factors, from where, and where the table goes."""
+class FactorsSpec:
+    """Where factors come from: the embedded table, one of your own, or a language model."""
 
-    storage: str = unhashed()
-    """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
-    datasets: list[str] = unhashed()
-    """Artifacts of kind "dataset": paths or URIs."""
+    # What they come from has a place of its own in the hash.
     table: str | None = unhashed(None)
     """YAML file with a table of your own, instead of the embedded one (docs/factor_tables.md)."""
     endpoint: EndpointConfig | None = unhashed(None)
@@ -65,6 +63,19 @@ class FactorsConfig:
     accept_refused: bool = unhashed(False)
     """Publish without the answers that were refused, instead of ending and asking again next time.
     """
+
+    def __post_init__(self) -> None:
+        only_one(self, ["table", "endpoint"])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FactorsConfig(FactorsSpec):
+    """Whose classes get factors, from where, and where the table goes."""
+
+    storage: str = unhashed()
+    """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
+    datasets: list[str] = unhashed()
+    """Artifacts of kind "dataset": paths or URIs."""
 
 
 def factors(cfg: FactorsConfig) -> Artifact:
@@ -96,8 +107,6 @@ def factors(cfg: FactorsConfig) -> Artifact:
 
 def _source(cfg: FactorsConfig, datasets: Sequence[Dataset]) -> tuple[str, dict[str, Any]]:
     """Name of the artifact, and the settings that change its bytes."""
-    if cfg.table and cfg.endpoint:
-        raise ConfigError(f"table: {cfg.table!r} is given beside endpoint; allowed: one of the two")
     if cfg.table:
         return "table", {"table": read_factor_file(cfg.table, datasets)}
     if cfg.endpoint is None:

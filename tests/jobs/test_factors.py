@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -15,6 +15,7 @@ from actors.synthesis.factors.answers import COUNTS
 from actors.synthesis.factors.asker import TRIES
 from actors.synthesis.factors.tables import MODES
 from actors.synthesis.language_models.endpoint import EndpointConfig
+from cluster.artifacts import Draft
 from cluster.errors import ConfigError
 from jobs.factors import FactorsConfig, factors
 from tests.jobs.small_datasets import dataset_of
@@ -133,6 +134,26 @@ def test_refused_answers_can_be_done_without(
     assert len(server.asked) == LISTS - 1 + TRIES + 2 * 3
 
 
+def test_a_run_that_is_broken_off_before_its_end_asks_nobody_again(
+    tmp_path: Path, server: Server, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = config(tmp_path, server)
+    with monkeypatch.context() as patch:
+        patch.setattr(Draft, "publish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            factors(cfg)
+    assert len(server.asked) == LISTS + CAPTIONS
+    made = factors(cfg)
+    assert len(server.asked) == LISTS + CAPTIONS
+    folder = Path(made.uri)
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {"manifest.json", "refused/part-0.parquet", "classes/part-0.parquet"}
+
+
+def interrupted(*_: Any, **__: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
 def test_a_table_by_hand_becomes_an_artifact(tmp_path: Path) -> None:
     path = tmp_path / "table.yaml"
     path.write_text("attributes: [old, new]\nclasses: {cat: {synonyms: [kitty]}}")
@@ -144,7 +165,7 @@ def test_a_table_by_hand_becomes_an_artifact(tmp_path: Path) -> None:
     assert (cat["attributes"], cat["synonyms"]) == (["old", "new"], ["kitty"])
     assert (dog["attributes"], dog["synonyms"]) == (["old", "new"], [])
     endpoint = EndpointConfig(base_url="http://127.0.0.1:9/v1", model="m")
-    with pytest.raises(ConfigError, match="is given beside endpoint; allowed: one of the two"):
+    with pytest.raises(ConfigError, match="table: given together with endpoint; allowed: one"):
         factors(FactorsConfig(**given, endpoint=endpoint))
 
 

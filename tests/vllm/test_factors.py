@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,6 +12,7 @@ from actors.synthesis.factors import questions as factor_questions
 from actors.synthesis.factors.answers import COUNTS, WORDS
 from actors.synthesis.factors.tables import MODES
 from actors.synthesis.language_models.endpoint import EndpointConfig
+from cluster.artifacts import Draft
 from cluster.errors import ConfigError
 from jobs.factors import FactorsConfig, factors
 from tests.jobs.small_datasets import dataset_of
@@ -23,6 +25,10 @@ AT_ONCE = 4
 """More prompts at once would be read in chunks, and chunks and seeds together end vLLM's engine on
 a CPU ("CPU Generator does not use offset")."""
 NOBODY = "http://127.0.0.1:9/v1"
+
+
+def interrupted(*_: Any, **__: Any) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def text_of(path: Path) -> str:
@@ -42,7 +48,14 @@ def test_a_real_server_fills_the_table(
         base_url=base_url, model=SERVED_NAME, timeout_s=300, concurrent=AT_ONCE
     )
     cfg = FactorsConfig(storage=str(tmp_path), datasets=[pets.artifact.uri], endpoint=endpoint)
-    made = factors(cfg)
+    with monkeypatch.context() as patch:
+        patch.setattr(Draft, "publish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            factors(cfg)
+
+    # It was killed just before the end: nobody is asked now, as nobody would answer.
+    alone = dataclasses.replace(endpoint, base_url=NOBODY, tries=1)
+    made = factors(dataclasses.replace(cfg, endpoint=alone))
     assert made.manifest.rows == {"classes": len(NAMES), "refused": 0}
     rows = made.read_table("classes").to_pylist()
     for row, name in zip(rows, NAMES, strict=True):
@@ -55,13 +68,6 @@ def test_a_real_server_fills_the_table(
                 assert len(caption.split()) <= WORDS
     assert rows[0]["attributes"] != rows[1]["attributes"]
     assert rows[0]["lightings"] == rows[1]["lightings"]
-
-    # As if killed just before the end: nobody is asked, as nobody would answer.
-    Path(made.file("manifest.json")).unlink()
-    alone = dataclasses.replace(endpoint, base_url=NOBODY, tries=1)
-    again = factors(dataclasses.replace(cfg, endpoint=alone))
-    assert again.uri == made.uri
-    assert again.read_table("classes").to_pylist() == rows
 
     texts = {path: text_of(path) for path in tmp_path.rglob("*") if path.is_file()}
     assert any(NOBODY in text for text in texts.values())

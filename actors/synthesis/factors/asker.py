@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyarrow.fs import FileType
 
 from actors.synthesis.factors.answers import answer_schema, read_answer
 from actors.synthesis.factors.questions import Question, identity
 from actors.synthesis.language_models.endpoint import AnswerError, Endpoint, EndpointConfig
-from cluster.artifacts import Draft
+from cluster.artifacts import WORK, Draft
 from cluster.pool import Pool
-from cluster.row_pipeline import make_rows
+from cluster.row_pipeline import committed_rows, make_rows
 from cluster.rows import row_seed
 
 TRIES = 3
@@ -80,15 +79,15 @@ def ask_in_rounds(
     """The questions with what `FactorAsker` added to them: a `reason` where there is no good
     answer.
 
-    Answers are kept in the tables {table}-0, {table}-1, … of the draft, one per round; a round asks
-    what the earlier ones were refused. A call goes on with the round that a kill interrupted, else
-    begins one; with `again` false it begins none but the first.
+    Answers are kept in the tables {table}-0, {table}-1, … of the draft's folder WORK, one per
+    round; a round asks what the earlier ones were refused. A call goes on with the round that a
+    kill interrupted, else begins one; with `again` false it begins none but the first.
     """
     rows = {q["question"]: {**q, "phrases": "[]", "reason": "not asked yet"} for q in questions}
     for round_ in itertools.count():
-        name = f"{table}-{round_}"
+        name = f"{WORK}/{table}-{round_}"
         refused = [q for q in questions if rows[q["question"]]["reason"]]
-        finished = _is_finished(out, name)
+        finished = committed_rows(out, name) >= len(refused)
         if not refused or (round_ and not again and not finished):
             break
         if not finished:
@@ -103,9 +102,8 @@ def ask_in_rounds(
                 block_rows=4 * config.concurrent,
                 pool=Pool(workers=1),
             )
-            out.write_json(f"{name}.finished.json", {"questions": len(plan)})
-        made = out.read_table(name).to_pylist()
-        rows |= {row["question"]: row for row in made if row["question"] in rows}
+        answered = out.read_table(name).to_pylist()
+        rows |= {row["question"]: row for row in answered if row["question"] in rows}
         if not finished:
             break
     return list(rows.values())
@@ -115,8 +113,3 @@ def reasons(rows: Iterable[dict[str, Any]], most: int = 3) -> str:
     """The most common reasons with their counts, in one line."""
     counted = Counter(row["reason"] for row in rows if row["reason"]).most_common(most)
     return "; ".join(f"{count} x {reason}" for reason, count in counted)
-
-
-def _is_finished(out: Draft, table: str) -> bool:
-    filesystem, folder = out.filesystem()
-    return filesystem.get_file_info(f"{folder}/{table}.finished.json").type == FileType.File
