@@ -87,12 +87,13 @@ class Pieces:
                 written_whole(fs, f"{folder}/{name}/part-0.parquet") as path,
                 pq.ParquetWriter(path, schema, filesystem=fs) as table,
             ):
-                for batch in self._batches(name, ordered):
+                for batch in self.batches(name, ordered):
                     table.write_batch(batch)
                     counts[name] += len(batch)
         return counts
 
-    def _batches(self, name: str, keys: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, name: str, keys: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The rows of one table of these pieces, in their order, ROWS_AT_ONCE at most together."""
         fs, _ = self.draft.filesystem()
         files = [self._file(name, key) for key in keys]
         if files:

@@ -10,23 +10,22 @@ from typing import Any, NamedTuple, TypeVar
 
 from jsonargparse.typing import PositiveInt
 
+from actors.embedded.concepts import DatasetName
 from actors.features.encoder import EncoderConfig
 from actors.pretraining.config import PretrainerConfig
 from actors.pretraining.probe import ProbeConfig
 from actors.synthesis.captions.writer import WriterConfig
 from actors.synthesis.painters.painter import PainterConfig
 from cluster.artifacts import Artifact
-from cluster.catalog.dataset import DatasetName
 from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.job import run_job
 from cluster.pool import Pool
-from jobs.captions import CaptionsConfig, captions
 from jobs.dataset import DatasetConfig, dataset
 from jobs.encode import EncodeConfig, encode
 from jobs.factors import FactorsConfig, factors
-from jobs.images import ImagesConfig, images
 from jobs.pretrain import PretrainConfig, pretrain
+from jobs.synthesize import SynthesizeConfig, synthesize
 
 INPUTS = ("datasets", "features", "teacher", "base_set")
 """Fields of jobs that a world can fill."""
@@ -63,17 +62,11 @@ def world(storage: str, cfg: WorldConfig) -> World:
     datasets = [dataset(DatasetConfig(storage=storage, name=name)) for name in cfg.datasets]
     targets = [made.uri for made in datasets]
     classes = factors(FactorsConfig(storage=storage, datasets=targets))
-    texts = captions(
-        CaptionsConfig(
+    base_set = synthesize(
+        SynthesizeConfig(
             storage=storage,
             factors=classes.uri,
             writer=WriterConfig(per_class=cfg.captions_per_class, pool=Pool(workers=1)),
-        )
-    )
-    base_set = images(
-        ImagesConfig(
-            storage=storage,
-            captions=texts.uri,
             painter=PainterConfig(pool=cfg.pool),
         )
     )

@@ -1,19 +1,28 @@
 """`python -m jobs.bench synthesis`: captions and images by the embedded engines, as jobs."""
 
+import contextlib
 import dataclasses
 import json
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
 from actors.embedded.concepts import load_concepts
 from actors.embedded.sprite_factors import factor_table
 from actors.synthesis.painters.painter import CaptionPainter, PainterConfig
-from cluster.artifacts import Artifact, draft, open_artifact
+from cluster.artifacts import WORK, Artifact, draft, open_artifact
 from jobs.bench.process import Taken, run_module
+
+JOB = "jobs.synthesize"
+LOST = 0.05
+"""Share of the pictures, about, that a killed run has not committed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,9 +47,9 @@ def synthesis(cfg: SynthesisBench) -> dict[str, float]:
         painted = _captions(Path(folder, "painted"), cfg.captions).artifact
         half = _captions(Path(folder, "half"), cfg.captions // 2).artifact
         bare = _bare_seconds(painted) - _bare_seconds(half)
-        whole, part = _images(painted), _images(half)
-        lost = _forget(whole.artifact, share=0.05)
-        resumed = _images(painted)
+        whole, part = _images(Path(folder, "whole"), painted), _images(Path(folder, "part"), half)
+        lost = _kill_images(Path(folder, "killed"), painted)
+        resumed = _images(Path(folder, "killed"), painted)
     rate = 4 * (cfg.captions - cfg.captions // 2) / (whole.taken.seconds - part.taken.seconds)
     return {
         "images_per_second": rate,
@@ -81,16 +90,45 @@ def _captions(storage: Path, captions: int) -> _Run:
     out = draft(str(storage), "factors", "bench", content={}, config={}, inputs={})
     out.write_table("classes", pa.Table.from_pylist(rows))
     factors = out.publish({"classes": classes})
-    return _run("captions", storage, f"--factors={factors.uri}", f"--writer.per_class={per_class}")
+    arguments = (f"--factors={factors.uri}", f"--writer.per_class={per_class}", "--painter=null")
+    return _run(storage, *arguments)
 
 
-def _images(captions: Artifact) -> _Run:
-    storage = Path(captions.uri).parents[1]
-    return _run("images", storage, f"--captions={captions.uri}", "--painter.pool.workers=1")
+def _images(storage: Path, captions: Artifact) -> _Run:
+    return _run(storage, *_painting(captions))
 
 
-def _run(job: str, storage: Path, *arguments: str) -> _Run:
-    taken = run_module(f"jobs.{job}", f"--storage={storage}", *arguments)
+def _painting(captions: Artifact) -> tuple[str, ...]:
+    return f"--captions={captions.uri}", "--painter.pool.workers=1"
+
+
+def _kill_images(storage: Path, captions: Artifact) -> float:
+    """Runs the job until LOST or less of its pictures are missing, kills all its processes, and
+    returns the share that was not committed."""
+    total = captions.manifest.rows["rows"] * PainterConfig().views
+    command = [sys.executable, "-m", JOB, f"--storage={storage}", *_painting(captions)]
+    job = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while _committed(storage) < (1 - LOST) * total:
+        if job.poll() is not None:
+            raise RuntimeError(f"{JOB} ended with exit code {job.returncode}, too early to kill it")
+        time.sleep(0.2)
+    root = psutil.Process(job.pid)
+    processes = [root, *root.children(recursive=True)]
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes)
+    return 1 - _committed(storage) / total
+
+
+def _committed(storage: Path) -> int:
+    """Pictures of a run that is under way, or was killed."""
+    files = storage.glob(f"images/*/{WORK}/rows.committed/*.parquet")
+    return sum(pq.read_metadata(file).num_rows for file in files if "pending" not in file.name)
+
+
+def _run(storage: Path, *arguments: str) -> _Run:
+    taken = run_module(JOB, f"--storage={storage}", *arguments)
     made = json.loads(taken.stdout.splitlines()[-1])
     artifact = open_artifact(made["artifact"], made["kind"])
     return _Run(artifact, taken)
@@ -99,21 +137,10 @@ def _run(job: str, storage: Path, *arguments: str) -> _Run:
 def _bare_seconds(captions: Artifact) -> float:
     """The engine on all captions, without Ray."""
     rows = captions.read_table("rows")
-    paint = CaptionPainter(PainterConfig())
+    painter = PainterConfig()
+    paint = CaptionPainter(painter.engine, painter.views)
     paint(rows.slice(0, 8))
     started = time.monotonic()
-    for start in range(0, len(rows), 32):
-        paint(rows.slice(start, 32))
+    for start in range(0, len(rows), painter.engine.captions_at_once):
+        paint(rows.slice(start, painter.engine.captions_at_once))
     return time.monotonic() - started
-
-
-def _forget(images: Artifact, share: float) -> float:
-    """Takes that share of the committed files back, as if the run had been killed before them."""
-    folder = Path(images.uri)
-    committed = sorted((folder / "rows.committed").glob("*.parquet"))
-    for file in committed[: max(1, round(share * len(committed)))]:
-        for rows in (folder / "rows").glob(f"{file.stem}*"):
-            rows.unlink()
-        file.unlink()
-    (folder / "manifest.json").unlink()
-    return max(1, round(share * len(committed))) / len(committed)

@@ -17,7 +17,7 @@ from ray.autoscaler._private.util import prepare_config
 
 from actors.synthesis.captions.writer import WriterConfig
 from cluster.artifacts import Artifact, open_artifact
-from jobs.captions import CaptionsConfig, captions
+from jobs.synthesize import SynthesizeConfig, synthesize
 from tests.processes import PATIENCE_SECONDS, free_ports, kill_tree
 
 ROOT = Path(__file__).parents[2]
@@ -89,9 +89,11 @@ def test_a_painter_pool_grows_under_load_and_its_nodes_go_when_it_ends(
     cluster: dict[str, str], table: Artifact, tmp_path: Path
 ) -> None:
     writer = WriterConfig(per_class=240, attempts=1)
-    texts = captions(CaptionsConfig(storage=str(tmp_path), factors=table.uri, writer=writer))
+    texts = synthesize(
+        SynthesizeConfig(storage=str(tmp_path), factors=table.uri, writer=writer, painter=None)
+    )
     seen, pool = tmp_path / "nodes", {"workers": MOST_NODES, "cpus": 4, "gpus": 1}
-    painting = [sys.executable, "-m", "jobs.images", "--storage", str(tmp_path)]
+    painting = [sys.executable, "-m", "jobs.synthesize", "--storage", str(tmp_path)]
     painting += [f"--captions={texts.uri}", f"--painter.pool={json.dumps(pool | PAINTERS)}"]
     watch = subprocess.Popen([sys.executable, "-c", WATCH, str(seen)], env=cluster)
     try:

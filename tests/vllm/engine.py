@@ -1,8 +1,9 @@
 """How vLLM runs a tiny model on a CPU: in the environment that `make test-vllm` makes."""
 
 from pathlib import Path
+from typing import Any
 
-from actors.synthesis.language_models.vllm import VllmConfig
+from cluster.pool import Pool
 
 VLLM_PYTHON = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
 VLLM_ENVIRONMENT = {
@@ -17,19 +18,20 @@ CONTEXT = 256
 """Tokens of a prompt and its text together."""
 
 
-def tiny_engine(model: Path, *, chat: bool = False) -> VllmConfig:
-    """One engine for a model of `make_tiny_llama`, for a driver in the main environment."""
-    return VllmConfig(
-        model=str(model),
-        chat=chat,
-        engine={
+ENGINE_POOL = Pool(workers=1, cpus=0.5)
+
+
+def settings(model: Path) -> dict[str, Any]:
+    """An engine for a model of `make_tiny_llama`, for a driver in the main environment."""
+    return {
+        "model": str(model),
+        "engine": {
             "dtype": "float32",  # in bfloat16 a text can depend on the batch
             "enforce_eager": True,
             "gpu_memory_utilization": 0.3,  # of the RAM, on a CPU
             "max_model_len": CONTEXT,
             "max_num_batched_tokens": CONTEXT,  # few prompts at once fill it
         },
-        resources={"CPU": 0.5},
-        batch_size=8,
-        runtime_env={"py_executable": str(VLLM_PYTHON), "env_vars": VLLM_ENVIRONMENT},
-    )
+        "batch_size": 8,
+        "runtime_env": {"py_executable": str(VLLM_PYTHON), "env_vars": VLLM_ENVIRONMENT},
+    }

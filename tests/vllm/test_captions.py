@@ -7,12 +7,14 @@ import pyarrow as pa
 import pytest
 
 from actors.synthesis.captions.writer import WriterConfig
-from actors.synthesis.language_models.endpoint import EndpointConfig
+from actors.synthesis.captions.writers.endpoint import EndpointWriter
+from actors.synthesis.captions.writers.vllm import VllmWriter
 from actors.synthesis.language_models.stages import Sampling
 from cluster.artifacts import Artifact, draft
-from jobs.captions import CaptionsConfig, captions
+from cluster.pool import Pool
+from jobs.synthesize import SynthesizeConfig, synthesize
 from tests.vllm.conftest import SECRET
-from tests.vllm.engine import tiny_engine
+from tests.vllm.engine import ENGINE_POOL, settings
 from tests.vllm.server import SERVED_NAME
 
 SHORT = Sampling(max_tokens=12)
@@ -34,7 +36,9 @@ def factors(tmp_path: Path) -> Artifact:
 
 def written(factors: Artifact, writer: WriterConfig) -> Artifact:
     storage = str(Path(factors.uri).parents[1])
-    return captions(CaptionsConfig(storage=storage, factors=factors.uri, writer=writer))
+    return synthesize(
+        SynthesizeConfig(storage=storage, factors=factors.uri, writer=writer, painter=None)
+    )
 
 
 def check(made: Artifact, writer: WriterConfig) -> None:
@@ -49,14 +53,14 @@ def check(made: Artifact, writer: WriterConfig) -> None:
 
 
 def test_captions_by_vllm(factors: Artifact, tiny_llama: Path, local_ray: None) -> None:
-    vllm = tiny_engine(tiny_llama)
-    writer = WriterConfig(per_class=10, attempts=1, vllm=vllm, sampling=SHORT)
+    engine = VllmWriter(**settings(tiny_llama), sampling=SHORT)
+    writer = WriterConfig(per_class=10, attempts=1, vllm=engine, pool=ENGINE_POOL)
     check(written(factors, writer), writer)
 
 
 def test_captions_by_a_server(factors: Artifact, base_url: str, local_ray: None) -> None:
-    server = EndpointConfig(base_url=base_url, model=SERVED_NAME, concurrent=4)
-    writer = WriterConfig(per_class=10, attempts=2, endpoint=server, sampling=SHORT)
+    server = EndpointWriter(base_url=base_url, model=SERVED_NAME, concurrent=4, sampling=SHORT)
+    writer = WriterConfig(per_class=10, attempts=2, endpoint=server, pool=Pool(workers=1))
     made = written(factors, writer)
     check(made, writer)
     files = [path for path in Path(made.uri).rglob("*") if path.is_file()]

@@ -13,9 +13,9 @@ from openai import OpenAI
 
 from actors.synthesis.language_models.endpoint import Endpoint, EndpointConfig
 from actors.synthesis.language_models.stages import Sampling
-from actors.synthesis.language_models.vllm import vllm_stage
+from actors.synthesis.language_models.vllm import VllmConfig, vllm_stage
 from cluster.rows import row_seed
-from tests.vllm.engine import CONTEXT, tiny_engine
+from tests.vllm.engine import CONTEXT, ENGINE_POOL, settings
 from tests.vllm.server import SERVED_NAME
 
 SAMPLING = Sampling(max_tokens=24)
@@ -69,7 +69,7 @@ def run(local_ray: None, tiny_llama: Path, tmp_path_factory: pytest.TempPathFact
     second = ray.data.from_arrow(asked.slice(half)).map_batches(
         wait, batch_format="pyarrow", num_cpus=0.25
     )
-    stage = vllm_stage(tiny_engine(tiny_llama), SAMPLING)
+    stage = vllm_stage(VllmConfig(**settings(tiny_llama)), SAMPLING, ENGINE_POOL)
     batches = iter(stage(first.union(second)).iter_batches(batch_format="pyarrow", batch_size=None))
     try:
         before = next(batches)
@@ -130,7 +130,7 @@ def test_chat_wraps_the_prompt_as_the_server_does(
     local_ray: None, tiny_llama: Path, base_url: str
 ) -> None:
     asked = rows_of(PROMPTS)
-    stage = vllm_stage(tiny_engine(tiny_llama, chat=True), SAMPLING)
+    stage = vllm_stage(VllmConfig(**settings(tiny_llama), chat=True), SAMPLING, ENGINE_POOL)
     answered = stage(ray.data.from_arrow(asked)).take_all()
     endpoint = Endpoint(EndpointConfig(base_url=base_url, model=SERVED_NAME))
     for row in answered:

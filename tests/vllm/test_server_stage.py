@@ -9,6 +9,7 @@ import ray
 
 from actors.synthesis.language_models.endpoint import Endpoint, EndpointConfig, endpoint_stage
 from actors.synthesis.language_models.stages import Sampling
+from cluster.pool import Pool
 from tests.vllm.conftest import SECRET
 from tests.vllm.server import CONTEXT, SERVED_NAME, Server
 
@@ -30,7 +31,7 @@ def endpoint(base_url: str, local_ray: None) -> EndpointConfig:
 
 
 def answers(cfg: EndpointConfig) -> pa.Table:
-    answered = endpoint_stage(cfg, SAMPLING)(ray.data.from_arrow(ASKED))
+    answered = endpoint_stage(cfg, SAMPLING, Pool(workers=1))(ray.data.from_arrow(ASKED))
     return pa.concat_tables(ray.get(answered.to_arrow_refs())).sort_by("id")
 
 

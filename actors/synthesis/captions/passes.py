@@ -1,22 +1,21 @@
 """Captions class by class: asked for in passes, until each is accepted or asked for too often.
 
 One pass is a pipeline of Ray Data: plan, writer, acceptance. A class's captions are decided on
-together (near-duplicates), by one actor that waits until the class is complete and writes one file
-of it per asking. These files are all the state: what a killed pass has left out, the next one asks
-for, and the same files come out.
+together (near-duplicates), by one actor that waits until the class is complete and keeps one piece
+of it per asking. These pieces are all the state: what a killed pass has left out, the next one asks
+for, and the same pieces come out.
 """
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import ray
 from open_clip import SimpleTokenizer
-from pyarrow.fs import FileSelector, FileSystem, FileType
 from ray.data import Dataset
 
 from actors.embedded.sprite_factors import FACTORS
@@ -24,15 +23,20 @@ from actors.synthesis.captions.acceptance import Row, decide, kind_of
 from actors.synthesis.captions.prompts import first_line
 from actors.synthesis.captions.rows import SAID, class_key, class_table
 from actors.synthesis.captions.writer import WriterConfig
+from actors.synthesis.factors.drawing import MODE_SHARES
 from actors.synthesis.language_models.stages import Stage
-from cluster.artifacts import Artifact, Draft
+from cluster.artifacts import WORK, Artifact, Draft, draft
+from cluster.pieces import Pieces
 from cluster.progress import show_progress
 from cluster.row_pipeline import read_rows
 from cluster.rows import row_id
 from cluster.storage import written_whole
 
-SETTLED, REFUSED, PLAN = "settled", "refused", "plan"
-"""Folders: captions, accepted or given up; every text that was refused; what a pass asks for."""
+REFUSED, SETTLED = "refused", "rows"
+"""Tables of a piece: texts that one asking refused; all captions of the class that are accepted or
+given up so far."""
+PLAN = f"{WORK}/plan"
+"""What a pass asks for."""
 ROWS_PER_TASK = 256
 PASSES_WITHOUT_PROGRESS = 3
 _NUMBERS = {"label", "index", "counter", "asked"}
@@ -48,11 +52,20 @@ SCHEMA = _schema("caption_id", *SAID, "index", "counter", "mode", *FACTORS, "cap
 
 @dataclass(frozen=True)
 class CaptionPlan:
-    """All captions of an artifact that is being made."""
+    """All captions of an artifact that is being made, or was made before."""
 
     draft: Draft
     factors: Artifact
     writer: WriterConfig
+
+    @property
+    def pieces(self) -> Pieces:
+        """What is decided: a piece per class and asking."""
+        return Pieces(self.draft, {REFUSED: SCHEMA, SETTLED: SCHEMA})
+
+    def stage(self) -> Stage:
+        """The writer."""
+        return self.writer.engine.stage(self.factors.uri, self.writer.pool)
 
     def classes(self) -> list[tuple[str, str]]:
         """(dataset, class name) of all classes, in the order of the table of factors."""
@@ -60,46 +73,57 @@ class CaptionPlan:
         return [(row["dataset"], row["class_name"]) for row in table]
 
     def caption_id(self, dataset: str, class_name: str, index: int) -> str:
-        return row_id(dataset, class_name, index, 0, self.writer.recipe)
+        return row_id(dataset, class_name, index, 0, self.writer.engine.recipe)
 
 
-def write_captions(plan: CaptionPlan, write: Stage) -> int:
-    """Writes the table `rows` (SCHEMA), class by class, asking for what is not there yet.
+def caption_plan(storage: str, factors: Artifact, writer: WriterConfig, config: Any) -> CaptionPlan:
+    """The captions that these settings stand for, done or not.
 
-    Returns how many captions were refused to the last. Raises RuntimeError if passes end without
-    getting on.
+    config: of the job, for the manifest.
+    """
+    engine = writer.engine
+    content = {"writer": writer, "engine": engine, "recipe": engine.recipe, "modes": MODE_SHARES}
+    inputs = {"factors": factors}
+    out = draft(storage, "captions", engine.name, config=config, inputs=inputs, content=content)
+    return CaptionPlan(out, factors, writer)
+
+
+def write_captions(plan: CaptionPlan) -> Artifact:
+    """Asks for every caption that is not there yet, class by class, and publishes them.
+
+    A caption that is refused at every asking stays as a row of the table `rows` (SCHEMA) with its
+    reason. Raises RuntimeError if passes end without getting on.
     """
     total = len(plan.classes()) * plan.writer.per_class
-    idle, askings = 0, -1
-    with show_progress("captions", total, "captions", done=_count(plan.draft, SETTLED)) as progress:
-        while wanted := plan_pass(plan):
-            before, askings = askings, len(_files(plan.draft, SETTLED))
+    wanted = plan_pass(plan)
+    with show_progress("captions", total, "captions", done=total - wanted) as progress:
+        idle, askings = 0, -1
+        while wanted:
+            before, askings = askings, len(plan.pieces.complete())
             idle = idle + 1 if askings == before else 0
             if idle == PASSES_WITHOUT_PROGRESS:
                 raise RuntimeError(f"{wanted} captions are wanted, and {idle} passes made none")
-            for settled in caption_pass(plan, write).iter_batches(batch_size=None):
+            for settled in caption_pass(plan).iter_batches(batch_size=None):
                 progress.advance(len(settled["caption_id"]))
-    _gather(plan)
-    return _count(plan.draft, SETTLED, ds.field("reason") != "")
+            wanted = plan_pass(plan)
+    return _published(plan)
 
 
 def plan_pass(plan: CaptionPlan) -> int:
     """Writes down what is wanted next of every class; returns how many captions that are."""
+    counters = Counter(_class_of(key) for key in plan.pieces.complete())
+    refused = _refused(plan, counters)
     fs, folder = plan.draft.filesystem()
     fs.create_dir(f"{folder}/{PLAN}", recursive=True)
-    over = Counter(_class_of(path) for path in _files(plan.draft, SETTLED))
     total = 0
     with (
         written_whole(fs, f"{folder}/{PLAN}/part-0.parquet") as path,
         pq.ParquetWriter(path, PLAN_SCHEMA, filesystem=fs) as file,
     ):
         for dataset, class_name in plan.classes():
-            key = class_key(dataset, class_name)
-            counter = over[key]
-            indices = list(range(plan.writer.per_class))
-            if counter:
-                indices = _refused(fs, _file(folder, REFUSED, key, counter - 1))
-            if counter == plan.writer.attempts or not indices:
+            counter = counters[key := class_key(dataset, class_name)]
+            indices = refused.get(key, []) if counter else list(range(plan.writer.per_class))
+            if not indices:
                 continue
             total += len(indices)
             asked = {"dataset": dataset, "class_name": class_name, "counter": counter}
@@ -113,13 +137,13 @@ def plan_pass(plan: CaptionPlan) -> int:
     return total
 
 
-def caption_pass(plan: CaptionPlan, write: Stage) -> Dataset:
+def caption_pass(plan: CaptionPlan) -> Dataset:
     """One pass, still to be run: rows of SCHEMA, class by class as they become complete, that are
     accepted or will not be asked for again."""
     rows = read_rows(plan.draft, PLAN).repartition(target_num_rows_per_block=ROWS_PER_TASK)
-    return write(rows).map_batches(
+    return plan.stage()(rows).map_batches(
         Acceptance,
-        fn_constructor_args=(plan.draft, plan.factors.uri, plan.writer.attempts),
+        fn_constructor_args=(plan.pieces, plan.factors.uri, plan.writer.attempts),
         compute=ray.data.ActorPoolStrategy(size=1),  # whoever holds a class's texts holds them all
         num_cpus=0,
         batch_format="pyarrow",
@@ -128,16 +152,13 @@ def caption_pass(plan: CaptionPlan, write: Stage) -> Dataset:
 
 
 class Acceptance:
-    """Holds the texts of a class until all that were asked for are there; decides on them, writes
-    the class's file, and hands its rows on."""
+    """Holds the texts of a class until all that were asked for are there; decides on them, keeps
+    the piece, and hands on the rows that are settled by it."""
 
-    def __init__(self, draft: Draft, factors: str, attempts: int) -> None:
-        self.fs, self.folder = draft.filesystem()
-        self.classes, self.attempts = class_table(factors), attempts
+    def __init__(self, pieces: Pieces, factors: str, attempts: int) -> None:
+        self.pieces, self.classes, self.attempts = pieces, class_table(factors), attempts
         self.tokenizer = SimpleTokenizer()
         self.waiting: dict[str, dict[int, Row]] = {}
-        for name in (SETTLED, REFUSED):
-            self.fs.create_dir(f"{self.folder}/{name}", recursive=True)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         for row in batch.to_pylist():
@@ -152,75 +173,70 @@ class Acceptance:
         counter = rows[0]["counter"]
         known = self.classes[key]
         names = [known["class_name"], *(known.get("synonyms") or [])]
-        decided = decide(rows, self._accepted(key, counter), names, self.tokenizer)
+        earlier = self._earlier(key, counter)
+        accepted = {row["index"]: row["caption"] for row in earlier}
+        decided = decide(rows, accepted, names, self.tokenizer)
         refused = [row for row in decided if row["reason"]]
         last = counter == self.attempts - 1
         settled = [row for row in decided if last or not row["reason"]]
-        # The file of what is settled comes last: it says that this asking is over.
-        for table, kept in ((REFUSED, refused), (SETTLED, settled)):
-            if kept or table == SETTLED:
-                with written_whole(self.fs, _file(self.folder, table, key, counter)) as path:
-                    made = pa.Table.from_pylist(kept, SCHEMA)
-                    pq.write_table(made, path, filesystem=self.fs)
+        so_far = sorted([*earlier, *settled], key=lambda row: row["index"])
+        tables = {
+            REFUSED: pa.Table.from_pylist(refused, SCHEMA),
+            SETTLED: pa.Table.from_pylist(so_far, SCHEMA),
+        }
+        self.pieces.write(_key(key, counter), tables)
         return pa.Table.from_pylist(settled, SCHEMA)
 
-    def _accepted(self, key: str, counter: int) -> dict[int, str]:
-        files = [_file(self.folder, SETTLED, key, earlier) for earlier in range(counter)]
-        tables = (pq.read_table(f, filesystem=self.fs, columns=["index", "caption"]) for f in files)
-        return {row["index"]: row["caption"] for table in tables for row in table.to_pylist()}
+    def _earlier(self, key: str, counter: int) -> list[Row]:
+        """Captions of the class that earlier askings have settled."""
+        return self.pieces.read(SETTLED, _key(key, counter - 1)).to_pylist() if counter else []
 
 
-def count_refusals(draft: Draft) -> pa.Table:
+def _published(plan: CaptionPlan) -> Artifact:
+    """Gathers the table `rows`, counts the refused texts, and publishes."""
+    keys = sorted(plan.pieces.complete())
+    refusals = _count_refusals(plan, keys)
+    plan.draft.write_table("refusals", refusals)
+    kinds: Counter[str] = Counter()
+    for row in refusals.to_pylist():
+        kinds[row["reason"]] += row["count"]
+    last = {_class_of(key): key for key in keys}  # what it has settled is all of its class
+    counts = Pieces(plan.draft, {SETTLED: SCHEMA}).gather(last.values())
+    given_up = plan.draft.open_table(SETTLED).count_rows(filter=ds.field("reason") != "")
+    rows = {"rows": counts[SETTLED], "refused": given_up}
+    return plan.draft.publish(rows, extra={"refusals": dict(kinds)})
+
+
+def _count_refusals(plan: CaptionPlan, keys: list[str]) -> pa.Table:
     """Refused texts per dataset, class and kind of reason: `count`, most first."""
     columns = ["dataset", "class_name", "reason"]
-    fs, _ = draft.filesystem()
     counts: Counter[tuple[str, str, str]] = Counter()
-    for path in _files(draft, REFUSED):
-        for row in pq.read_table(path, filesystem=fs, columns=columns).to_pylist():
+    for batch in plan.pieces.batches(REFUSED, keys):
+        for row in batch.select(columns).to_pylist():
             counts[row["dataset"], row["class_name"], kind_of(row["reason"])] += 1
     schema = pa.schema([*((name, pa.string()) for name in columns), ("count", pa.int64())])
     rows = [dict(zip(schema.names, (*key, n), strict=True)) for key, n in counts.most_common()]
     return pa.Table.from_pylist(rows, schema)
 
 
-def _gather(plan: CaptionPlan) -> None:
-    """All files of settled captions as one; a class at a time is in memory."""
-    fs, folder = plan.draft.filesystem()
-    fs.create_dir(f"{folder}/rows", recursive=True)
-    files = _files(plan.draft, SETTLED)
-    with (
-        written_whole(fs, f"{folder}/rows/part-0.parquet") as path,
-        pq.ParquetWriter(path, SCHEMA, filesystem=fs) as table,
-    ):
-        for _, of_a_class in groupby(files, key=_class_of):
-            parts = [pq.read_table(path, schema=SCHEMA, filesystem=fs) for path in of_a_class]
-            table.write_table(pa.concat_tables(parts).sort_by("index"))
+def _refused(plan: CaptionPlan, counters: Counter[str]) -> dict[str, list[int]]:
+    """Class to the indices that its last asking refused, of classes that are to be asked again."""
+    keys = [
+        _key(of_class, counter - 1)
+        for of_class, counter in counters.items()
+        if counter < plan.writer.attempts
+    ]
+    indices: dict[str, list[int]] = {}
+    for batch in plan.pieces.batches(REFUSED, keys):
+        for row in batch.select(["dataset", "class_name", "index"]).to_pylist():
+            key = class_key(row["dataset"], row["class_name"])
+            indices.setdefault(key, []).append(row["index"])
+    return indices
 
 
-def _class_of(path: str) -> str:
-    return path.rpartition("/")[2].partition("-")[0]
+def _key(of_class: str, counter: int) -> str:
+    return f"{of_class}-{counter:03d}"
 
 
-def _file(folder: str, table: str, key: str, counter: int) -> str:
-    return f"{folder}/{table}/{key}-{counter}.parquet"
-
-
-def _files(draft: Draft, table: str) -> list[str]:
-    fs, folder = draft.filesystem()
-    found = fs.get_file_info(FileSelector(f"{folder}/{table}", allow_not_found=True))
-    return sorted(file.path for file in found if file.path.endswith(".parquet"))
-
-
-def _refused(fs: FileSystem, path: str) -> list[int]:
-    """Indices of an asking's refused captions; an asking without any has no file."""
-    if fs.get_file_info(path).type != FileType.File:
-        return []
-    return pq.read_table(path, filesystem=fs, columns=["index"])["index"].to_pylist()
-
-
-def _count(draft: Draft, table: str, rows: ds.Expression | None = None) -> int:
-    fs, _ = draft.filesystem()
-    files = _files(draft, table)
-    return (
-        ds.dataset(files, SCHEMA, "parquet", filesystem=fs).count_rows(filter=rows) if files else 0
-    )
+def _class_of(key: str) -> str:
+    return key.partition("-")[0]

@@ -13,11 +13,12 @@ from openai import APIConnectionError, APIStatusError, APITimeoutError, OpenAI, 
 
 from actors.synthesis.language_models.stages import (
     REASON_LENGTH,
-    SMALL_CPUS,
     Sampling,
     Stage,
     answered,
 )
+from cluster.content import unhashed
+from cluster.pool import Pool
 
 
 def _check_url(_: type, value: str) -> None:
@@ -43,17 +44,17 @@ else:
 class EndpointConfig:
     """A server that speaks OpenAI's chat completions, and how patient its client is."""
 
-    base_url: HttpUrl
+    base_url: HttpUrl = unhashed()
     """Such as https://api.openai.com/v1 or http://127.0.0.1:8000/v1."""
     model: str
     """The model's name on that server."""
-    key_variable: VariableName = "OPENAI_API_KEY"
+    key_variable: VariableName = unhashed("OPENAI_API_KEY")
     """Environment variable of the worker that holds the key; a server without keys needs none."""
-    timeout_s: PositiveFloat = 60
+    timeout_s: PositiveFloat = unhashed(60)
     """Seconds that one try waits for the server."""
-    tries: PositiveInt = 6
+    tries: PositiveInt = unhashed(6)
     """Tries per question, with exponential back-off, while the server is busy or out of reach."""
-    concurrent: PositiveInt = 16
+    concurrent: PositiveInt = unhashed(16)
     """Questions under way at once per worker."""
 
 
@@ -142,11 +143,11 @@ class Endpoint:
         return " ".join(text.split())[:REASON_LENGTH]
 
 
-def endpoint_stage(cfg: EndpointConfig, sampling: Sampling, workers: int = 1) -> Stage:
+def endpoint_stage(cfg: EndpointConfig, sampling: Sampling, pool: Pool) -> Stage:
     """Texts from a server, as answers to the prompts; see `Endpoint` for what is no answer.
 
-    workers: clients at most, each with `cfg.concurrent` questions under way; Ray starts them as
-    there is work. Whether the same seed gives the same text is the server's to say.
+    pool: of clients, each with `cfg.concurrent` questions under way. Whether the same seed gives
+    the same text is the server's to say.
     """
 
     def stage(rows: ray.data.Dataset) -> ray.data.Dataset:
@@ -155,8 +156,7 @@ def endpoint_stage(cfg: EndpointConfig, sampling: Sampling, workers: int = 1) ->
             fn_constructor_args=(cfg, sampling),
             batch_format="pyarrow",
             batch_size=4 * cfg.concurrent,
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers),
-            num_cpus=SMALL_CPUS,
+            **pool.map_options(),
         )
 
     return stage

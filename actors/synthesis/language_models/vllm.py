@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -12,39 +12,38 @@ import ray.data
 from jsonargparse.typing import PositiveInt
 
 from actors.synthesis.language_models.stages import SMALL_CPUS, Sampling, Stage, answered
+from cluster.content import unhashed
+from cluster.pool import Pool
 
 
 @dataclass(frozen=True, kw_only=True)
 class VllmConfig:
-    """A pool of vLLM engines. The defaults want one NVIDIA GPU per engine, and were never run."""
+    """A vLLM engine."""
 
     model: str
     """Tag of the Hugging Face hub, or a folder that every node of the engines sees."""
     chat: bool = False
     """Wrap each prompt in the model's chat template; for models trained on instructions."""
-    engine: dict[str, Any] = field(default_factory=dict)
+    engine: dict[str, Any] = unhashed(default_factory=dict)
     """vLLM's AsyncEngineArgs: dtype, max_model_len, tensor_parallel_size, ... In float32 a text
     depends on its prompt and seed alone; in a shorter type it can depend on the batch."""
-    resources: dict[str, float] = field(default_factory=lambda: {"CPU": 1, "GPU": 1})
-    """What Ray sets aside for each worker of an engine; tensor_parallel_size says how many."""
-    engines_min: PositiveInt = 1
-    """Engines that run from the start."""
-    engines_max: PositiveInt = 1
-    """Engines at most; Ray starts them as there is work and room."""
-    batch_size: PositiveInt = 64
+    batch_size: PositiveInt = unhashed(64)
     """Prompts that are handed to an engine together; it works on several batches at once."""
-    runtime_env: dict[str, Any] | None = None
+    runtime_env: dict[str, Any] | None = unhashed(None)
     """Ray's runtime environment of the engines, where vLLM's pins clash with the rest."""
 
 
-def vllm_stage(cfg: VllmConfig, sampling: Sampling) -> Stage:
+def vllm_stage(cfg: VllmConfig, sampling: Sampling, pool: Pool) -> Stage:
     """Texts from vLLM: the prompt's continuation, or with `chat` the answer to it.
+
+    pool: of engines; what Ray sets aside for each worker of an engine, of which there are as many
+    as `tensor_parallel_size` says.
 
     The driver needs transformers, not vLLM. A row's text does not depend on the batch, the engine
     or a restart, within what `VllmConfig.engine` says of the type.
     """
     engine = dict(cfg.engine)
-    if not cfg.resources.get("GPU"):
+    if not pool.gpus:
         # On a CPU, vLLM (0.32) dies of a prompt that has a seed and is read in more than one piece.
         engine.setdefault("enable_chunked_prefill", False)
     # Here and not above: it takes two seconds, which the other writers need not pay.
@@ -61,9 +60,9 @@ def vllm_stage(cfg: VllmConfig, sampling: Sampling) -> Stage:
             model_source=os.path.abspath(cfg.model) if os.path.isdir(cfg.model) else cfg.model,
             engine_kwargs=dict(engine),  # Ray adds to it
             batch_size=cfg.batch_size,
-            concurrency=(cfg.engines_min, cfg.engines_max),
+            concurrency=(1, pool.workers),
             # Without it Ray waits for a GPU, also where there is none.
-            placement_group_config={"bundle_per_worker": dict(cfg.resources)},
+            placement_group_config={"bundle_per_worker": pool.resources()},
             runtime_env=cfg.runtime_env,
             should_continue_on_error=True,
             log_engine_metrics=False,

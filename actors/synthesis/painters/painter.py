@@ -2,7 +2,7 @@
 machine fault is raised."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -14,14 +14,15 @@ from ray.data import Dataset
 from actors.embedded.sprite_factors import FACTORS
 from actors.pictures.codec import UnpaintableError, png_bytes
 from actors.synthesis.captions.rows import SAID
-from actors.synthesis.painters.sd3 import Sd3Config, Sd3Painter, resolved
-from actors.synthesis.painters.sprites import SpritePainter
+from actors.synthesis.painters.sd3 import Sd3Config
+from actors.synthesis.painters.sprites import SpritesConfig
+from cluster.artifacts import Artifact, Draft, draft
+from cluster.content import unhashed
 from cluster.pool import Pool
-from cluster.row_pipeline import Counted
+from cluster.row_pipeline import Counted, committed_rows, counted, write_committed
 from cluster.rows import row_id, row_seed
+from cluster.unions import choice, chosen
 
-SPRITE_CAPTIONS_AT_ONCE, SD3_CAPTIONS_AT_ONCE = 32, 4
-"""Painted, written and committed together; a kill loses at most what is under way."""
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -45,37 +46,6 @@ SCHEMA = pa.schema(
 """A base set's rows: one per picture; `image` is PNG, empty where there is a `reason`."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PainterConfig:
-    """Who paints, and how many pictures of each caption."""
-
-    views: PositiveInt = 4
-    """Pictures per caption. Source: ImagineFSL's iBase."""
-    pool: Pool = dataclasses.field(default_factory=Pool)
-    """Painters; of Stable Diffusion 3, each wants a GPU."""
-    sd3: Sd3Config | None = None
-    """Stable Diffusion 3, instead of the embedded sprites."""
-
-    @property
-    def name(self) -> str:
-        """The sprites', or the model's."""
-        return self.sd3.model if self.sd3 else "sprites"
-
-    @property
-    def recipe(self) -> str:
-        """Names how pictures are made; part of every picture's id."""
-        return f"sd3-1 {self.sd3.model}" if self.sd3 else "sprites-2"
-
-    def content(self) -> dict[str, Any]:
-        """The settings that change pictures."""
-        content: dict[str, Any] = {"recipe": self.recipe, "views": self.views}
-        if self.sd3:
-            engine = dataclasses.asdict(self.sd3)
-            del engine["providers"]
-            content |= {"sd3": engine}
-        return content
-
-
 class Painter(Protocol):
     """An engine, loaded on the worker that it runs on."""
 
@@ -90,19 +60,93 @@ class Painter(Protocol):
         """
 
 
+class PainterEngine(Protocol):
+    """What a painter is told: a frozen dataclass of its settings, which is a choice of
+    `PainterConfig`. What of it changes pictures is declared at its fields."""
+
+    @property
+    def name(self) -> str:
+        """Of the base sets that it paints."""
+
+    @property
+    def recipe(self) -> str:
+        """Names how pictures are made; part of every picture's id."""
+
+    @property
+    def captions_at_once(self) -> int:
+        """Painted, written and committed together; a kill loses at most what is under way."""
+
+    def on_any_node(self) -> "PainterEngine":
+        """The same settings as a worker on any node can use them. Called on the driver."""
+
+    def load(self) -> Painter:
+        """The engine itself. Called on the worker that it runs on."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PainterConfig:
+    """Who paints, and how many pictures of each caption. Raises ConfigError if two are to paint."""
+
+    views: PositiveInt = 4
+    """Pictures per caption. Source: ImagineFSL's iBase."""
+    pool: Pool = unhashed(default_factory=Pool)
+    """Painters; of Stable Diffusion 3, each wants a GPU."""
+    sprites: SpritesConfig | None = choice(SpritesConfig)
+    """The embedded sprites; they paint if no other painter is given."""
+    sd3: Sd3Config | None = choice()
+    """Stable Diffusion 3."""
+
+    def __post_init__(self) -> None:
+        chosen(self)
+
+    @property
+    def engine(self) -> PainterEngine:
+        """The one that paints."""
+        return chosen(self)
+
+
+def image_draft(
+    storage: str, captions: Artifact | Draft, painter: PainterConfig, config: Any
+) -> Draft:
+    """The base set that these settings stand for, done or not.
+
+    config: of the job, for the manifest.
+    """
+    engine = painter.engine
+    content = {"painter": painter, "engine": engine, "recipe": engine.recipe}
+    inputs = {"captions": captions}
+    return draft(storage, "images", engine.name, config=config, inputs=inputs, content=content)
+
+
+def paint_rows(
+    out: Draft,
+    painter: PainterConfig,
+    captions: Callable[[], Dataset],
+    *,
+    title: str,
+    total: int,
+) -> None:
+    """Paints all captions that are not painted yet into the table `rows` (SCHEMA).
+
+    captions: see `write_committed`. total: pictures in the table when that is done.
+    """
+    with counted(title, total, "images", done=committed_rows(out, "rows")) as counter:
+        write_committed(
+            out, "rows", lambda: painter_stage(painter, captions(), counter), key="caption_id"
+        )
+
+
 def painter_stage(cfg: PainterConfig, captions: Dataset, counter: str) -> Dataset:
     """Rows of a base set (SCHEMA) from rows of captions; the views of a caption stay together.
 
-    counter: of `cluster.row_pipeline.counted`. Raises ConfigError for what SD3 cannot paint.
+    counter: of `cluster.row_pipeline.counted`.
     """
-    if cfg.sd3:
-        cfg = dataclasses.replace(cfg, sd3=resolved(cfg.sd3))
-    at_once = SD3_CAPTIONS_AT_ONCE if cfg.sd3 else SPRITE_CAPTIONS_AT_ONCE
-    return captions.repartition(target_num_rows_per_block=at_once).map_batches(
+    engine = cfg.engine.on_any_node()
+    return captions.repartition(target_num_rows_per_block=engine.captions_at_once).map_batches(
         Counted,
-        fn_constructor_args=(partial(CaptionPainter, cfg), counter),
+        fn_constructor_args=(partial(CaptionPainter, engine, cfg.views), counter),
         batch_format="pyarrow",
-        batch_size=at_once,
+        batch_size=engine.captions_at_once,
         **cfg.pool.map_options(),
     )
 
@@ -110,9 +154,9 @@ def painter_stage(cfg: PainterConfig, captions: Dataset, counter: str) -> Datase
 class CaptionPainter:
     """Paints every caption of a batch `views` times."""
 
-    def __init__(self, cfg: PainterConfig) -> None:
-        self.cfg = cfg
-        self.painter: Painter = Sd3Painter(cfg.sd3) if cfg.sd3 else SpritePainter()
+    def __init__(self, engine: PainterEngine, views: int) -> None:
+        self.recipe, self.views = engine.recipe, views
+        self.painter = engine.load()
 
     def __call__(self, captions: pa.Table) -> pa.Table:
         painted = [row for caption in captions.to_pylist() for row in self._views(caption)]
@@ -120,7 +164,7 @@ class CaptionPainter:
 
     def _views(self, caption: dict[str, Any]) -> list[dict[str, Any]]:
         of = (caption["dataset"], caption["class_name"], caption["index"])
-        ids = [row_id(*of, view, self.cfg.recipe) for view in range(self.cfg.views)]
+        ids = [row_id(*of, view, self.recipe) for view in range(self.views)]
         reason, images = caption["reason"], [b""] * len(ids)
         if not reason:
             try:

@@ -6,13 +6,14 @@ Run with a small random checkpoint on the CPU. Never run: a GPU, and the release
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from PIL import Image
 
 from actors.pictures.codec import UnpaintableError
+from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.rows import row_seed
 from cluster.storage import node_cache
@@ -25,7 +26,10 @@ _EXTRAS = "'diffusion' and, for a denoiser in ONNX, 'onnx' (CPU) or 'tensorrt' (
 
 @dataclass(frozen=True, kw_only=True)
 class Sd3Config:
-    """Which Stable Diffusion 3 paints, and how. All but `providers` change the pictures."""
+    """Which Stable Diffusion 3 paints, and how; see `PainterEngine`.
+
+    Raises ConfigError for a size that SD3 cannot paint.
+    """
 
     model: str = "stabilityai/stable-diffusion-3-medium-diffusers"
     """Checkpoint in diffusers' layout with safetensors weights: a local folder, never the network
@@ -48,20 +52,34 @@ class Sd3Config:
     denoiser: Literal["torch", "onnx"] = "torch"
     """Where the denoiser runs: torch (bfloat16 on a GPU, else float32), or ONNX Runtime (float16 on
     a GPU, else float32), which exports it once per node."""
-    providers: tuple[Provider, ...] = ()
+    providers: tuple[Provider, ...] = unhashed(())
     """ONNX Runtime's execution providers, in order of preference; all must be there. Empty: CUDA
     and CPU where torch has a GPU, else CPU."""
 
+    captions_at_once: ClassVar[int] = 4
 
-def resolved(cfg: Sd3Config) -> Sd3Config:
-    """The config for any worker: a local folder by its absolute path. Call it on the driver.
+    def __post_init__(self) -> None:
+        if self.size % SIZE_STEP:
+            raise ConfigError(f"size: {self.size}; allowed: a multiple of {SIZE_STEP}")
 
-    Raises ConfigError for a size that SD3 cannot paint.
-    """
-    if cfg.size % SIZE_STEP:
-        raise ConfigError(f"size: {cfg.size}; allowed: a multiple of {SIZE_STEP}")
-    folder = os.path.abspath(os.path.expanduser(cfg.model))
-    return replace(cfg, model=folder) if os.path.isdir(folder) else cfg
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self.model
+
+    @property
+    def recipe(self) -> str:
+        """Names how pictures are made; part of every picture's id."""
+        return f"sd3-1 {self.model}"
+
+    def on_any_node(self) -> Self:
+        """The same with a local folder by its absolute path."""
+        folder = os.path.abspath(os.path.expanduser(self.model))
+        return replace(self, model=folder) if os.path.isdir(folder) else self
+
+    def load(self) -> "Sd3Painter":
+        """See `Sd3Painter` for what it raises."""
+        return Sd3Painter(self)
 
 
 class Sd3Painter:
@@ -75,7 +93,7 @@ class Sd3Painter:
     """
 
     def __init__(self, cfg: Sd3Config) -> None:
-        self.cfg = resolved(cfg)
+        self.cfg = cfg.on_any_node()
         try:
             self.pipeline, weights = self._load()
         except ImportError as error:

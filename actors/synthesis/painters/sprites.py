@@ -1,13 +1,31 @@
 """Paints captions with the embedded sprites, by the factors that they name."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
 
 from PIL import Image
 
 from actors.embedded.imagined_scenes import SIDE, Scene, paint
 from actors.embedded.sprite_factors import FACTORS
 from actors.pictures.codec import UnpaintableError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpritesConfig:
+    """The embedded sprites, which have no settings but their version; see `PainterEngine`."""
+
+    recipe: Literal["sprites-2"] = "sprites-2"
+    """Names how pictures are made; part of every picture's id."""
+
+    name: ClassVar[str] = "sprites"
+    captions_at_once: ClassVar[int] = 32
+
+    def on_any_node(self) -> Self:
+        return self
+
+    def load(self) -> "SpritePainter":
+        return SpritePainter()
 
 
 class SpritePainter:

@@ -10,22 +10,21 @@ from typing import Any, Literal
 
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
+from actors.embedded.concepts import DatasetName
 from actors.features.encoder import EncoderConfig
 from actors.features.store import FeatureStore
 from actors.search.cells import MethodConfig, Range
 from actors.synthesis.captions.writer import WriterConfig
 from cluster.artifacts import Artifact, open_artifact
-from cluster.catalog.dataset import DatasetName
 from cluster.connect import connect
 from cluster.content import plain
 from cluster.storage import require_writable, resolve
 from jobs.bench.process import Taken, run_module
 from jobs.bench.search.growth import growing, overhead
 from jobs.bench.search.sizes import at_sizes
-from jobs.captions import CaptionsConfig, captions
 from jobs.dataset import DatasetConfig, dataset
 from jobs.factors import FactorsConfig, factors
-from jobs.images import ImagesConfig, images
+from jobs.synthesize import SynthesizeConfig, synthesize
 from models.moment_adapter import AdapterConfig
 
 ADAPTER = AdapterConfig(depth=2, inner=96, heads=3)
@@ -103,8 +102,8 @@ def _data(cfg: SearchBench) -> tuple[Artifact, Artifact]:
     target = dataset(DatasetConfig(storage=cfg.storage, name=cfg.name))
     classes = factors(FactorsConfig(storage=cfg.storage, datasets=[target.uri]))
     writer = WriterConfig(per_class=cfg.captions_per_class)
-    texts = captions(CaptionsConfig(storage=cfg.storage, factors=classes.uri, writer=writer))
-    return target, images(ImagesConfig(storage=cfg.storage, captions=texts.uri))
+    imagined = SynthesizeConfig(storage=cfg.storage, factors=classes.uri, writer=writer)
+    return target, synthesize(imagined)
 
 
 def _method(cfg: SearchBench) -> MethodConfig:

@@ -26,7 +26,7 @@ def painted(names: list[str], **factors: str) -> list[dict[str, Any]]:
         | {factor: factors.get(factor, "") for factor in (*FACTORS, "reason")}
         for i, name in enumerate(names)
     ]
-    return CaptionPainter(PainterConfig(views=VIEWS))(pa.Table.from_pylist(rows)).to_pylist()
+    return CaptionPainter(PainterConfig().engine, VIEWS)(pa.Table.from_pylist(rows)).to_pylist()
 
 
 def test_a_picture_depends_on_its_row_alone() -> None:

@@ -8,9 +8,7 @@ import pytest
 from actors.synthesis.captions.acceptance import content_words
 from actors.synthesis.captions.writer import WriterConfig
 from cluster.artifacts import Artifact, draft
-from jobs.captions import CaptionsConfig, captions
-from jobs.images import ImagesConfig, images
-from jobs.synthesize import SynthesizeConfig, synthesize
+from jobs.synthesize import SynthesizeConfig, artifacts, synthesize
 
 PER_CLASS, ATTEMPTS = 6, 3
 COMMON = {"dataset": "toys", "group": "IP", "hint": "thing", "lightings": [], "degradations": []}
@@ -40,7 +38,9 @@ def written(
     factors: Artifact, tmp_path_factory: pytest.TempPathFactory, local_ray: None
 ) -> Artifact:
     storage = str(tmp_path_factory.mktemp("written"))
-    return captions(CaptionsConfig(storage=storage, factors=factors.uri, writer=WRITER))
+    return synthesize(
+        SynthesizeConfig(storage=storage, factors=factors.uri, writer=WRITER, painter=None)
+    )
 
 
 def test_every_caption_is_settled_once(written: Artifact) -> None:
@@ -78,14 +78,23 @@ def test_refusals_are_counted_per_class_and_reason(written: Artifact) -> None:
     assert sum(counts.values()) == sum(written.manifest.extra["refusals"].values())
 
 
+def test_nothing_of_the_way_stays_in_the_artifact(written: Artifact) -> None:
+    folder = Path(written.uri)
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {"manifest.json", "refusals/part-0.parquet", "rows/part-0.parquet"}
+
+
 def test_one_pipeline_makes_what_the_jobs_make_one_by_one(
     factors: Artifact, written: Artifact, tmp_path: Path
 ) -> None:
     storage = str(Path(written.uri).parents[1])
-    apart = images(ImagesConfig(storage=storage, captions=written.uri))
-    together = synthesize(
+    apart = synthesize(SynthesizeConfig(storage=storage, captions=written.uri))
+    texts, together = artifacts(
         SynthesizeConfig(storage=str(tmp_path), factors=factors.uri, writer=WRITER)
     )
+    assert texts.read_table("rows").equals(written.read_table("rows"))
+    assert texts.read_table("refusals").equals(written.read_table("refusals"))
+    assert texts.manifest.content_hash == written.manifest.content_hash
     assert together.read_table("rows").equals(apart.read_table("rows"))
     assert together.manifest.content_hash == apart.manifest.content_hash
     assert together.manifest.rows == apart.manifest.rows

@@ -250,8 +250,8 @@ def test_it_paints_for_the_images_job(checkpoint: Path) -> None:
     caption = dict.fromkeys((*SAID, *FACTORS, "mode", "reason"), "") | FOX
     rows = [caption | {"caption_id": name, "label": 0, "index": 0} for name in "ab"]
     rows[1]["caption"] = " "
-    cfg = PainterConfig(views=2, sd3=config(checkpoint))
-    good, _, bad, _ = CaptionPainter(cfg)(pa.Table.from_pylist(rows)).to_pylist()
+    engine = PainterConfig(sd3=config(checkpoint)).engine
+    good, _, bad, _ = CaptionPainter(engine, 2)(pa.Table.from_pylist(rows)).to_pylist()
     assert decode_rgb(good["image"]).size == (good["size"], good["size"])
     assert (good["generator"], good["reason"], len(good["weights"])) == ("sd3", "", 32)
     assert (bad["image"], bad["reason"]) == (b"", "empty caption")

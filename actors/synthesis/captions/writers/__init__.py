@@ -1,0 +1,1 @@
+"""Caption writers: each the settings of one engine, and the stage that it is."""

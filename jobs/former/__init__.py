@@ -1,0 +1,1 @@
+"""Entry points of earlier versions: each says in one line what stands in its place."""
