@@ -43,9 +43,7 @@ def only_one(config: Any, names: Sequence[str]) -> str | None:
 
     Raises ConfigError if several are given.
     """
-    names_given = [name for name in names if getattr(config, name) is not None]
-    if len(names_given) > 1:
-        raise ConfigError(
-            f"{names_given[0]}: given together with {names_given[1]}; allowed: one of them"
-        )
-    return names_given[0] if names_given else None
+    given = [name for name in names if getattr(config, name) is not None]
+    if len(given) > 1:
+        raise ConfigError(f"{given[0]}: given together with {given[1]}; allowed: one of them")
+    return given[0] if given else None

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from actors.pictures.base_set import open_base_set_rows
 from actors.pretraining.state import TEACHER
-from actors.synthesis.base_sets.exporting import SAID, WRITERS, Layout
+from actors.synthesis.base_sets.exporting import COLUMNS, WRITERS, Layout
 from cluster.artifacts import open_artifact
 from cluster.errors import ConfigError
 from cluster.job import run_jobs
@@ -58,7 +58,7 @@ def export_images(cfg: ExportImagesConfig) -> None:
         raise _not_empty(cfg.folder)
     count = base_set.count_images()
     with show_progress("export", count, "images") as progress:
-        pictures = base_set.good(SAID)
+        pictures = base_set.good(COLUMNS)
         WRITERS[cfg.layout](pictures, fs, folder, cfg.per_file, progress.advance)
     print(f"{count} images: {target}")
 

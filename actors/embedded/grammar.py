@@ -11,7 +11,5 @@ def grammar_caption(class_name: str, hint: str, factors: Mapping[str, str]) -> s
     >>> grammar_caption("fox", "animal", {"attribute": "small", "background": "in the snow"})
     'A photo of a fox, a type of animal, small, in the snow.'
     """
-    said = [factors[name] for name in FACTORS if factors.get(name)]
-    return (
-        f"A photo of a {class_name}, a type of {hint}{''.join(f', {phrase}' for phrase in said)}."
-    )
+    phrases = [hint, *(factors[name] for name in FACTORS if factors.get(name))]
+    return f"A photo of a {class_name}, a type of {', '.join(phrases)}."

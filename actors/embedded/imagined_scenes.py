@@ -58,7 +58,7 @@ class Scene:
 def paint(scene: Scene, row_id: str) -> Image.Image:
     """One picture, RGB, (SIDE, SIDE); a function of the scene and the row's id alone."""
     rng = row_rng(row_id, "sprites")
-    given = {
+    settings = {
         kind: _settings(kind, getattr(scene, kind))
         for kind in ("attribute", "viewpoint", "lighting", "degradation")
     }
@@ -67,10 +67,10 @@ def paint(scene: Scene, row_id: str) -> Image.Image:
         _settings("background", scene.background) or backgrounds[rng.integers(len(backgrounds))]
     )
     picture = _background(behind, rng)
-    subject = _recoloured(_subject(sprite_codes()[scene.class_name]), given["attribute"])
-    for copy in reversed(range(given["attribute"].get("copies", 1))):
-        _paste(picture, subject, given["attribute"], given["viewpoint"], copy, rng)
-    return _degraded(_lit(picture, given["lighting"], rng), given["degradation"], rng)
+    subject = _recoloured(_subject(sprite_codes()[scene.class_name]), settings["attribute"])
+    for copy in reversed(range(settings["attribute"].get("copies", 1))):
+        _paste(picture, subject, settings["attribute"], settings["viewpoint"], copy, rng)
+    return _degraded(_lit(picture, settings["lighting"], rng), settings["degradation"], rng)
 
 
 @cache

@@ -70,8 +70,8 @@ class ClipTrainer:
         decayed = [
             p for n, p in self.model.named_parameters() if p.ndim == 2 and "embedding" not in n
         ]
-        kept = {id(p) for p in decayed}
-        others = [p for p in self.model.parameters() if id(p) not in kept]
+        decayed_ids = {id(p) for p in decayed}
+        others = [p for p in self.model.parameters() if id(p) not in decayed_ids]
         groups: list[dict[str, Any]] = [
             {"params": decayed},
             {"params": others, "weight_decay": 0.0},

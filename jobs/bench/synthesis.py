@@ -129,8 +129,8 @@ def _committed(storage: Path) -> int:
 
 def _run(storage: Path, *arguments: str) -> _Run:
     taken = run_module(JOB, f"--storage={storage}", *arguments)
-    made = json.loads(taken.stdout.splitlines()[-1])
-    artifact = open_artifact(made["artifact"], made["kind"])
+    line = json.loads(taken.stdout.splitlines()[-1])
+    artifact = open_artifact(line["artifact"], line["kind"])
     return _Run(artifact, taken)
 
 

@@ -17,7 +17,7 @@ from cluster.storage import write
 Layout = Literal["views", "webdataset", "parquet"]
 INDEX = "captions.jsonl"
 """Of the layout "views": one line per picture, for what a path cannot hold."""
-SAID = ("dataset", "class_name", "index", "view", "caption")
+COLUMNS = ("dataset", "class_name", "index", "view", "caption")
 """What every layout keeps of a row, besides its id and picture."""
 
 Row = dict[str, Any]
@@ -37,7 +37,7 @@ def write_views(
         place = f"{slug(row['class_name'])}/{slug(row['dataset'])}-{row['index']:06d}.png"
         file = f"view{row['view'] + 1}/{place}"
         _write(fs, f"{folder}/{file}", row["image"])
-        lines.append(json.dumps({"file": file} | {name: row[name] for name in SAID}))
+        lines.append(json.dumps({"file": file} | {name: row[name] for name in COLUMNS}))
         advance(1)
     _write(fs, f"{folder}/{INDEX}", "".join(f"{line}\n" for line in sorted(lines)).encode())
 
@@ -45,11 +45,11 @@ def write_views(
 def write_webdataset(
     rows: Iterator[Row], fs: FileSystem, folder: str, per_file: int, advance: Advance
 ) -> None:
-    """WebDataset shards 000000.tar, …: per picture ID.png, ID.txt (caption) and ID.json (SAID)."""
+    """WebDataset shards 000000.tar, …: per picture ID.png, ID.txt (caption), ID.json (COLUMNS)."""
     for number, part in enumerate(_parts(rows, per_file)):
         with tarfile.open(fileobj=(buffer := io.BytesIO()), mode="w") as tar:
             for row in part:
-                card = json.dumps({name: row[name] for name in SAID}).encode()
+                card = json.dumps({name: row[name] for name in COLUMNS}).encode()
                 caption = row["caption"].encode()
                 for suffix, data in (("png", row["image"]), ("txt", caption), ("json", card)):
                     entry = tarfile.TarInfo(f"{row['id']}.{suffix}")
@@ -64,21 +64,21 @@ def write_parquet(
 ) -> None:
     """data/train-00000.parquet, …, whose `image` Hugging Face's `datasets` reads as pictures."""
     types = {"index": "int64", "view": "int64"}
-    said = [(name, pa.int64() if name in types else pa.string()) for name in ("id", *SAID)]
+    fields = [(name, pa.int64() if name in types else pa.string()) for name in ("id", *COLUMNS)]
     picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     features = {
-        name: {"dtype": types.get(name, "string"), "_type": "Value"} for name in ("id", *SAID)
+        name: {"dtype": types.get(name, "string"), "_type": "Value"} for name in ("id", *COLUMNS)
     }
     features["image"] = {"_type": "Image"}
     card = json.dumps({"info": {"features": features}})
-    schema = pa.schema([*said, ("image", picture)], metadata={"huggingface": card})
+    schema = pa.schema([*fields, ("image", picture)], metadata={"huggingface": card})
     for number, part in enumerate(_parts(rows, per_file)):
-        made = [
-            {name: row[name] for name in ("id", *SAID)}
+        records = [
+            {name: row[name] for name in ("id", *COLUMNS)}
             | {"image": {"bytes": row["image"], "path": f"{row['id']}.png"}}
             for row in part
         ]
-        pq.write_table(pa.Table.from_pylist(made, schema), buffer := io.BytesIO())
+        pq.write_table(pa.Table.from_pylist(records, schema), buffer := io.BytesIO())
         _write(fs, f"{folder}/data/train-{number:05d}.parquet", buffer.getvalue())
         advance(len(part))
 

@@ -41,18 +41,18 @@ def import_plan(folder: str, dataset: str) -> pa.Table:
     root = Path(folder)
     if not root.is_dir():
         raise ConfigError(f"folder: {folder!r} is no folder; allowed: a local or mounted folder")
-    found = _indexed(root) if (root / INDEX).is_file() else _scanned(root, dataset)
-    if not found:
+    rows = _indexed(root) if (root / INDEX).is_file() else _scanned(root, dataset)
+    if not rows:
         raise ConfigError(
             f"folder: {folder!r} holds no picture; allowed: view1/CLASS/file or CLASS/file with "
             f"{', '.join(sorted(SUFFIXES))}"
         )
     files: dict[str, str] = {}
     labels: dict[str, dict[str, int]] = {}
-    for row in sorted(found, key=lambda row: str(row["class_name"])):
+    for row in sorted(rows, key=lambda row: str(row["class_name"])):
         of_dataset = labels.setdefault(row["dataset"], {})
         of_dataset.setdefault(row["class_name"], len(of_dataset))
-    for row in found:
+    for row in rows:
         row["label"], row["group"] = labels[row["dataset"]][row["class_name"]], "IP"
         key = (row["dataset"], row["class_name"], row["index"], row["view"])
         row["id"] = row_id(*key, RECIPE)
@@ -63,7 +63,7 @@ def import_plan(folder: str, dataset: str) -> pa.Table:
             )
         path = root / row["file"]
         row["bytes"] = path.stat().st_size if path.is_file() else 0
-    return pa.Table.from_pylist(found, SCHEMA)
+    return pa.Table.from_pylist(rows, SCHEMA)
 
 
 class FileReader:
@@ -83,8 +83,8 @@ class FileReader:
                 data, reason = b"", f"{type(error).__name__}: {error}"
             images.append(data)
             reasons.append(reason)
-        kept = {name: values for name, values in batch.items() if name != "bytes"}
-        return kept | {
+        columns = {name: values for name, values in batch.items() if name != "bytes"}
+        return columns | {
             "image": np.array(images, dtype=object),
             "reason": np.array(reasons, dtype=object),
         }

@@ -42,15 +42,15 @@ def decide(
     rows: of one class, with `index`, `caption` and `error` (why there is no caption, or "").
     accepted: index to caption, of this class, accepted earlier.
     """
-    kept = {index: content_words(caption) for index, caption in accepted.items()}
+    words_of = {index: content_words(caption) for index, caption in accepted.items()}
     decided = []
     for row in sorted(rows, key=lambda row: row["index"]):
         reason = row["error"] or refusal(row["caption"], names, tokenizer)
         if not reason:
             words = content_words(row["caption"])
-            twin = next((i for i in sorted(kept) if near(words, kept[i])), None)
+            twin = next((i for i in sorted(words_of) if near(words, words_of[i])), None)
             if twin is None:
-                kept[row["index"]] = words
+                words_of[row["index"]] = words
             else:
                 reason = f"near-duplicate of caption {twin}"
         decided.append({**row, "reason": reason})

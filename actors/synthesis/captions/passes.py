@@ -21,7 +21,7 @@ from ray.data import Dataset
 from actors.embedded.sprite_factors import FACTORS
 from actors.synthesis.captions.acceptance import Row, decide, kind_of
 from actors.synthesis.captions.prompts import first_line
-from actors.synthesis.captions.rows import SAID, class_key, class_table
+from actors.synthesis.captions.rows import CLASS_COLUMNS, class_key, class_table
 from actors.synthesis.captions.writer import WriterConfig
 from actors.synthesis.factors.drawing import MODE_SHARES
 from actors.synthesis.language_models.stages import Stage
@@ -47,7 +47,9 @@ def _schema(*columns: str) -> pa.Schema:
 
 
 PLAN_SCHEMA = _schema("caption_id", "dataset", "class_name", "index", "counter", "asked")
-SCHEMA = _schema("caption_id", *SAID, "index", "counter", "mode", *FACTORS, "caption", "reason")
+SCHEMA = _schema(
+    "caption_id", *CLASS_COLUMNS, "index", "counter", "mode", *FACTORS, "caption", "reason"
+)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from actors.synthesis.factors.drawing import draw_factors
 from cluster.artifacts import open_artifact
 from cluster.rows import digest, row_seed
 
-SAID = ("dataset", "class_name", "label", "group", "hint")
+CLASS_COLUMNS = ("dataset", "class_name", "label", "group", "hint")
 """What a caption's row keeps of its class."""
 
 
@@ -31,7 +31,7 @@ def draw(batch: pa.Table, factors: str) -> list[dict[str, Any]]:
     table, rows = class_table(factors), batch.to_pylist()
     for row in rows:
         known = table[class_key(row["dataset"], row["class_name"])]
-        row |= {name: known[name] for name in SAID}
+        row |= {name: known[name] for name in CLASS_COLUMNS}
         row |= draw_factors(asking(row["caption_id"], row["counter"]), known)
     return rows
 

@@ -129,7 +129,7 @@ SUBJECTS: dict[str, Subject] = {
 }
 """What is asked follows the recipes of ImagineFSL: scenes (SUN) have no backgrounds, textures (DTD)
 and aerial images (EuroSAT) have captions of mode Base alone."""
-_TOLD = {
+_NOTE_NAMES = {
     "attributes": "look",
     "viewpoints": "viewpoint",
     "backgrounds": "background",
@@ -224,7 +224,9 @@ def _list_prompt(dataset: Dataset, class_name: str, subject: str, kind: str) -> 
 def _example_prompt(row: Mapping[str, Any], subject: str, factors: Mapping[str, str]) -> str:
     name = one_line(row["class_name"])
     pictures = SUBJECTS[subject].one.format(name=name, hint=one_line(row["hint"]))
-    notes = "\n".join(f'- {_TOLD[kind]}: "{one_line(said)}"' for kind, said in factors.items())
+    notes = "\n".join(
+        f'- {_NOTE_NAMES[kind]}: "{one_line(phrase)}"' for kind, phrase in factors.items()
+    )
     return (
         f"Write the caption of one picture from a set of {pictures}.\n"
         f'It is one English sentence of at most {WORDS} words, contains "{name}" as it is written '

@@ -101,12 +101,12 @@ def embedded_table() -> dict[str, Any]:
 def table_rows(datasets: Sequence[Dataset], table: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row of CLASSES_SCHEMA per class: the table's lists for all classes, those of its
     dataset, or its own; the most specific one wins."""
-    own = {composed(name): lists for name, lists in table.get("classes", {}).items()}
+    by_class = {composed(name): lists for name, lists in table.get("classes", {}).items()}
     of_dataset = table.get("datasets", {})
     return [
         row
         for dataset in datasets
-        for row in class_rows(dataset, {**table, **of_dataset.get(dataset.name, {})}, own)
+        for row in class_rows(dataset, {**table, **of_dataset.get(dataset.name, {})}, by_class)
     ]
 
 
@@ -121,32 +121,34 @@ def answered_rows(
     rows = []
     for dataset in datasets:
         shared: dict[str, Any] = {}
-        own: dict[str, Any] = {composed(c.name): {"examples": {}} for c in dataset.concepts}
+        by_class: dict[str, Any] = {composed(c.name): {"examples": {}} for c in dataset.concepts}
         for answer in answers:
             if answer["dataset"] != dataset.name or answer["reason"]:
                 continue
             phrases = json.loads(answer["phrases"])
-            lists = own[composed(answer["class_name"])] if answer["class_name"] else shared
+            lists = by_class[composed(answer["class_name"])] if answer["class_name"] else shared
             if answer["kind"] == "example":
                 lists["examples"].setdefault(answer["mode"], []).extend(phrases)
             else:
                 lists[answer["kind"]] = phrases
-        rows += class_rows(dataset, shared, own)
+        rows += class_rows(dataset, shared, by_class)
     return rows
 
 
-def class_rows(dataset: Dataset, shared: Lists, own: Mapping[str, Lists]) -> list[dict[str, Any]]:
+def class_rows(
+    dataset: Dataset, shared: Lists, by_class: Mapping[str, Lists]
+) -> list[dict[str, Any]]:
     """One row of CLASSES_SCHEMA per class of the dataset, in order of label; classes of one name
     share the first one's.
 
-    shared: lists of all classes. own: by class name (NFC), lists that replace the shared ones.
+    shared: lists of all classes. by_class: by class name (NFC), lists that replace the shared ones.
     """
     rows = []
     names = [concept.name for concept in dataset.concepts]
     for label, concept in enumerate(dataset.concepts):
         if names.index(concept.name) < label:
             continue
-        lists = {**shared, **own.get(composed(concept.name), {})}
+        lists = {**shared, **by_class.get(composed(concept.name), {})}
         examples = lists.get("examples", {})
         rows.append(
             {
@@ -164,23 +166,23 @@ def class_rows(dataset: Dataset, shared: Lists, own: Mapping[str, Lists]) -> lis
 
 def clean_phrases(phrases: Iterable[str]) -> list[str]:
     """Composed (NFC), on one line, trimmed; without empty ones and repeats (in whatever case)."""
-    kept: dict[str, str] = {}
+    lines: dict[str, str] = {}
     for phrase in phrases:
         line = " ".join(composed(phrase).split())
-        kept.setdefault(line.casefold(), line)
-    kept.pop("", None)
-    return list(kept.values())
+        lines.setdefault(line.casefold(), line)
+    lines.pop("", None)
+    return list(lines.values())
 
 
 def one_line(text: str) -> str:
     """Outside text as a part of a prompt: in one line, without control characters (also those that
     turn the direction of writing), and without a quotation mark that would end its own."""
-    kept = (
+    characters = (
         " " if character.isspace() else character
         for character in composed(text)
         if character.isspace() or unicodedata.category(character)[0] != "C"
     )
-    return " ".join("".join(kept).split()).replace('"', "'").replace("\\", "/")
+    return " ".join("".join(characters).split()).replace('"', "'").replace("\\", "/")
 
 
 def composed(text: str) -> str:

@@ -134,8 +134,8 @@ class Endpoint:
             if error.status_code in (401, 403):  # the server may repeat a part of the key
                 return f"HTTP {error.status_code}: the key in {cfg.key_variable} is not accepted"
             body = error.body
-            said = body.get("message", body) if isinstance(body, dict) else body
-            return self._one_line(f"HTTP {error.status_code}: {said}")
+            detail = body.get("message", body) if isinstance(body, dict) else body
+            return self._one_line(f"HTTP {error.status_code}: {detail}")
         return f"the answer cannot be read ({type(error).__name__})"
 
     def _one_line(self, text: str) -> str:

@@ -13,7 +13,7 @@ from ray.data import Dataset
 
 from actors.embedded.sprite_factors import FACTORS
 from actors.pictures.codec import UnpaintableError, png_bytes
-from actors.synthesis.captions.rows import SAID
+from actors.synthesis.captions.rows import CLASS_COLUMNS
 from actors.synthesis.painters.sd3 import Sd3Config
 from actors.synthesis.painters.sprites import SpritesConfig
 from cluster.artifacts import Artifact, Draft, draft
@@ -27,7 +27,7 @@ SCHEMA = pa.schema(
     [
         ("id", pa.string()),
         ("caption_id", pa.string()),
-        *((name, pa.int64() if name == "label" else pa.string()) for name in SAID),
+        *((name, pa.int64() if name == "label" else pa.string()) for name in CLASS_COLUMNS),
         ("index", pa.int64()),
         ("view", pa.int64()),
         ("mode", pa.string()),

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from actors.embedded.sprite_factors import FACTORS
 from actors.pictures.codec import decode_rgb
-from actors.synthesis.captions.rows import SAID
+from actors.synthesis.captions.rows import CLASS_COLUMNS
 from actors.synthesis.painters.painter import CaptionPainter, PainterConfig
 from actors.synthesis.painters.sd3 import Sd3Config, Sd3Painter
 from cluster.errors import ConfigError
@@ -247,7 +247,7 @@ def test_a_setting_that_does_not_fit_is_one_line(
 
 
 def test_it_paints_for_the_images_job(checkpoint: Path) -> None:
-    caption = dict.fromkeys((*SAID, *FACTORS, "mode", "reason"), "") | FOX
+    caption = dict.fromkeys((*CLASS_COLUMNS, *FACTORS, "mode", "reason"), "") | FOX
     rows = [caption | {"caption_id": name, "label": 0, "index": 0} for name in "ab"]
     rows[1]["caption"] = " "
     engine = PainterConfig(sd3=config(checkpoint)).engine
