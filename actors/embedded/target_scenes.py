@@ -68,7 +68,7 @@ def target_rows(dataset: str) -> Iterator[Row]:
 
 
 def target_count(dataset: str) -> int:
-    """How many rows that are."""
+    """Number of rows of an embedded dataset."""
     return len(target_concepts(dataset)) * sum(PER_CLASS.values())
 
 

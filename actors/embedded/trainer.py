@@ -86,7 +86,7 @@ class ClipTrainer:
         )
 
     def learning_rate(self) -> float:
-        """Step size of the coming step."""
+        """Learning rate of the coming step."""
         config = self.config
         if self.step < config.warmup:
             return config.lr * (self.step + 1) / config.warmup

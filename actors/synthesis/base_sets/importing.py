@@ -67,8 +67,10 @@ def import_plan(folder: str, dataset: str) -> pa.Table:
 
 
 class FileReader:
-    """Reads the pictures of rows of `import_plan`. Adds `image` (bytes as in the file; empty if
-    refused) and `reason`."""
+    """Reads the pictures of rows of `import_plan`.
+
+    Adds `image` (bytes as in the file; empty if refused) and `reason`.
+    """
 
     def __init__(self, folder: str) -> None:
         self.root = Path(folder)

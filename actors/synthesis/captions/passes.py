@@ -66,7 +66,7 @@ class CaptionPlan:
         return Pieces(self.draft, {REFUSED: SCHEMA, SETTLED: SCHEMA})
 
     def stage(self) -> Stage:
-        """The writer."""
+        """The writer as a step of Ray Data."""
         return self.writer.engine.stage(self.factors.uri, self.writer.pool)
 
     def classes(self) -> list[tuple[str, str]]:
@@ -140,8 +140,7 @@ def plan_pass(plan: CaptionPlan) -> int:
 
 
 def caption_pass(plan: CaptionPlan) -> Dataset:
-    """One pass, still to be run: rows of SCHEMA, class by class as they become complete, that are
-    accepted or will not be asked for again."""
+    """One pass, still to be run: rows of SCHEMA that are settled, as their classes are complete."""
     rows = read_rows(plan.draft, PLAN).repartition(target_num_rows_per_block=ROWS_PER_TASK)
     return plan.stage()(rows).map_batches(
         Acceptance,
@@ -154,8 +153,11 @@ def caption_pass(plan: CaptionPlan) -> Dataset:
 
 
 class Acceptance:
-    """Holds the texts of a class until all that were asked for are there; decides on them, keeps
-    the piece, and hands on the rows that are settled by it."""
+    """Decides on the texts of a class, as soon as all that were asked for are there.
+
+    It keeps the piece, and hands on the rows that are settled by it: accepted, or refused for the
+    last time.
+    """
 
     def __init__(self, pieces: Pieces, factors: str, attempts: int) -> None:
         self.pieces, self.classes, self.attempts = pieces, class_table(factors), attempts

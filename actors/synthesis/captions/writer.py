@@ -20,8 +20,10 @@ from cluster.unions import choice, chosen
 
 
 class WriterEngine(Protocol):
-    """What a writer is told: a frozen dataclass of its settings, which is a choice of
-    `WriterConfig`. What of it changes captions is declared at its fields."""
+    """The settings of a writer: a frozen dataclass that is a choice of `WriterConfig`.
+
+    What of it changes captions is declared at its fields (`cluster.content`).
+    """
 
     @property
     def name(self) -> str:

@@ -1,5 +1,7 @@
-"""Painters: captions to pictures. A caption that cannot be painted is kept with its reason; a
-machine fault is raised."""
+"""Painters: captions to pictures.
+
+A caption that cannot be painted stays as rows with their reason; a machine fault is raised.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -61,8 +63,10 @@ class Painter(Protocol):
 
 
 class PainterEngine(Protocol):
-    """What a painter is told: a frozen dataclass of its settings, which is a choice of
-    `PainterConfig`. What of it changes pictures is declared at its fields."""
+    """The settings of a painter: a frozen dataclass that is a choice of `PainterConfig`.
+
+    What of it changes pictures is declared at its fields (`cluster.content`).
+    """
 
     @property
     def name(self) -> str:

@@ -1,7 +1,4 @@
-"""Paints captions with Stable Diffusion 3: diffusers' pipeline, its denoiser in torch or in ONNX.
-
-Run with a small random checkpoint on the CPU. Never run: a GPU, and the released weights.
-"""
+"""Paints captions with Stable Diffusion 3 by diffusers, its denoiser in torch or in ONNX."""
 
 import os
 from collections.abc import Mapping, Sequence
