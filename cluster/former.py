@@ -2,7 +2,7 @@
 
 import re
 
-FORMER_OPTIONS = {
+RENAMED = {
     "workers": "pool.workers",
     "gpu": "pool.gpus, a number",
     "gpus_per_worker": "pool.gpus",
@@ -10,12 +10,16 @@ FORMER_OPTIONS = {
     "gpus_per_trial": "pool.gpus",
     "concurrent": "pool.workers",
     "max_workers": "workers",
-    "min_workers": "workers alone; they come as there is work",
-    "engines_max": "pool.workers",
-    "engines_min": "pool.workers alone; engines come as there is work",
-    "resources": "pool",
+    "min_workers": "workers alone, which come as there is work",
 }
-"""Last part of a dotted name to what stands in its place."""
+"""Last part of a dotted name to what stands in its place, behind the same prefix."""
+MOVED = {
+    "engines_max": "writer.pool.workers",
+    "engines_min": "writer.pool.workers alone, which come as there is work",
+    "resources": "writer.pool",
+    "sampling": "writer.vllm.sampling or writer.endpoint.sampling",
+}
+"""Last part of a dotted name to what stands in its place, wherever it was."""
 _NAMES = re.compile(r"(?:--|[Oo]ption ')([\w.]+)")
 
 
@@ -24,6 +28,8 @@ def former_options(message: str) -> list[str]:
     lines = []
     for name in _NAMES.findall(message):
         prefix, dot, last = name.rpartition(".")
-        if last in FORMER_OPTIONS:
-            lines.append(f"{name} is now {prefix}{dot}{FORMER_OPTIONS[last]}")
+        if last in RENAMED:
+            lines.append(f"{name} is now {prefix}{dot}{RENAMED[last]}")
+        elif last in MOVED:
+            lines.append(f"{name} is now {MOVED[last]}")
     return lines

@@ -48,6 +48,14 @@ def test_a_former_option_says_what_stands_in_its_place(
     assert f"is now {words}" in line
 
 
+def test_a_former_option_in_a_file_says_what_stands_in_its_place(tmp_path: Path) -> None:
+    config = tmp_path / "synthesis.yaml"
+    writer = "{vllm: {model: m, engines_max: 4}}"
+    config.write_text(f"{{storage: x, factors: x, writer: {writer}}}")
+    line = refusal("jobs.synthesize", "--config", str(config))
+    assert "engines_max is now writer.pool.workers" in line
+
+
 def test_two_engines_are_one_line() -> None:
     for engines in (
         ("--painter.sd3.size", "64", "--painter.sprites", "{}"),
