@@ -5,7 +5,6 @@ Frozen CLIP tokens of datasets' images and of the imagined images of their class
 
 import dataclasses
 import json
-from collections import Counter
 from functools import partial
 
 import pyarrow as pa
@@ -13,9 +12,10 @@ import pyarrow.compute as pc
 
 from actors.features.cost import feature_bytes, require_room, warm_up_seconds
 from actors.features.encoder import Encoder, EncoderConfig, backbone
-from actors.features.store import INDEX_COLUMNS, TOKENS, write_features
+from actors.features.plan import encoding_plan
+from actors.features.store import TOKENS, write_features
 from actors.pictures.base_set import BaseSetRows, open_base_set_rows
-from actors.pictures.places import PLACE, image_places
+from actors.pictures.places import PLACE
 from cluster.artifacts import Artifact, Draft, draft
 from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.content import unhashed
@@ -124,34 +124,6 @@ def _announce(cfg: EncodeConfig, clip: Clip, work: Draft, rows: pa.Table) -> Non
         f"encode: about {clock(seconds)} if {cfg.pool.workers} workers have a free core each, by a "
         "few images tried here; the workers' start and writing come on top"
     )
-
-
-def encoding_plan(
-    dataset: Dataset, base_set: BaseSetRows | None, views: dict[str, int]
-) -> pa.Table:
-    """One row per image: where it is, how many views of it, and what the index says of it.
-
-    An imagined image of a name that two classes have belongs to neither.
-    """
-    names = Counter(concept.name for concept in dataset.concepts)
-    label = {c.name: i for i, c in enumerate(dataset.concepts) if names[c.name] == 1}
-    said = ["label", "class_name", "split", "caption"]
-    rows = image_places(dataset.artifact, said, pc.scalar(True)).to_pylist()
-    if base_set:
-        ours = base_set.usable & (pc.field("dataset") == dataset.name)
-        imagined = image_places(base_set.artifact, ["class_name", "caption"], ours).to_pylist()
-        rows += [
-            row | {"split": "imagined", "label": label[row["class_name"]]}
-            for row in imagined
-            if row["class_name"] in label
-        ]
-    for row in rows:
-        row |= {"caption": row["caption"] or "", "views": views[row["split"]]}
-    schema = pa.schema(
-        [(name, pa.int32() if name in ("label", "views", "place") else pa.string())
-         for name in (*INDEX_COLUMNS, *PLACE, "views")]
-    )  # fmt: skip
-    return pa.Table.from_pylist(rows, schema)
 
 
 def main(cfg: EncodeConfig) -> None:

@@ -10,9 +10,9 @@ import json
 from functools import partial
 
 from actors.search.evaluator import SCHEMAS, Evaluator
+from actors.search.fits import Fit
 from actors.search.measures import MEASURES
 from actors.search.tasks import TaskSource, pair
-from actors.search.trials import Fit
 from cluster.artifacts import Artifact, draft, open_artifact
 from cluster.content import unhashed
 from cluster.errors import ConfigError

@@ -17,16 +17,17 @@ from ray import tune
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 from actors.search.cells import Cell, MethodConfig, declared_cells
+from actors.search.fits import MODELS, adopt, fits_table, kept
 from actors.search.progress import progress_table, search_progress
+from actors.search.searcher import CellSearcher
 from actors.search.studies import (
     NUMBER,
-    CellSearcher,
     CellStudy,
     open_studies,
     trials_table,
 )
 from actors.search.tasks import Tasks, TaskSource
-from actors.search.trials import MODELS, Gathering, adopt, fits_table, kept, run_trial
+from actors.search.trials import Gathering, run_trial
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.catalog.splits import ShotRule, ValPolicy
 from cluster.content import unhashed

@@ -19,8 +19,8 @@ from actors.discovery.metrics import (
     reference_rows,
 )
 from actors.search.cells import Cell
+from actors.search.fits import MODELS
 from actors.search.tasks import Tasks, TaskSource
-from actors.search.trials import MODELS
 from cluster.artifacts import Draft
 from cluster.rows import slug
 from models.methods.adapted import CARD, TENSORS, Adapted

@@ -9,9 +9,9 @@ import pyarrow as pa
 import torch
 
 from actors.pictures.decoded import pictures
+from actors.search.fits import Fit
 from actors.search.measures import Answers, scores
 from actors.search.tasks import EncodedDataset, Tasks, TaskSource
-from actors.search.trials import Fit
 from cluster.artifacts import Artifact, open_artifact
 from cluster.catalog.splits import Concepts
 from models.methods import load_adapted

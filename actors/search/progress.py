@@ -12,7 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from actors.search.studies import CellStudy, OnDone
+from actors.search.searcher import OnDone
+from actors.search.studies import CellStudy
 from cluster.artifacts import WORK
 from cluster.progress import Progress, closing_line, show_progress
 from cluster.rows import digest

@@ -1,7 +1,7 @@
 """Studies: one Optuna study per cell, handed to Ray Tune population by population."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -10,7 +10,6 @@ import pyarrow as pa
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
-from ray.tune.search import Searcher
 
 from actors.search.cells import Cell
 from cluster.rows import digest
@@ -33,7 +32,6 @@ TRIALS_SCHEMA = pa.schema(
         ("error", pa.string()),
     ]
 )
-OnDone = Callable[["CellStudy"], None]
 
 
 class CellStudy:
@@ -276,38 +274,3 @@ def trials_table(studies: Sequence[CellStudy]) -> pa.Table:
         for number, trial in sorted(study.trials.items())
     ]
     return pa.Table.from_pylist(rows, TRIALS_SCHEMA)
-
-
-class CellSearcher(Searcher):
-    """Hands the work of all cells to Tune, cell after cell in turn, and keeps what comes back."""
-
-    def __init__(self, studies: Sequence[CellStudy], on_done: OnDone) -> None:
-        """on_done: called after each trial and fit that has ended."""
-        super().__init__()
-        self.studies = list(studies)
-        self.on_done = on_done
-        self.running: dict[str, tuple[CellStudy, dict[str, Any]]] = {}
-        self.turn = 0
-
-    def suggest(self, trial_id: str) -> Any:
-        """A config, None for "not now", or Searcher.FINISHED."""
-        for _ in self.studies:
-            study = self.studies[self.turn]
-            self.turn = (self.turn + 1) % len(self.studies)
-            if config := study.next_config():
-                self.running[trial_id] = study, config
-                return config
-        return None if self.running else Searcher.FINISHED
-
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
-        study, config = self.running.pop(trial_id)
-        if error or result is None:
-            return  # a fault of the machine; not stored, so that another run tries again
-        for member, outcome in zip(config["members"], result["outcomes"], strict=True):
-            if member[NUMBER] is None:
-                study.fitted.add(config["seed"])
-            else:
-                study.store(member[NUMBER], member["values"], outcome)
-            self.on_done(study)

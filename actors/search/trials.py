@@ -3,66 +3,28 @@
 import asyncio
 import contextlib
 import dataclasses
-import json
 import math
-import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import ray
 import torch
-from pyarrow.fs import FileType
 from ray import tune
 from ray.actor import ActorHandle
 
 from actors.search.cells import Cell
+from actors.search.fits import MODELS, Fit, keep, tried
 from actors.search.tasks import Tasks, TaskSource, opened_tasks
-from cluster.artifacts import WORK
 from cluster.content import plain
 from cluster.pool import Pool
-from cluster.storage import filesystem, join, read, write
+from cluster.storage import join
 from models.methods import METHODS
-from models.methods.adapted import CARD, TENSORS, Adapted, val_metrics
+from models.methods.adapted import Adapted, val_metrics
 from models.task import Features, Task
 
-FIT = "fit.json"
-MODELS, TRIED = "models", f"{WORK}/tried"
-"""Folders of a search: final fits, and the models of trials while it goes on."""
 LONGEST_GATHERING_SECONDS = 60
-
-
-@dataclasses.dataclass(frozen=True)
-class Fit:
-    """How one model was fitted."""
-
-    cell: str
-    dataset: str
-    name: str
-    """Of the method, as result tables show it."""
-    method: str
-    concepts: str
-    shots: int
-    seed: int
-    split_hash: str
-    """Of the drawn shots; of the dataset's whole split where none are drawn."""
-    hyper: dict[str, Any]
-    val_accuracy: float | None
-    val_loss: float | None
-    wall_s: float
-    """Of the population, over its members."""
-    cpu_s: float
-    """Of the process in that time, over the members."""
-    population: int
-    """Members fitted together, this one among them."""
-
-    @property
-    def key(self) -> str:
-        """A safe file name that no other fit of a search has."""
-        return f"{self.cell}-{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,48 +191,6 @@ def _on(device: str, task: Task) -> Task:
         clip=task.clip.to(device),
         text=task.text.to(device),
     )
-
-
-def keep(adapted: Adapted, fit: Fit, models: str) -> None:
-    """Writes models/{cell}/{seed}."""
-    with tempfile.TemporaryDirectory() as made:
-        adapted.save(made)
-        (Path(made) / FIT).write_text(json.dumps(dataclasses.asdict(fit), indent=1))
-        _copy(made, join(models, fit.cell, str(fit.seed)))
-
-
-def adopt(folder: str, number: int, cell: str, seed: int) -> None:
-    """Makes a trial's model the final fit of its seed: it has the same shots and values."""
-    place = (cell, str(seed))
-    _copy(join(folder, tried(number), *place), join(folder, MODELS, *place))
-
-
-def tried(number: int) -> str:
-    """Folder of the models of all cells' trials of this number."""
-    return f"{TRIED}/{number}"
-
-
-def kept(models: str, cell: str, seed: int) -> Fit | None:
-    """How a kept model was fitted; None if it is not complete."""
-    fs, folder = filesystem(join(models, cell, str(seed)))
-    if fs.get_file_info(f"{folder}/{CARD}").type != FileType.File:
-        return None
-    return Fit(**json.loads(read(fs, f"{folder}/{FIT}")))
-
-
-def fits_table(models: str, which: Iterable[tuple[str, int]]) -> pa.Table:
-    """One row per kept model of these cells and seeds, with `hyper` as JSON."""
-    fits = [kept(models, cell, seed) for cell, seed in which]
-    rows = [dataclasses.asdict(fit) | {"hyper": json.dumps(fit.hyper)} for fit in fits if fit]
-    return pa.Table.from_pylist(rows)
-
-
-def _copy(source: str, target: str) -> None:
-    """The files of a model; the card comes last, and with it the model is complete."""
-    (from_fs, from_folder), (to_fs, to_folder) = filesystem(source), filesystem(target)
-    to_fs.create_dir(to_folder, recursive=True)
-    for name in (TENSORS, FIT, CARD):
-        write(to_fs, f"{to_folder}/{name}", read(from_fs, f"{from_folder}/{name}"))
 
 
 @lru_cache(maxsize=1)

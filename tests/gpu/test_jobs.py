@@ -13,9 +13,10 @@ import pytest
 
 from actors.curation.critic import Critic, CriticConfig
 from actors.features.encoder import EncoderConfig
+from actors.features.plan import encoding_plan
 from actors.features.store import FeatureStore
 from cluster.pool import Pool
-from jobs.encode import EncodeConfig, encode, encoding_plan
+from jobs.encode import EncodeConfig, encode
 from jobs.evaluate import EvaluateConfig, evaluate
 from jobs.pretrain import PretrainConfig, pretrain
 from jobs.search import SearchConfig, search

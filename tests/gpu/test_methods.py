@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from actors.search.cells import MethodConfig, declared_cells
+from actors.search.fits import keep
 from actors.search.tasks import Tasks, TaskSource
-from actors.search.trials import fit_cell, fit_of, keep
+from actors.search.trials import fit_cell, fit_of
 from models.backbones import load_clip
 from models.methods import METHODS, load_adapted
 from tests.actors.small_world import SMALL_ADAPTER, make_base_set, make_dataset, make_features

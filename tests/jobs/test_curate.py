@@ -15,6 +15,7 @@ from actors.curation.decisions import CurationConfig
 from actors.embedded.imagined_scenes import Scene, paint, sprite_codes
 from actors.embedded.sprite_factors import factor_table
 from actors.embedded.target_scenes import photograph
+from actors.features.plan import encoding_plan
 from actors.pictures.base_set import open_base_set_rows
 from actors.pictures.codec import decode_rgb, png_bytes
 from cluster.artifacts import Artifact, draft
@@ -23,7 +24,6 @@ from cluster.errors import ConfigError
 from cluster.pool import Pool
 from cluster.rows import row_id, row_rng
 from jobs.curate import CurateConfig, curate
-from jobs.encode import encoding_plan
 from jobs.export import ExportImagesConfig, export_images
 from jobs.report.job import PAGE, ReportConfig, report
 from tests.jobs.report.report_artifacts import write_sources

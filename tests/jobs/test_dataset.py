@@ -14,12 +14,12 @@ from PIL import Image
 
 import actors.pictures.sources
 import cluster.catalog.dataset
+from actors.features.plan import encoding_plan
 from actors.pictures.codec import png_bytes
 from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.catalog.splits import ShotRule, Split, draw_shots
 from cluster.errors import ConfigError
 from jobs.dataset import DatasetConfig, dataset
-from jobs.encode import encoding_plan
 from tests.small_trees import AWKWARD, coop_tree, folder_tree, laion_tree
 
 DTD = ("dtd", "images", "split_zhou_DescribableTextures.json")

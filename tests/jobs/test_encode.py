@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from actors.features.encoder import Encoder, EncoderConfig
+from actors.features.plan import encoding_plan
 from actors.features.store import FeatureStore
 from actors.pictures.base_set import open_base_set_rows
 from cluster.catalog.dataset import open_dataset
 from cluster.errors import ConfigError
 from cluster.pool import Pool
 from jobs import encode as encode_job
-from jobs.encode import EncodeConfig, encode, encoding_plan
+from jobs.encode import EncodeConfig, encode
 from tests.actors.small_world import CONCEPTS, IMAGES, make_base_set, make_dataset
 
 BAD = 2

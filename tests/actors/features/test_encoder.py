@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from actors.features.encoder import Encoder, EncoderConfig
+from actors.features.plan import encoding_plan
 from actors.pictures.base_set import BaseSetRows
 from actors.pictures.codec import decode_rgb, resized_square
 from actors.pictures.places import read_images
 from cluster.errors import ConfigError
-from jobs.encode import encoding_plan
 from tests.actors.small_world import make_base_set, make_dataset
 
 CONFIG = EncoderConfig(views=3, precision="fp32", batch_size=4)

@@ -11,8 +11,9 @@ from actors.pictures.codec import decode_rgb, resized_square
 from actors.pictures.decoded import pictures
 from actors.search.cells import Cell, MethodConfig, declared_cells
 from actors.search.evaluator import answers_on_test, label_spaces
+from actors.search.fits import keep
 from actors.search.tasks import Tasks, TaskSource
-from actors.search.trials import fit_cell, fit_of, keep
+from actors.search.trials import fit_cell, fit_of
 from cluster.artifacts import Artifact
 from cluster.errors import ConfigError
 from models.backbones import load_clip

@@ -7,7 +7,8 @@ import pytest
 from ray.tune.search import Searcher
 
 from actors.search.cells import Choice, MethodConfig, Range, declared_cells
-from actors.search.studies import NUMBER, CellSearcher, CellStudy, open_studies
+from actors.search.searcher import CellSearcher
+from actors.search.studies import NUMBER, CellStudy, open_studies
 from actors.search.trials import Outcome
 
 CONFIG = MethodConfig(

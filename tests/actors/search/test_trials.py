@@ -6,8 +6,9 @@ import torch
 
 from actors.features.store import FeatureStore
 from actors.search.cells import Cell, MethodConfig, declared_cells
+from actors.search.fits import keep, kept
 from actors.search.tasks import Tasks, TaskSource, pair
-from actors.search.trials import fit_cell, fit_of, keep, kept
+from actors.search.trials import fit_cell, fit_of
 from cluster.errors import ConfigError
 from models.backbones import load_clip
 from models.methods import load_adapted

@@ -1,0 +1,39 @@
+"""The plan of an encoding: what each image becomes, before any is looked at."""
+
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from actors.features.store import INDEX_COLUMNS
+from actors.pictures.base_set import BaseSetRows
+from actors.pictures.places import PLACE, image_places
+from cluster.catalog.dataset import Dataset
+
+
+def encoding_plan(
+    dataset: Dataset, base_set: BaseSetRows | None, views: dict[str, int]
+) -> pa.Table:
+    """One row per image: where it is, how many views of it, and what the index says of it.
+
+    An imagined image of a name that two classes have belongs to neither.
+    """
+    names = Counter(concept.name for concept in dataset.concepts)
+    label = {c.name: i for i, c in enumerate(dataset.concepts) if names[c.name] == 1}
+    said = ["label", "class_name", "split", "caption"]
+    rows = image_places(dataset.artifact, said, pc.scalar(True)).to_pylist()
+    if base_set:
+        ours = base_set.usable & (pc.field("dataset") == dataset.name)
+        imagined = image_places(base_set.artifact, ["class_name", "caption"], ours).to_pylist()
+        rows += [
+            row | {"split": "imagined", "label": label[row["class_name"]]}
+            for row in imagined
+            if row["class_name"] in label
+        ]
+    for row in rows:
+        row |= {"caption": row["caption"] or "", "views": views[row["split"]]}
+    schema = pa.schema(
+        [(name, pa.int32() if name in ("label", "views", "place") else pa.string())
+         for name in (*INDEX_COLUMNS, *PLACE, "views")]
+    )  # fmt: skip
+    return pa.Table.from_pylist(rows, schema)
