@@ -107,7 +107,10 @@ class Pieces:
 class _Worker:
     """Makes pieces on a node and writes them there, so that no rows pass through the driver."""
 
-    def __init__(self, load: Callable[[], Callable[[Any], Tables]], pieces: Pieces) -> None:
+    def __init__(
+        self, load: Callable[[], Callable[[Any], Tables]], pieces: Pieces, pool: Pool
+    ) -> None:
+        pool.use_cpus()
         self.make, self.pieces = load(), pieces
 
     def run(self, work: Work) -> str:
@@ -136,7 +139,7 @@ def make_pieces(
             return
         worker = ray.remote(_Worker).options(max_restarts=2, max_task_retries=2, **pool.options())
         count = min(pool.workers, len(missing))
-        actors = ActorPool([worker.remote(load, pieces) for _ in range(count)])
+        actors = ActorPool([worker.remote(load, pieces, pool) for _ in range(count)])
         try:
             for _ in actors.map_unordered(lambda actor, work: actor.run.remote(work), missing):
                 progress.advance()

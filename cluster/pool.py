@@ -1,6 +1,8 @@
 """The workers of a job: how many, and what each of them gets."""
 
 import dataclasses
+import os
+import sys
 from typing import Any
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
@@ -29,6 +31,16 @@ class Pool:
     def threads(self) -> int:
         """Threads that fill a worker's CPUs."""
         return max(1, int(self.cpus))
+
+    def use_cpus(self) -> None:
+        """Makes the process compute in as many threads as its worker has CPUs.
+
+        Ray says so in OMP_NUM_THREADS, but not where the environment says else already, nor to a
+        process that has loaded its libraries for another worker.
+        """
+        os.environ["OMP_NUM_THREADS"] = str(self.threads)  # read by what is loaded later
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(self.threads)
 
     def options(self) -> dict[str, Any]:
         """Arguments of `ray.remote` for an actor or task that is one of the workers."""

@@ -59,7 +59,7 @@ def make_rows(
                 .repartition(target_num_rows_per_block=block_rows)
                 .map_batches(
                     Counted,
-                    fn_constructor_args=(worker, counter),
+                    fn_constructor_args=(worker, counter, pool),
                     batch_size=block_rows,
                     **pool.map_options(),
                 )
@@ -147,7 +147,8 @@ class _Counter:
 class Counted:
     """A worker that tells a counter how many rows it has made."""
 
-    def __init__(self, worker: Callable[[], Worker], counter_name: str) -> None:
+    def __init__(self, worker: Callable[[], Worker], counter_name: str, pool: Pool) -> None:
+        pool.use_cpus()
         self.worker, self.counter = worker(), ray.get_actor(counter_name)
 
     def __call__(self, batch: Batch) -> Batch:

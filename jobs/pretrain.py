@@ -4,7 +4,6 @@ Moment-DINO pretraining of the adapter on a base set, with Ray Train and FSDP2.
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from actors.pictures.base_set import BaseSetRows, open_base_set_rows
 from actors.pretraining.board import new_board, show_board
 from actors.pretraining.config import PretrainerConfig
 from actors.pretraining.probe import ProbeConfig
-from actors.pretraining.state import METRICS, MODEL, TEACHER, TENSORBOARD
+from actors.pretraining.state import finished_steps, teacher_files
+from actors.pretraining.trainable import require_trainable
 from actors.pretraining.worker import pretrain_worker
 from cluster.artifacts import WORK, Artifact, Draft, draft
 from cluster.catalog.dataset import open_dataset
@@ -28,8 +28,6 @@ from cluster.pool import Pool
 from cluster.progress import already_done
 from cluster.storage import resolve
 from jobs.computing import say_computing
-from models.backbones import load_clip
-from models.moment_dino import MomentDino
 
 RUN = f"{WORK}/run"
 """Folder of the checkpoints inside the unfinished artifact: the same for every start of a run."""
@@ -58,11 +56,21 @@ class PretrainConfig:
     """Labelled images on which the teacher is tried now and then, for the learning curves."""
     pretrainer: PretrainerConfig = dataclasses.field(default_factory=PretrainerConfig)
 
+    def __post_init__(self) -> None:
+        if self.workers_min and self.workers_min > self.pool.workers:
+            raise ConfigError(
+                f"workers_min: {self.workers_min}; allowed: at most pool.workers "
+                f"({self.pool.workers})"
+            )
+
 
 def pretrain(cfg: PretrainConfig) -> Artifact:
     """The teacher of a base set; a run that was broken off goes on from its last checkpoint."""
     base_set = open_base_set_rows(cfg.base_set, cfg.curation)
-    weights, captions = _checked(cfg, base_set)
+    captions = base_set.count_captions()
+    weights = require_trainable(cfg.pretrainer, cfg.backbone, captions, cfg.pool.workers)
+    if cfg.probe:
+        open_dataset(cfg.probe.dataset)
     content = {"weights": weights}
     out = draft(
         cfg.storage, "teacher", cfg.backbone, config=cfg, inputs=base_set.inputs, content=content
@@ -78,11 +86,10 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
     if checkpoint is None:
         raise _diverged(cfg, 0, "there is no checkpoint")
     with checkpoint.as_directory() as folder:
-        done = json.loads(Path(folder, MODEL).read_text())["steps"]
+        done = finished_steps(Path(folder))
         if done < steps:
             raise _diverged(cfg, done, f"the last good checkpoint is in {out.file(RUN)}")
-        files = [Path(folder, name) for name in (TEACHER, MODEL, METRICS)]
-        for file in [*files, *Path(folder, TENSORBOARD).iterdir()]:
+        for file in teacher_files(Path(folder)):
             out.write_bytes(str(file.relative_to(folder)), file.read_bytes())
     return out.publish(
         {"steps": steps}, extra={"captions": captions}, seeds={"pretrainer": cfg.pretrainer.seed}
@@ -113,6 +120,7 @@ def _trainer(
             "base_set": base_set.artifact.uri,
             "curation": base_set.curation and base_set.curation.uri,
             "backbone": cfg.backbone,
+            "pool": cfg.pool,
             "save_every": cfg.save_every,
             "probe": probe,
             "board": board,
@@ -130,35 +138,6 @@ def _trainer(
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
     )
-
-
-def _checked(cfg: PretrainConfig, base_set: BaseSetRows) -> tuple[str, int]:
-    """Hash of the backbone's weights and number of captions, or ConfigError, before Ray Train."""
-    try:
-        backbone = load_clip(cfg.backbone)
-        MomentDino(backbone, cfg.pretrainer.model)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    captions, batch = base_set.count_captions(), cfg.pretrainer.batch_size
-    workers = cfg.pool.workers
-    if not 2 * workers <= batch <= captions:
-        raise ConfigError(
-            f"pretrainer.batch_size: {batch}; allowed: from {2 * workers} (two a worker) to "
-            f"{captions}, the captions of the base set"
-        )
-    if cfg.workers_min and cfg.workers_min > workers:
-        raise ConfigError(
-            f"workers_min: {cfg.workers_min}; allowed: at most pool.workers ({workers})"
-        )
-    local = cfg.pretrainer.local
-    if local.count and local.size % backbone.patch_size:
-        raise ConfigError(
-            f"pretrainer.local.size: {local.size}; allowed: multiples of the backbone's patches "
-            f"({backbone.patch_size} pixels)"
-        )
-    if cfg.probe:
-        open_dataset(cfg.probe.dataset)
-    return backbone.weights_hash, captions
 
 
 if __name__ == "__main__":

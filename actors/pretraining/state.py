@@ -111,3 +111,16 @@ def teacher_facts(backbone: Clip, config: MomentDinoConfig) -> dict[str, Any]:
         "dim": backbone.embed_dim,
     }
     return facts | dataclasses.asdict(config)
+
+
+def finished_steps(folder: Path) -> int:
+    """Steps of the training that a checkpoint's teacher has had."""
+    return json.loads((folder / MODEL).read_text())["steps"]
+
+
+def teacher_files(folder: Path) -> list[Path]:
+    """What of a last checkpoint becomes the "teacher" artifact, in the same places."""
+    return [
+        *(folder / name for name in (TEACHER, MODEL, METRICS)),
+        *(folder / TENSORBOARD).iterdir(),
+    ]

@@ -26,10 +26,11 @@ from models.backbones import load_clip
 def pretrain_worker(config: dict[str, Any]) -> None:
     """The pretraining loop on a Ray Train worker.
 
-    config: cfg, base_set, curation, backbone, save_every, probe, board. A run that diverges ends
-    here without an error, which Ray Train would answer by starting it again: its last checkpoint
-    has fewer steps than it should.
+    config: cfg, base_set, curation, backbone, pool, save_every, probe, board. A run that diverges
+    ends here without an error, which Ray Train would answer by starting it again: its last
+    checkpoint has fewer steps than it should.
     """
+    config["pool"].use_cpus()
     context = ray.train.get_context()
     worker = Worker(
         context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device()

@@ -1,7 +1,4 @@
-"""Whole jobs with a GPU, on local Ray, against the same on the CPU.
-
-On an H100 pretraining was run, which passed in float32; the others were not reached there.
-"""
+"""Whole jobs with a GPU, on local Ray, against the same on the CPU."""
 
 import dataclasses
 import json
@@ -50,7 +47,7 @@ def losses(folder: Path, **changes: Any) -> list[float]:
 
 @pytest.fixture(scope="module")
 def on_the_cpu(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> list[float]:
-    found = losses(tmp_path_factory.mktemp("cpu"), gpu=False)
+    found = losses(tmp_path_factory.mktemp("cpu"), pool=Pool(workers=1))
     assert len(found) == 12
     return found
 
@@ -67,7 +64,7 @@ def test_pretraining_has_the_losses_of_the_cpu(
     settings: dict[str, Any], rounding: float, on_the_cpu: list[float], tmp_path: Path
 ) -> None:
     """NCCL and FSDP2 with one worker."""
-    found = losses(tmp_path, gpu=True, **settings)
+    found = losses(tmp_path, pool=Pool(workers=1, gpus=1), **settings)
     np.testing.assert_allclose(found, on_the_cpu, rtol=rounding)
 
 

@@ -18,6 +18,7 @@ from models.moment_adapter import AdapterConfig
 from models.moment_dino import MomentDinoConfig
 from tests.actors.small_base_set import CONFIG, write_base_set, write_clip
 from tests.actors.small_world import make_dataset
+from tests.noted_pool import NotedPool, noted_threads
 from tests.test_recipes import loaded
 
 
@@ -48,10 +49,15 @@ def test_the_released_recipes_are_the_default(recipe: str, adapter: AdapterConfi
 
 
 def test_a_run_can_be_watched(cfg: job.PretrainConfig, tmp_path: Path, local_ray: None) -> None:
-    """One worker: its rows of metrics, the same for TensorBoard, and accuracies on other images."""
+    """One worker, with two CPUs: its rows of metrics, the same for TensorBoard, and accuracies on
+    other images."""
+    notes = tmp_path / "notes"
+    notes.mkdir()
     labelled = make_dataset(tmp_path)
     probe = ProbeConfig(dataset=labelled.artifact.uri, every=6, per_class=4)
-    teacher = job.pretrain(dataclasses.replace(cfg, pool=Pool(workers=1), probe=probe))
+    pool = NotedPool(workers=1, cpus=2, notes=str(notes))
+    teacher = job.pretrain(dataclasses.replace(cfg, pool=pool, probe=probe))
+    assert noted_threads(notes) == [2], "a reserved CPU is a used one"
     folder = teacher.local_dir()
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 13))
@@ -78,8 +84,8 @@ def scalars(events: Path) -> dict[str, dict[int, float]]:
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        ({"workers": 10}, r"batch_size: 4; allowed: from 20 \(two a worker\) to 18"),
-        ({"workers_min": 3}, r"workers_min: 3; allowed: at most workers \(2\)"),
+        ({"pool": Pool(workers=10)}, r"batch_size: 4; allowed: from 20 \(two a worker\) to 18"),
+        ({"workers_min": 3}, r"workers_min: 3; allowed: at most pool\.workers \(2\)"),
         (
             {"pretrainer": dataclasses.replace(CONFIG, batch_size=20)},
             r"batch_size: 20; allowed: from 4 .* to 18",

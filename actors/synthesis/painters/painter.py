@@ -148,7 +148,7 @@ def painter_stage(cfg: PainterConfig, captions: Dataset, counter: str) -> Datase
     engine = cfg.engine.on_any_node()
     return captions.repartition(target_num_rows_per_block=engine.captions_at_once).map_batches(
         Counted,
-        fn_constructor_args=(partial(CaptionPainter, engine, cfg.views), counter),
+        fn_constructor_args=(partial(CaptionPainter, engine, cfg.views), counter, cfg.pool),
         batch_format="pyarrow",
         batch_size=engine.captions_at_once,
         **cfg.pool.map_options(),

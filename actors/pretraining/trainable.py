@@ -1,0 +1,32 @@
+"""Whether a base set can teach a backbone with these settings, before Ray Train starts."""
+
+from actors.pretraining.config import PretrainerConfig
+from cluster.errors import ConfigError
+from models.backbones import load_clip
+from models.moment_dino import MomentDino
+
+
+def require_trainable(
+    pretrainer: PretrainerConfig, backbone: str, captions: int, workers: int
+) -> str:
+    """Hash of the backbone's weights, if all fits; else ConfigError that names the field.
+
+    captions: of the base set.
+    """
+    try:
+        clip = load_clip(backbone)
+        MomentDino(clip, pretrainer.model)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if not 2 * workers <= pretrainer.batch_size <= captions:
+        raise ConfigError(
+            f"pretrainer.batch_size: {pretrainer.batch_size}; allowed: from {2 * workers} (two a "
+            f"worker) to {captions}, the captions of the base set"
+        )
+    local = pretrainer.local
+    if local.count and local.size % clip.patch_size:
+        raise ConfigError(
+            f"pretrainer.local.size: {local.size}; allowed: multiples of the backbone's patches "
+            f"({clip.patch_size} pixels)"
+        )
+    return clip.weights_hash

@@ -1,0 +1,59 @@
+"""A reserved CPU is a used one, whatever starts the worker.
+
+The other kinds of workers are looked at where they run: trials in `tests/jobs/test_search.py`,
+pretraining in `tests/jobs/test_pretrain.py`.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from cluster.artifacts import Draft, draft
+from cluster.pieces import Pieces, Tables, make_pieces
+from cluster.pool import Pool
+from cluster.row_pipeline import Batch, make_rows
+
+CPUS = 2
+POOL = Pool(workers=1, cpus=CPUS)
+SCHEMA = pa.schema([("threads", pa.int32())])
+
+
+class RowsOfThreads:
+    def __call__(self, batch: Batch) -> Batch:
+        threads = np.full(len(batch["id"]), torch.get_num_threads())
+        return {**batch, "threads": threads, "reason": np.full(len(threads), "")}
+
+
+@dataclass(frozen=True)
+class Piece:
+    key: str
+
+
+class PieceOfThreads:
+    def __call__(self, piece: Piece) -> Tables:
+        return {"threads": pa.table({"threads": [torch.get_num_threads()]})}
+
+
+def drafted(folder: Path) -> Draft:
+    assert os.environ["OMP_NUM_THREADS"] == "1", "which workers inherit"
+    return draft(str(folder), "factors", "threads", config=None, inputs={})
+
+
+def test_a_worker_of_rows_computes_on_all_its_cpus(tmp_path: Path, local_ray: None) -> None:
+    out, plan = drafted(tmp_path), pa.table({"id": ["a", "b"]})
+    make_rows(out, "rows", plan, RowsOfThreads, title="rows", unit="rows", block_rows=1, pool=POOL)
+    assert out.read_table("rows")["threads"].to_pylist() == [CPUS, CPUS]
+
+
+def test_a_worker_of_pieces_computes_on_all_its_cpus(tmp_path: Path, local_ray: None) -> None:
+    pieces = Pieces(drafted(tmp_path), {"threads": SCHEMA})
+    make_pieces(pieces, [Piece("a")], PieceOfThreads, POOL, title="pieces", unit="pieces")
+    assert pieces.read("threads", "a")["threads"].to_pylist() == [CPUS]
+
+
+def test_part_of_a_cpu_is_one_thread() -> None:
+    assert [Pool(cpus=cpus).threads for cpus in (0.0, 0.5, 1.0, 2.5)] == [1, 1, 1, 2]
