@@ -92,6 +92,19 @@ class OneLineParser(ArgumentParser):
             super().error(message, ex)
         refuse("; ".join([message, *former_options(message)]))
 
+    def instantiate(self, *args: Any, **kwargs: Any) -> Any:
+        """The configuration; ConfigError of one that refuses itself, also inside `Config | None`,
+        where jsonargparse makes a ValueError of it."""
+        try:
+            return super().instantiate(*args, **kwargs)
+        except ValueError as error:
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, ConfigError):
+                cause = cause.__cause__
+            if cause is None:
+                raise
+            raise ConfigError(str(cause)) from error
+
 
 def refuse(message: str) -> NoReturn:
     """Ends the process: one line on stderr, exit code 2."""

@@ -14,7 +14,9 @@ from torch.utils.checkpoint import checkpoint
 
 from kernels.attention import attention
 
-DropRate = restricted_number_type("DropRate", float, [(">=", 0), ("<", 1)])
+DropRate = restricted_number_type(
+    "DropRate", float, [(">=", 0), ("<", 1)], docstring="float restricted to be ≥0 and <1"
+)
 """A probability of dropping, below 1."""
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from actors.features.store import INDEX_COLUMNS
 from actors.pictures.codec import png_bytes
-from actors.search.cells import MethodConfig, Range
+from actors.search.cells import MethodConfig
+from actors.search.spaces import Range
 from cluster.artifacts import Artifact, draft
 from cluster.catalog.dataset import SCHEMA, Concept, Dataset, publish_dataset
 from cluster.rows import row_id, row_rng

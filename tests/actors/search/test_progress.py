@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from actors.search.cells import MethodConfig, Range, declared_cells
+from actors.search.cells import MethodConfig, declared_cells
 from actors.search.progress import progress_table, search_progress
+from actors.search.spaces import Range
 from actors.search.studies import CellStudy, open_studies
 from actors.search.trials import Outcome
+from cluster.artifacts import WORK
 
 METHOD = MethodConfig(
     method="taskres", shots=[1, 4, 16], space={"lr": Range(low=1e-3, high=1.0)}, trials=2
@@ -33,7 +35,7 @@ def test_rows_go_on_after_a_kill_and_a_torn_line_is_left_out(tmp_path: Path) -> 
     first, second, _ = studies_of(tmp_path)
     with search_progress([first, second], str(tmp_path)) as on_done:
         on_done(finish(first, 0.25))
-    with (tmp_path / "progress.jsonl").open("a") as file:
+    with (tmp_path / WORK / "progress.jsonl").open("a") as file:
         file.write('\n{"time": "2026-')
     first, second, _ = studies_of(tmp_path)
     with search_progress([first, second], str(tmp_path)) as on_done:

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
-from actors.search.cells import Choice, MethodConfig, Range, declared_cells
+from actors.search.cells import MethodConfig, declared_cells
 from actors.search.searcher import CellSearcher
+from actors.search.spaces import Choice, Range
 from actors.search.studies import NUMBER, CellStudy, open_studies
 from actors.search.trials import Outcome
 
