@@ -54,21 +54,19 @@ def curate(cfg: CurateConfig) -> Artifact:
     name = base_set.manifest.name
     clip = backbone(cfg.critic.backbone)
     weights = {"weights": clip.weights_hash}
-    looked = draft(
-        cfg.storage, "critique", name, config=cfg.critic, inputs=sources, content=weights
-    )
-    out = draft(cfg.storage, "curation", name, config=cfg, inputs=sources | {"critique": looked})
+    looks = draft(cfg.storage, "critique", name, config=cfg.critic, inputs=sources, content=weights)
+    out = draft(cfg.storage, "curation", name, config=cfg, inputs=sources | {"critique": looks})
     if out.artifact:
         already_done("curate", out.artifact)
         return out.artifact
-    critique = looked.artifact or _critique(cfg, looked, base_set, datasets, clip.embed_dim)
-    found = curation.curate(*read_critique(critique), cfg.rules)
-    out.write_table("decisions", found.decisions)
-    out.write_table("contamination", found.contamination)
-    out.write_json("summary.json", found.summary)
-    tables = {"decisions": found.decisions, "contamination": found.contamination}
+    critique = looks.artifact or _critique(cfg, looks, base_set, datasets, clip.embed_dim)
+    result = curation.curate(*read_critique(critique), cfg.rules)
+    out.write_table("decisions", result.decisions)
+    out.write_table("contamination", result.contamination)
+    out.write_json("summary.json", result.summary)
+    tables = {"decisions": result.decisions, "contamination": result.contamination}
     rows = {name: len(table) for name, table in tables.items()}
-    return out.publish(rows | {"kept": found.summary["kept"]})
+    return out.publish(rows | {"kept": result.summary["kept"]})
 
 
 def _opened(uris: list[str]) -> list[Dataset]:

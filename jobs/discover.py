@@ -5,22 +5,16 @@ names of a list of candidates, and the names are learned (ZSNL).
 """
 
 import dataclasses
-from collections.abc import Iterator
 from functools import partial
 
 from jsonargparse.typing import NonNegativeInt
 
-from actors.discovery.discoverer import (
-    DiscoveryCell,
-    DiscoveryConfig,
-    read_candidates,
-    require_runnable,
-)
+from actors.discovery.discoverer import DiscoveryConfig
 from actors.discovery.metrics import REFERENCES
-from actors.discovery.work import SCHEMAS, Discovering, Work
+from actors.discovery.work import SCHEMAS, Discovering, declared_works
 from actors.embedded.concepts import DatasetName
-from actors.search.cells import MethodConfig, declared_cells
-from actors.search.tasks import Tasks, TaskSource
+from actors.search.cells import MethodConfig, require_methods
+from actors.search.tasks import Tasks, task_source
 from cluster.artifacts import Artifact, draft, open_artifact
 from cluster.content import unhashed
 from cluster.errors import ConfigError
@@ -28,7 +22,6 @@ from cluster.job import run_job
 from cluster.pieces import Pieces, make_pieces
 from cluster.pool import Pool
 from cluster.progress import already_done
-from cluster.storage import resolve
 from jobs.computing import say_computing
 from jobs.report.pages.discovery import discovery_page
 from jobs.report.pages.render import PAGE
@@ -61,6 +54,22 @@ class DiscoverConfig:
     pool: Pool = unhashed(default_factory=Pool)
     """Discoverers; more than one CPU for each pays on large datasets."""
 
+    def __post_init__(self) -> None:
+        require_methods("baselines", self.baselines)
+        for name, method in self.baselines.items():
+            if method.trials or method.teacher:
+                raise ConfigError(
+                    f"baselines.{name}: trials or a teacher; allowed: a method without them"
+                )
+        if not self.discoveries or not self.seeds:
+            raise ConfigError("discoveries: one way and one of seeds at least are needed")
+        for name in (*self.baselines, *REFERENCES):
+            if name in self.discoveries or (name in REFERENCES and name in self.baselines):
+                raise ConfigError(
+                    f"discoveries: {name!r} names two lines of the tables; allowed: a name for "
+                    f"each, none of {', '.join(REFERENCES)}"
+                )
+
 
 def discover_all(cfg: DiscoverConfig) -> Artifact:
     """Writes a "discovery" artifact: tables `clusters`, `assignments` and `metrics` (see
@@ -71,15 +80,9 @@ def discover_all(cfg: DiscoverConfig) -> Artifact:
         [uri for uri in uris if open_artifact(uri, kind).manifest.name not in cfg.leave_out]
         for kind, uris in (("dataset", cfg.datasets), ("features", cfg.features))
     )
-    source = TaskSource(
-        datasets=tuple(map(resolve, datasets)),
-        features=tuple(map(resolve, features)),
-        teacher=None,
-        val_policy="full",
-        templates="hand",
-    )
+    source = task_source(datasets, features, val_policy="full", templates="hand")
     tasks = Tasks(source)
-    works = list(_works(cfg, tasks))
+    works = declared_works(tasks, cfg.discoveries, cfg.baselines, cfg.seeds)
     inputs = {f"features {name}": e.store.artifact for name, e in tasks.encoded.items()}
     content = {
         "names": {w.discovery.name: w.discovery.names for w in works if w.discovery},
@@ -98,35 +101,6 @@ def discover_all(cfg: DiscoverConfig) -> Artifact:
     rows = pieces.gather(sorted(work.key for work in works))
     out.write_bytes(PAGE, discovery_page(out, tasks.encoded).encode())
     return out.publish(rows)
-
-
-def _works(cfg: DiscoverConfig, tasks: Tasks) -> Iterator[Work]:
-    """All cells; ConfigError if one cannot be run, before anything is computed."""
-    if not cfg.discoveries or not cfg.seeds:
-        raise ConfigError("discoveries: one way and one of seeds at least are needed")
-    for name in (*cfg.baselines, *REFERENCES):
-        if name in cfg.discoveries or (name in REFERENCES and name in cfg.baselines):
-            raise ConfigError(
-                f"discoveries: {name!r} names two lines of the tables; allowed: a name for each, "
-                f"none of {', '.join(REFERENCES)}"
-            )
-    for name, config in cfg.discoveries.items():
-        where = f"discoveries.{name}"
-        names = read_candidates(config.candidates, f"{where}.candidates")
-        for dataset in tasks.encoded:
-            for seed in cfg.seeds:
-                cell = DiscoveryCell(dataset, name, seed, config, names)
-                require_runnable(tasks, cell, where)
-                yield Work(dataset, (seed,), discovery=cell)
-    labelled = [name for name, encoded in tasks.encoded.items() if encoded.dataset.labelled]
-    for baseline in declared_cells(labelled, cfg.baselines, {}):
-        where = f"baselines.{baseline.name}"
-        if baseline.config.trials or baseline.config.teacher:
-            raise ConfigError(f"{where}: trials or a teacher; allowed: a method without them")
-        for seed in baseline.seeds(cfg.seeds):
-            tasks.split(baseline, seed)
-            yield Work(baseline.dataset, (seed,), baseline=baseline)
-    yield from (Work(dataset, tuple(cfg.seeds)) for dataset in labelled)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,10 @@ class EncodeConfig:
     pool: Pool = unhashed(default_factory=Pool)
     """Encoders."""
 
+    def __post_init__(self) -> None:
+        if self.curation and not self.base_set:
+            raise ConfigError(f"curation: {self.curation!r}; allowed: none without base_set")
+
 
 def encode(cfg: EncodeConfig) -> list[Artifact]:
     """Writes a "features" artifact (`actors.features.store`) of each dataset, in their order.
@@ -53,8 +57,6 @@ def encode(cfg: EncodeConfig) -> list[Artifact]:
     An unreadable image is a rejected row.
     """
     datasets = [open_dataset(uri) for uri in cfg.datasets]
-    if cfg.curation and not cfg.base_set:
-        raise ConfigError(f"curation: {cfg.curation!r}; allowed: none without base_set")
     base_set = open_base_set_rows(cfg.base_set, cfg.curation) if cfg.base_set else None
     clip = backbone(cfg.encoder.backbone)
     outs = [_draft(cfg, clip, dataset, base_set) for dataset in datasets]
@@ -64,8 +66,8 @@ def encode(cfg: EncodeConfig) -> list[Artifact]:
     missing = [(out, d) for out, d in zip(outs, datasets, strict=True) if not out.artifact]
     # Known by all datasets: a run that goes on finds it, whichever of them are done.
     work = {"features": sorted(out.manifest.content_hash for out in outs)}
-    made = _encoded(cfg, clip, work, missing, base_set) if missing else {}
-    return [out.artifact or made[out.uri] for out in outs]
+    features = _encoded(cfg, clip, work, missing, base_set) if missing else {}
+    return [out.artifact or features[out.uri] for out in outs]
 
 
 def _draft(cfg: EncodeConfig, clip: Clip, dataset: Dataset, base_set: BaseSetRows | None) -> Draft:
@@ -101,14 +103,14 @@ def _encoded(
         block_rows=256,
         pool=cfg.pool,
     )
-    made = {}
+    features = {}
     for out, plan in plans:
         counts = write_features(out, work, plan, views, (clip.num_tokens, clip.embed_dim))
         extra = {"backbone": clip.backbone, "weights_hash": clip.weights_hash}
-        made[out.uri] = out.publish(counts, extra)
+        features[out.uri] = out.publish(counts, extra)
     fs, folder = work.filesystem()
     fs.delete_dir(folder)  # all of it is in the arrays now
-    return made
+    return features
 
 
 def _announce(cfg: EncodeConfig, clip: Clip, work: Draft, rows: pa.Table) -> None:
@@ -127,8 +129,8 @@ def _announce(cfg: EncodeConfig, clip: Clip, work: Draft, rows: pa.Table) -> Non
 
 
 def main(cfg: EncodeConfig) -> None:
-    for features in encode(cfg):
-        print(json.dumps({"kind": features.manifest.kind, "artifact": features.uri}))
+    for artifact in encode(cfg):
+        print(json.dumps({"kind": artifact.manifest.kind, "artifact": artifact.uri}))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ model.
 """
 
 import dataclasses
-import json
 from functools import partial
 
 from actors.search.evaluator import SCHEMAS, Evaluator
-from actors.search.fits import Fit
 from actors.search.measures import MEASURES
-from actors.search.tasks import TaskSource, pair
+from actors.search.tables import read_fits
+from actors.search.tasks import pair, task_source
 from cluster.artifacts import Artifact, draft, open_artifact
 from cluster.content import unhashed
 from cluster.errors import ConfigError
@@ -20,7 +19,6 @@ from cluster.job import run_job
 from cluster.pieces import Pieces, make_pieces
 from cluster.pool import Pool
 from cluster.progress import already_done
-from cluster.storage import resolve
 from jobs.computing import say_computing
 from jobs.report.tables.results import closing_table
 from jobs.search import SearchConfig, search
@@ -44,18 +42,26 @@ class EvaluateConfig:
     pool: Pool = unhashed(default_factory=Pool)
     """Evaluators."""
 
+    def __post_init__(self) -> None:
+        artifacts = (self.adapted, self.datasets, self.features)
+        if self.search is None and not all(artifacts):
+            raise ConfigError(
+                "adapted: none; allowed: an artifact with its datasets and features, or a search"
+            )
+        if self.search is not None and any(artifacts):
+            raise ConfigError("search: given together with artifacts; allowed: one of them")
+
 
 def evaluate(cfg: EvaluateConfig) -> Artifact:
     """Writes a "results" artifact: the tables of `actors.search.evaluator.SCHEMAS`."""
     cfg = _searched(cfg)
     adapted = open_artifact(cfg.adapted or "", "adapted")
-    encoded = pair(cfg.datasets, cfg.features)
-    for name, of_dataset in encoded.items():
-        expected = adapted.manifest.inputs.get(f"features {name}")
-        if of_dataset.store.artifact.manifest.content_hash != expected:
+    for name, encoded in pair(cfg.datasets, cfg.features).items():
+        features = encoded.store.artifact
+        if features.content_hash != adapted.manifest.inputs.get(f"features {name}"):
             raise ConfigError(
-                f"features: {of_dataset.store.artifact.uri!r} is not what {cfg.adapted!r} was made "
-                "from; allowed: the features of that search"
+                f"features: {features.uri!r} is not what {cfg.adapted!r} was made from; allowed: "
+                "the features of that search"
             )
     out = draft(
         cfg.storage,
@@ -68,45 +74,33 @@ def evaluate(cfg: EvaluateConfig) -> Artifact:
     if out.artifact:
         already_done("evaluate", out.artifact)
         return out.artifact
-    fits = _fits(adapted)
+    fits = read_fits(adapted)
+    settings = adapted.manifest.config
+    source = task_source(
+        cfg.datasets,
+        cfg.features,
+        val_policy=settings["val_policy"],
+        templates=settings["templates"],
+    )
     pieces = Pieces(out, SCHEMAS)
-    load = partial(Evaluator, _source(cfg, adapted), adapted.uri)
+    load = partial(Evaluator, source, adapted.uri)
     say_computing("evaluate", {fit.hyper.get("precision", "fp32") for fit in fits}, cfg.pool)
     make_pieces(pieces, fits, load, cfg.pool, title="evaluate", unit="models")
     return out.publish(pieces.gather(fit.key for fit in fits))
 
 
 def _searched(cfg: EvaluateConfig) -> EvaluateConfig:
-    """The configuration with the models of its search in it; ConfigError if it has none."""
+    """The configuration with the models of its search in it."""
     if cfg.search is None:
-        if not (cfg.adapted and cfg.datasets and cfg.features):
-            raise ConfigError(
-                "adapted: none; allowed: an artifact with its datasets and features, or a search"
-            )
         return cfg
-    if cfg.adapted or cfg.datasets or cfg.features:
-        raise ConfigError("search: given together with artifacts; allowed: one of them")
-    given = with_world(cfg.search)
-    adapted = search(given).uri
+    search_cfg = with_world(cfg.search)
     return dataclasses.replace(
-        cfg, search=None, adapted=adapted, datasets=given.datasets, features=given.features
+        cfg,
+        search=None,
+        adapted=search(search_cfg).uri,
+        datasets=search_cfg.datasets,
+        features=search_cfg.features,
     )
-
-
-def _source(cfg: EvaluateConfig, adapted: Artifact) -> TaskSource:
-    settings = adapted.manifest.config
-    return TaskSource(
-        datasets=tuple(map(resolve, cfg.datasets)),
-        features=tuple(map(resolve, cfg.features)),
-        teacher=None,
-        val_policy=settings["val_policy"],
-        templates=settings["templates"],
-    )
-
-
-def _fits(adapted: Artifact) -> list[Fit]:
-    rows = adapted.read_table("fits").to_pylist()
-    return [Fit(**{**row, "hyper": json.loads(row["hyper"])}) for row in rows]
 
 
 def main(cfg: EvaluateConfig) -> Artifact:

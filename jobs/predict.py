@@ -42,9 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("images", type=str, nargs="+", help="Local image files.")
     parser.add_argument("--names", type=str, nargs="+", help=NAMES)
     parser.add_argument("--top", type=PositiveInt, default=5, help="Names per image.")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        predict(given.model, given.images, given.names, given.top)
+        predict(options.model, options.images, options.names, options.top)
     except (ConfigError, ValueError) as error:  # the second: of a name without tokens
         refuse(str(error))
 

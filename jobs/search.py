@@ -6,29 +6,18 @@ the best are fitted on several seeds.
 """
 
 import dataclasses
-import os
-import tempfile
-from collections.abc import Sequence
-from typing import Any
 
-import ray
 from jsonargparse.typing import NonNegativeInt, PositiveInt
-from ray import tune
-from ray.exceptions import OutOfMemoryError, RayActorError
 
-from actors.search.cells import Cell, MethodConfig, declared_cells
-from actors.search.fits import MODELS, adopt, fits_table, kept
-from actors.search.progress import progress_table, search_progress
-from actors.search.searcher import CellSearcher
-from actors.search.studies import (
-    NUMBER,
-    CellStudy,
-    open_studies,
-    trials_table,
-)
-from actors.search.tasks import Tasks, TaskSource
-from actors.search.trials import Gathering, run_trial
-from cluster.artifacts import Artifact, Draft, draft, open_artifact
+from actors.search.cells import MethodConfig, require_methods
+from actors.search.fits import MODELS, fitted_seeds
+from actors.search.progress import progress_table
+from actors.search.runnable import runnable_cells
+from actors.search.runs import run_studies
+from actors.search.studies import CellStudy, open_studies
+from actors.search.tables import fits_table, trials_table
+from actors.search.tasks import Tasks, task_source
+from cluster.artifacts import Artifact, draft, open_artifact
 from cluster.catalog.splits import ShotRule, ValPolicy
 from cluster.content import unhashed
 from cluster.errors import ConfigError
@@ -39,11 +28,6 @@ from cluster.storage import resolve
 from jobs.computing import say_computing
 from jobs.world import WorldConfig, with_world
 from models.text_classifier import TemplateSet
-
-LOST_WORKER = (RayActorError, OutOfMemoryError)
-"""A fault of the machine, not of the trial."""
-RUNS = 3
-"""Of Tune, at most: it gives a trial up whose worker died while two calls of it were under way."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +48,8 @@ class SearchConfig:
     """Artifact of kind "images" that the features hold imagined images of, for the methods that
     learn on pictures."""
     methods: dict[str, MethodConfig]
-    """The lines of the result table by their name."""
+    """The lines of the result table by their name. What hyper-parameters a method has is told to
+    who gives an unknown one."""
     seeds: list[NonNegativeInt] = dataclasses.field(default_factory=lambda: [0, 1, 2])
     """Each draws other shots for the final fits; the first one's are searched on."""
     val_policy: ValPolicy = "min"
@@ -84,14 +69,40 @@ class SearchConfig:
     pool: Pool = unhashed(default_factory=Pool)
     """Processes, each of which trains a population at a time."""
 
+    def __post_init__(self) -> None:
+        require_methods("methods", self.methods, self.val_policy)
+        for name, method in self.methods.items():
+            if method.teacher and not (self.teacher or self.world):
+                raise ConfigError(
+                    f"teacher: none, but methods.{name}.teacher is true; allowed: a teacher "
+                    "artifact"
+                )
+        if not self.studies and "://" in resolve(self.storage):
+            raise ConfigError(
+                f"studies: none, but storage {self.storage!r} is no local folder, where a journal "
+                "could grow; allowed: a database URL of Optuna's, or a local file"
+            )
+
 
 def search(cfg: SearchConfig) -> Artifact:
-    """Writes an "adapted" artifact: models/{cell}/{seed}/, and the tables `fits`, `trials` and
-    `progress`."""
+    """Writes an "adapted" artifact: models, and the tables `fits`, `trials` and `progress`.
+
+    The model of a cell and seed lies in models/{cell}/{seed}, where it is whole or is not. A search
+    that was killed goes on: its trials are Optuna's. Without `studies` Optuna's journal stays in
+    the artifact, for its dashboards.
+    """
     cfg = with_world(cfg)
-    source = task_source(cfg)
+    source = task_source(
+        cfg.datasets,
+        cfg.features,
+        val_policy=cfg.val_policy,
+        templates=cfg.templates,
+        teacher=cfg.teacher,
+        shot_rule=cfg.shot_rule,
+        base_set=cfg.base_set,
+    )
     tasks = Tasks(source)
-    cells = _checked_cells(cfg, tasks)
+    cells = runnable_cells(tasks, cfg.methods, cfg.seeds)
     inputs = {f"features {name}": e.store.artifact for name, e in tasks.encoded.items()}
     if cfg.teacher:
         inputs["teacher"] = open_artifact(cfg.teacher, "teacher")
@@ -101,120 +112,22 @@ def search(cfg: SearchConfig) -> Artifact:
     if out.artifact:
         already_done("search", out.artifact)
         return out.artifact
-    models = out.file(MODELS)
-    for again in reversed(range(RUNS)):
-        found = {cell.key: [s for s in cfg.seeds if kept(models, cell.key, s)] for cell in cells}
-        sizes = cfg.generation, population
-        studies = open_studies(cells, cfg.seeds, found, _studies_url(cfg, out), *sizes)
-        errors = _run(cfg, source, studies, out.uri)
-        if not errors:
-            break
-        if not again or not all(isinstance(error, LOST_WORKER) for error in errors):
-            raise RuntimeError(f"{len(errors)} trials broke down; the first: {errors[0]}")
-    for study in studies:
-        if study.cell.config.trials:
-            adopt(out.uri, study.winner().user_attrs[NUMBER], study.cell.key, study.search_seed)
+    say_computing("search", {getattr(c.hyper, "precision", "fp32") for c in cells}, cfg.pool)
+    url, models = cfg.studies or out.file("studies.journal"), out.file(MODELS)
+
+    def current_studies() -> list[CellStudy]:
+        fitted = fitted_seeds(models, cells, cfg.seeds)
+        return open_studies(cells, cfg.seeds, fitted, url, cfg.generation, population)
+
+    studies = run_studies(current_studies, source, out.uri, cfg.pool)
     tables = {
-        "fits": fits_table(models, [(c.key, s) for c in cells for s in c.seeds(cfg.seeds)]),
+        "fits": fits_table(models, cells, cfg.seeds),
         "trials": trials_table(studies),
         "progress": progress_table(out.uri),
     }
     for name, table in tables.items():
         out.write_table(name, table)
     return out.publish({name: len(table) for name, table in tables.items()})
-
-
-def task_source(cfg: SearchConfig) -> TaskSource:
-    """The part of the configuration that tasks are built from."""
-    return TaskSource(
-        datasets=tuple(map(resolve, cfg.datasets)),
-        features=tuple(map(resolve, cfg.features)),
-        teacher=cfg.teacher and resolve(cfg.teacher),
-        val_policy=cfg.val_policy,
-        templates=cfg.templates,
-        shot_rule=cfg.shot_rule,
-        base_set=cfg.base_set and resolve(cfg.base_set),
-    )
-
-
-def _checked_cells(cfg: SearchConfig, tasks: Tasks) -> list[Cell]:
-    """All cells, every one of which can be run; ConfigError else, before anything is computed."""
-    shared: dict[str, Any] = {"templates": cfg.templates}
-    if tasks.teacher:  # one without pretraining gets an adapter of the same size
-        shared["adapter"] = tasks.teacher.model["adapter"]
-    cells = list(declared_cells(list(tasks.encoded), cfg.methods, shared))
-    for cell in cells:
-        where = f"methods.{cell.name}"
-        if cell.config.teacher and not cfg.teacher:
-            raise ConfigError(
-                f"teacher: none, but {where}.teacher is true; allowed: a teacher artifact"
-            )
-        if cell.config.trials and (cfg.val_policy == "none" or not cell.shots):
-            raise ConfigError(
-                f"{where}.trials: {cell.config.trials} with val_policy {cfg.val_policy!r} and "
-                f"{cell.shots} shots; allowed: 0, for there is no val to choose on"
-            )
-        wanted = getattr(cell.hyper, "templates", cfg.templates)
-        if "prompts" in (wanted, cfg.templates) and not tasks.encoded[cell.dataset].prompts("all"):
-            raise ConfigError(
-                f"templates: 'prompts', but dataset {cell.dataset!r} came without prompts; "
-                "allowed: hand, ensemble"
-            )
-        tasks.check_pictures(cell)
-        for seed in cell.seeds(cfg.seeds):
-            tasks.split(cell, seed)
-    return cells
-
-
-def _studies_url(cfg: SearchConfig, out: Draft) -> str:
-    url = cfg.studies or out.file("studies.journal")
-    if not cfg.studies and "://" in url:
-        raise ConfigError(
-            f"studies: none, but storage {cfg.storage!r} is no local folder, where a journal could "
-            "grow; allowed: a database URL of Optuna's, or a local file"
-        )
-    return url
-
-
-def _run(
-    cfg: SearchConfig, source: TaskSource, studies: list[CellStudy], folder: str
-) -> Sequence[Exception]:
-    """All remaining trials and fits in one Tune run; returns why some broke down."""
-    remaining = sum(study.remaining for study in studies)
-    if not remaining:
-        return []
-    # What Tune writes is not needed: the studies and the kept models are the state of a search.
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    cells = {study.cell.key: study.cell for study in studies}
-    precisions = {getattr(cell.hyper, "precision", "fp32") for cell in cells.values()}
-    say_computing("search", precisions, cfg.pool)
-    workers = min(cfg.pool.workers, sum(study.at_once for study in studies))
-    gathering = ray.remote(num_cpus=0)(Gathering).remote(workers)
-    trial = tune.with_parameters(
-        run_trial,
-        source=source,
-        cells=cells,
-        folder=folder,
-        gathering=gathering,
-        pool=cfg.pool,
-    )
-    with tempfile.TemporaryDirectory() as logs, search_progress(studies, folder) as on_done:
-        results = tune.Tuner(
-            tune.with_resources(trial, tune.PlacementGroupFactory([cfg.pool.resources()])),
-            tune_config=tune.TuneConfig(
-                search_alg=CellSearcher(studies, on_done),
-                num_samples=-1,  # the searcher knows when it has no more
-                max_concurrent_trials=cfg.pool.workers,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name="search",
-                storage_path=logs,
-                verbose=0,
-                failure_config=tune.FailureConfig(max_failures=2),
-            ),
-        ).fit()
-    return results.errors
 
 
 if __name__ == "__main__":

@@ -60,7 +60,10 @@ class DiscoveryCell:
 
 @dataclass(frozen=True, eq=False)
 class Discovered:
-    """What a cell found. ids: of the unlabelled images, in the problem's order."""
+    """What a cell found: clusters, their names, and the learned names.
+
+    ids: of the unlabelled images, in the problem's order.
+    """
 
     problem: Problem
     ids: list[str]
@@ -70,8 +73,11 @@ class Discovered:
 
 
 def discover(tasks: Tasks, cell: DiscoveryCell) -> Discovered:
-    """Clusters, names, learns; of labels it sees those of the cell's labelled images and of known
-    validation images. The test split stays closed."""
+    """Clusters a cell's images, names the clusters, learns the names.
+
+    Of labels it sees those of the cell's labelled images and of known validation images. The test
+    split stays closed.
+    """
     config, (problem, ids) = cell.config, discovery_problem(tasks, cell)
     try:
         clustering = cluster(problem, config.clustering, cell.seed)
@@ -120,7 +126,7 @@ def discovery_problem(tasks: Tasks, cell: DiscoveryCell) -> tuple[Problem, list[
 
 
 def _known_names(encoded: EncodedDataset, config: DiscoveryConfig) -> list[str]:
-    """Of the IP classes, if some of their images are labelled."""
+    """Names of the IP classes, if some of their images are labelled."""
     return encoded.names("IP") if config.labelled and encoded.dataset.labelled else []
 
 
@@ -131,15 +137,18 @@ def candidate_names(
     if cell.names is not None:
         names = set(cell.names)
     else:
-        own = cell.config.candidates == OWN
-        sources = [encoded[cell.dataset]] if own else list(encoded.values())
+        of_dataset = cell.config.candidates == OWN
+        sources = [encoded[cell.dataset]] if of_dataset else list(encoded.values())
         names = {name for e in sources if e.dataset.labelled for name in e.names("all")}
     return sorted(names | set(known))
 
 
 def require_runnable(tasks: Tasks, cell: DiscoveryCell, where: str) -> None:
-    """ConfigError, naming the field, if a cell has no candidates, no number of clusters and no way
-    to estimate it, or no labelled images to draw."""
+    """Refuses a cell that cannot be run.
+
+    ConfigError, naming the field, if it has no candidates, no number of clusters and no way to
+    estimate it, or no labelled images to draw.
+    """
     encoded, config = tasks.encoded[cell.dataset], cell.config
     known = _known_names(encoded, config)
     if not candidate_names(cell, tasks.encoded, known):
@@ -167,19 +176,19 @@ def read_candidates(which: str, where: str) -> tuple[str, ...] | None:
             f"{where}: {which!r} cannot be read ({type(error).__name__}); allowed: own, every, or "
             "a text file with a name a line"
         ) from error
-    found = tuple(dict.fromkeys(name for line in lines if (name := shown_name(line))))
-    if not found:
+    names = tuple(dict.fromkeys(name for line in lines if (name := shown_name(line))))
+    if not names:
         raise ConfigError(f"{where}: {which!r} has no name; allowed: a name a line")
-    return found
+    return names
 
 
 def imagined_images(encoded: Iterable[EncodedDataset]) -> dict[str, Tensor]:
     """Name to the class tokens (n, D) of the images imagined from it, over all datasets."""
-    found: dict[str, list[Tensor]] = {}
+    images: dict[str, list[Tensor]] = {}
     for of_dataset in encoded:
-        images = of_dataset.store.features("imagined")
+        imagined = of_dataset.store.features("imagined")
         for label, name in enumerate(of_dataset.names("all")):
-            own = (images.labels == label).nonzero().squeeze(1)
-            if len(own):
-                found.setdefault(name, []).append(images.tokens[0, own, 0])
-    return {name: torch.cat(parts) for name, parts in found.items()}
+            rows = (imagined.labels == label).nonzero().squeeze(1)
+            if len(rows):
+                images.setdefault(name, []).append(imagined.tokens[0, rows, 0])
+    return {name: torch.cat(parts) for name, parts in images.items()}

@@ -2,12 +2,19 @@
 
 import dataclasses
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from actors.discovery.discoverer import DiscoveryCell, discover
+from actors.discovery.discoverer import (
+    DiscoveryCell,
+    DiscoveryConfig,
+    discover,
+    read_candidates,
+    require_runnable,
+)
 from actors.discovery.metrics import (
     ASSIGNMENTS,
     CLUSTERS,
@@ -18,7 +25,7 @@ from actors.discovery.metrics import (
     discovery_rows,
     reference_rows,
 )
-from actors.search.cells import Cell
+from actors.search.cells import Cell, MethodConfig, declared_cells
 from actors.search.fits import MODELS
 from actors.search.tasks import Tasks, TaskSource
 from cluster.artifacts import Draft
@@ -31,7 +38,7 @@ SCHEMAS = {"clusters": CLUSTERS, "assignments": ASSIGNMENTS, "metrics": METRICS}
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What one task does: a discovery's cell, a baseline's, or (neither) the reference figures.
+    """What one task does: a discovery's cell, a baseline's, or (neither) the references.
 
     seeds: one, or all of them for the references.
     """
@@ -54,7 +61,7 @@ class Discovering:
     """Does pieces of work on a worker; the CLIP and the features are opened once."""
 
     def __init__(self, source: TaskSource, out: Draft) -> None:
-        """out: where the learned names of a discovery are saved, as models/KEY."""
+        """out: the draft that gets the learned names of a discovery, as models/KEY."""
         self.tasks, self.out = Tasks(source), out
 
     def __call__(self, work: Work) -> dict[str, pa.Table]:
@@ -78,11 +85,48 @@ class Discovering:
         )
 
     def _save(self, key: str, model: Adapted) -> None:
-        """The card last: with it a model is complete."""
+        """Writes a model, the card last: with it the model is complete."""
         with tempfile.TemporaryDirectory() as folder:
             model.save(folder)
             for name in (TENSORS, CARD):
                 self.out.write_bytes(f"{MODELS}/{key}/{name}", Path(folder, name).read_bytes())
+
+
+def declared_works(
+    tasks: Tasks,
+    discoveries: Mapping[str, DiscoveryConfig],
+    baselines: Mapping[str, MethodConfig],
+    seeds: Sequence[int],
+) -> list[Work]:
+    """All pieces of a job; ConfigError if one cannot be made, before anything is computed."""
+    labelled = [name for name, encoded in tasks.encoded.items() if encoded.dataset.labelled]
+    return [
+        *_discoveries(tasks, discoveries, seeds),
+        *_baselines(tasks, labelled, baselines, seeds),
+        *(Work(dataset, tuple(seeds)) for dataset in labelled),
+    ]
+
+
+def _discoveries(
+    tasks: Tasks, discoveries: Mapping[str, DiscoveryConfig], seeds: Sequence[int]
+) -> Iterator[Work]:
+    for name, config in discoveries.items():
+        where = f"discoveries.{name}"
+        names = read_candidates(config.candidates, f"{where}.candidates")
+        for dataset in tasks.encoded:
+            for seed in seeds:
+                cell = DiscoveryCell(dataset, name, seed, config, names)
+                require_runnable(tasks, cell, where)
+                yield Work(dataset, (seed,), discovery=cell)
+
+
+def _baselines(
+    tasks: Tasks, datasets: list[str], baselines: Mapping[str, MethodConfig], seeds: Sequence[int]
+) -> Iterator[Work]:
+    for cell in declared_cells(datasets, baselines, {}):
+        for seed in cell.seeds(seeds):
+            tasks.split(cell, seed)
+            yield Work(cell.dataset, (seed,), baseline=cell)
 
 
 def _tables(**rows: list[dict[str, Any]]) -> dict[str, pa.Table]:

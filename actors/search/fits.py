@@ -3,13 +3,13 @@
 import dataclasses
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from pyarrow.fs import FileType
 
+from actors.search.cells import Cell
 from cluster.artifacts import WORK
 from cluster.storage import filesystem, join, read, write
 from models.methods.adapted import CARD, TENSORS, Adapted
@@ -50,11 +50,11 @@ class Fit:
 
 
 def keep(adapted: Adapted, fit: Fit, models: str) -> None:
-    """Writes models/{cell}/{seed}."""
-    with tempfile.TemporaryDirectory() as made:
-        adapted.save(made)
-        (Path(made) / FIT).write_text(json.dumps(dataclasses.asdict(fit), indent=1))
-        _copy(made, join(models, fit.cell, str(fit.seed)))
+    """Writes a model and how it was fitted to `models`/{cell}/{seed}."""
+    with tempfile.TemporaryDirectory() as folder:
+        adapted.save(folder)
+        (Path(folder) / FIT).write_text(json.dumps(dataclasses.asdict(fit), indent=1))
+        _copy(folder, join(models, fit.cell, str(fit.seed)))
 
 
 def adopt(folder: str, number: int, cell: str, seed: int) -> None:
@@ -68,23 +68,22 @@ def tried(number: int) -> str:
     return f"{TRIED}/{number}"
 
 
-def kept(models: str, cell: str, seed: int) -> Fit | None:
-    """How a kept model was fitted; None if it is not complete."""
+def read_fit(models: str, cell: str, seed: int) -> Fit | None:
+    """How the model of a cell and seed was fitted; None if it is not complete."""
     fs, folder = filesystem(join(models, cell, str(seed)))
     if fs.get_file_info(f"{folder}/{CARD}").type != FileType.File:
         return None
     return Fit(**json.loads(read(fs, f"{folder}/{FIT}")))
 
 
-def fits_table(models: str, which: Iterable[tuple[str, int]]) -> pa.Table:
-    """One row per kept model of these cells and seeds, with `hyper` as JSON."""
-    fits = [kept(models, cell, seed) for cell, seed in which]
-    rows = [dataclasses.asdict(fit) | {"hyper": json.dumps(fit.hyper)} for fit in fits if fit]
-    return pa.Table.from_pylist(rows)
+def fitted_seeds(models: str, cells: Iterable[Cell], seeds: Sequence[int]) -> dict[str, list[int]]:
+    """Key of each cell to those of the seeds whose model is there."""
+    keys = [cell.key for cell in cells]
+    return {key: [seed for seed in seeds if read_fit(models, key, seed)] for key in keys}
 
 
 def _copy(source: str, target: str) -> None:
-    """The files of a model; the card comes last, and with it the model is complete."""
+    """Copies the files of a model; the card comes last, and with it the model is complete."""
     (from_fs, from_folder), (to_fs, to_folder) = filesystem(source), filesystem(target)
     to_fs.create_dir(to_folder, recursive=True)
     for name in (TENSORS, FIT, CARD):

@@ -20,9 +20,9 @@ def open_model(folder: Path) -> Adapted:
 
     ConfigError if it is not complete or the CLIP is another one now.
     """
-    own = folder / OWN_CLIP
+    own_clip = folder / OWN_CLIP
     try:
-        clip = backbone(f"config:{own}" if own.is_file() else read_card(folder).backbone)
+        clip = backbone(f"config:{own_clip}" if own_clip.is_file() else read_card(folder).backbone)
         return load_adapted(folder, clip)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
@@ -30,7 +30,10 @@ def open_model(folder: Path) -> Adapted:
 
 @dataclass(frozen=True)
 class Predictor:
-    """names: the label space, by default the model's own."""
+    """Names image files by a saved model.
+
+    names: the label space, by default the model's own. top: names per image.
+    """
 
     model: Adapted
     names: Sequence[str] | None = None
@@ -58,7 +61,7 @@ class Predictor:
             with torch.no_grad():
                 scores = self.model.logits(seen, names).softmax(dim=1)
             best = scores.topk(min(self.top, len(names)), dim=1)
-            for row, found, probabilities in zip(good, best.indices, best.values, strict=True):
-                row["names"] = [names[i] for i in found.tolist()]
+            for row, places, probabilities in zip(good, best.indices, best.values, strict=True):
+                row["names"] = [names[i] for i in places.tolist()]
                 row["probabilities"] = probabilities.tolist()
         return rows

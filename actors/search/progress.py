@@ -34,8 +34,10 @@ LINES_AROUND = 6
 
 
 def _log(folder: str) -> Path:
-    """JSON lines of a search while it goes on, kept over a kill: in its folder if that is local,
-    else in this node's cache."""
+    """File of JSON lines that a search writes while it goes on.
+
+    It outlives a kill: in the search's folder if that is local, else in this node's cache.
+    """
     if "://" not in folder:
         log = Path(folder, WORK, "progress.jsonl")
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -62,8 +64,10 @@ def _note(log: Path, study: CellStudy) -> None:
 
 
 def progress_table(folder: str) -> pa.Table:
-    """All rows (SCHEMA) of the search with this folder, in the order in which trials ended, over
-    all of its runs on this machine. A line that a kill has torn is left out."""
+    """All rows (SCHEMA) of the search with this folder, in the order in which trials ended.
+
+    They are of all of its runs on this machine. A line that a kill has torn is left out.
+    """
     log = _log(folder)
     lines = log.read_text().splitlines() if log.exists() else []
     rows = [json.loads(line) for line in lines if line.endswith("}")]
@@ -73,7 +77,7 @@ def progress_table(folder: str) -> pa.Table:
 
 
 class _LiveTable(Progress):
-    """For a terminal: the cells, running ones first, as many as it has lines for."""
+    """The cells of a search in a terminal, running ones first, as many as it has lines for."""
 
     def __init__(self, total: int, done: int, studies: Sequence[CellStudy], live: Live) -> None:
         super().__init__("search", total, "trials", done)
@@ -89,20 +93,20 @@ class _LiveTable(Progress):
             "cell", "trials", "running", "best val", title=title, title_justify="left", expand=True
         )
         ordered = sorted(self.studies, key=lambda study: (not study.running, not study.remaining))
-        shown = ordered[: max(1, self.live.console.height - LINES_AROUND)]
-        for study in shown:
+        top = ordered[: max(1, self.live.console.height - LINES_AROUND)]
+        for study in top:
             value = _best(study)
             best = f"{100 * value:.1f} %" if value is not None else ""
             count = f"{study.total - study.remaining}/{study.total}"
             table.add_row(study.cell.key, count, str(study.running or ""), best)
-        if hidden := len(ordered) - len(shown):
+        if hidden := len(ordered) - len(top):
             table.caption = f"and {hidden} more"
         return table
 
 
 @contextmanager
 def search_progress(studies: Sequence[CellStudy], folder: str) -> Iterator[OnDone]:
-    """Yields what is to be called with the study of every trial and final fit that has ended.
+    """Shows a search while it runs; yields what is to be called after every trial and final fit.
 
     folder: URI of the search's. A terminal gets the table, a log few whole lines.
     """

@@ -1,12 +1,10 @@
 """Studies: one Optuna study per cell, handed to Ray Tune population by population."""
 
-import json
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 import optuna
-import pyarrow as pa
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -17,21 +15,6 @@ from cluster.rows import digest
 NUMBER = "number"
 """Attribute of a stored trial: its place in the cell (Optuna's own number: the order of ending)."""
 TRIALS_TO_PRUNE_BY = 4
-TRIALS_SCHEMA = pa.schema(
-    [
-        ("cell", pa.string()),
-        ("number", pa.int32()),
-        ("state", pa.string()),
-        ("val_accuracy", pa.float64()),
-        ("val_loss", pa.float64()),
-        ("values", pa.string()),
-        ("reports", pa.string()),
-        ("wall_s", pa.float64()),
-        ("cpu_s", pa.float64()),
-        ("population", pa.int32()),
-        ("error", pa.string()),
-    ]
-)
 
 
 class CellStudy:
@@ -49,12 +32,12 @@ class CellStudy:
         self,
         cell: Cell,
         seeds: Sequence[int],
-        kept: Sequence[int],
+        fitted: Sequence[int],
         study: optuna.Study,
         size: int,
         population: int,
     ) -> None:
-        """seeds: all to fit; kept: those whose model is there. size: trials per generation.
+        """seeds: all to fit; fitted: those whose model is there. size: trials per generation.
 
         population: trials handed out together, at most; a generation is the limit.
         """
@@ -64,13 +47,13 @@ class CellStudy:
         self.search_seed = seeds[0]
         # the best trial's model becomes the fit of the seed that was searched on
         self.seeds = seeds[1:] if cell.config.trials else seeds
-        self.fitted = {seed for seed in self.seeds if seed in kept}
+        self.fitted = {seed for seed in self.seeds if seed in fitted}
         self.trials = {trial.user_attrs[NUMBER]: trial for trial in study.get_trials()}
         self._replica = optuna.create_study(direction="maximize")
         """In memory: what the sampler knows, the first `_known` trials."""
         self._known = 0
         self._next_trial = 0
-        self._open_seeds = [seed for seed in self.seeds if seed not in kept]
+        self._open_seeds = [seed for seed in self.seeds if seed not in fitted]
 
     @property
     def planned(self) -> int:
@@ -156,13 +139,13 @@ class CellStudy:
         2017), section 3.2.2; our choice: values at that step, not running means, and earlier
         generations only.
         """
-        found: dict[int, list[float]] = {}
+        reports: dict[int, list[float]] = {}
         for trial in self._earlier(number):
             for step, value in trial.intermediate_values.items():
-                found.setdefault(step, []).append(value)
+                reports.setdefault(step, []).append(value)
         return {
             step: median(values)
-            for step, values in sorted(found.items())
+            for step, values in sorted(reports.items())
             if len(values) >= TRIALS_TO_PRUNE_BY
         }
 
@@ -227,12 +210,16 @@ def _holds(space: BaseDistribution, value: Any) -> bool:
 def open_studies(
     cells: Sequence[Cell],
     seeds: list[int],
-    kept: dict[str, list[int]],
+    fitted: dict[str, list[int]],
     url: str,
     size: int,
     population: int,
 ) -> list[CellStudy]:
-    """Opens or creates the study of each cell. url: a journal file, or an RDB URL of Optuna's."""
+    """Opens or creates the study of each cell.
+
+    fitted: key of a cell to the seeds whose model is there. url: a journal file, or an RDB URL of
+    Optuna's. size: trials per generation. population: trials handed out together, at most.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "://" in url:
         storage: optuna.storages.BaseStorage = optuna.storages.RDBStorage(url)
@@ -243,7 +230,7 @@ def open_studies(
         CellStudy(
             cell,
             cell.seeds(seeds),
-            kept.get(cell.key, []),
+            fitted.get(cell.key, []),
             optuna.create_study(
                 storage=storage, study_name=cell.key, direction="maximize", load_if_exists=True
             ),
@@ -252,25 +239,3 @@ def open_studies(
         )
         for cell in cells
     ]
-
-
-def trials_table(studies: Sequence[CellStudy]) -> pa.Table:
-    """One row per finished trial; `values` and `reports` (val accuracy by step) as JSON."""
-    rows = [
-        {
-            "cell": study.cell.key,
-            "number": number,
-            "state": trial.state.name.lower(),
-            "val_accuracy": trial.value,
-            "val_loss": trial.user_attrs.get("val_loss"),
-            "values": json.dumps(trial.params),
-            "reports": json.dumps(trial.intermediate_values),
-            "wall_s": trial.user_attrs.get("wall_s"),
-            "cpu_s": trial.user_attrs.get("cpu_s"),
-            "population": trial.user_attrs.get("population"),
-            "error": trial.user_attrs.get("error", ""),
-        }
-        for study in studies
-        for number, trial in sorted(study.trials.items())
-    ]
-    return pa.Table.from_pylist(rows, TRIALS_SCHEMA)

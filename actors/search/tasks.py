@@ -15,6 +15,7 @@ from cluster.artifacts import Artifact, open_artifact
 from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.catalog.splits import Concepts, ShotRule, Split, ValPolicy, draw_shots, labels_of
 from cluster.errors import ConfigError
+from cluster.storage import resolve
 from models.clip import Clip
 from models.methods import METHODS
 from models.moment_adapter import Teacher, load_teacher
@@ -52,14 +53,14 @@ class EncodedDataset:
         number = torch.full((len(self.dataset.concepts),), -1)
         number[labels] = torch.arange(len(labels))
         relabelled = number[features.labels]
-        kept = select_rows(features, (relabelled >= 0).nonzero().squeeze(1).tolist())
-        return Features(kept.tokens, relabelled[relabelled >= 0], kept.captions)
+        ours = select_rows(features, (relabelled >= 0).nonzero().squeeze(1).tolist())
+        return Features(ours.tokens, relabelled[relabelled >= 0], ours.captions)
 
     def ids(self, split: str, concepts: Concepts) -> list[str]:
-        """Of the images of these classes, in the order of `of_concepts` on the split's features."""
-        labels, own = self.store.index[split]["label"].to_pylist(), set(self.labels(concepts))
+        """Ids of the images of these classes, in the order of `of_concepts` on that split."""
+        labels, ours = self.store.index[split]["label"].to_pylist(), set(self.labels(concepts))
         rows = zip(self.store.ids(split), labels, strict=True)
-        return [row for row, label in rows if label in own]
+        return [row for row, label in rows if label in ours]
 
 
 def pair(datasets: Iterable[str], features: Iterable[str]) -> dict[str, EncodedDataset]:
@@ -71,24 +72,24 @@ def pair(datasets: Iterable[str], features: Iterable[str]) -> dict[str, EncodedD
     stores = {
         store.artifact.manifest.inputs["dataset"]: store for store in map(FeatureStore, features)
     }
-    found: dict[str, EncodedDataset] = {}
+    pairs: dict[str, EncodedDataset] = {}
     for dataset in map(open_dataset, datasets):
         store = stores.pop(dataset.artifact.manifest.content_hash, None)
-        if store is None or dataset.name in found:
+        if store is None or dataset.name in pairs:
             raise ConfigError(
                 f"features: none is left for dataset {dataset.artifact.uri!r}; "
                 "allowed: one features artifact per dataset, made of it, and no name twice"
             )
-        found[dataset.name] = EncodedDataset(dataset, store)
+        pairs[dataset.name] = EncodedDataset(dataset, store)
     if stores:
         left = next(iter(stores.values())).artifact.uri
         raise ConfigError(
             f"features: {left!r} belongs to no dataset; allowed: those of the datasets"
         )
-    hashes = {e.store.artifact.manifest.extra["weights_hash"] for e in found.values()}
+    hashes = {e.store.artifact.manifest.extra["weights_hash"] for e in pairs.values()}
     if len(hashes) != 1:
         raise ConfigError(f"features: made by {len(hashes)} backbones; allowed: the same for all")
-    return found
+    return pairs
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,28 @@ class TaskSource:
     shot_rule: ShotRule = "hash"
     base_set: str | None = None
     """Where the imagined images lie, for methods that read pictures."""
+
+
+def task_source(
+    datasets: Iterable[str],
+    features: Iterable[str],
+    *,
+    val_policy: ValPolicy,
+    templates: TemplateSet,
+    teacher: str | None = None,
+    shot_rule: ShotRule = "hash",
+    base_set: str | None = None,
+) -> TaskSource:
+    """The source of a job's tasks; relative paths become absolute, for workers stand elsewhere."""
+    return TaskSource(
+        datasets=tuple(map(resolve, datasets)),
+        features=tuple(map(resolve, features)),
+        teacher=teacher and resolve(teacher),
+        val_policy=val_policy,
+        templates=templates,
+        shot_rule=shot_rule,
+        base_set=base_set and resolve(base_set),
+    )
 
 
 class Tasks:
@@ -177,16 +200,11 @@ class Tasks:
             val = replace(val, images=pictures(here, store.readable("val", split.val_ids), size))
         if imagined:
             rows = encoded.ids("imagined", concepts)
-            imagined = replace(imagined, images=pictures(self._base_set(encoded), rows, larger))
+            imagined = replace(imagined, images=pictures(self.base_set(encoded), rows, larger))
         return replace(task, train=train, val=val, imagined=imagined)
 
-    def check_pictures(self, cell: Cell) -> None:
-        """ConfigError if its method learns on pictures, and imagined ones are missing."""
-        encoded = self.encoded[cell.dataset]
-        if METHODS[cell.config.method].reads == "images" and encoded.ids("imagined", "all"):
-            self._base_set(encoded)
-
-    def _base_set(self, encoded: EncodedDataset) -> Artifact:
+    def base_set(self, encoded: EncodedDataset) -> Artifact:
+        """The images that the imagined features were made of; ConfigError if it is another set."""
         expected = encoded.store.artifact.manifest.inputs.get("base_set")
         base_set = self.source.base_set and open_artifact(self.source.base_set, "images")
         if not base_set or base_set.manifest.content_hash != expected:
@@ -224,5 +242,5 @@ class Tasks:
 
 @lru_cache(maxsize=1)
 def opened_tasks(source: TaskSource) -> Tasks:
-    """For workers: what a process computes one after the other shares what it has opened."""
+    """Tasks of a worker: what a process computes one after the other shares what it has opened."""
     return Tasks(source)

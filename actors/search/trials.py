@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Any
 
 import ray
-import torch
 from ray import tune
 from ray.actor import ActorHandle
 
@@ -18,6 +17,7 @@ from actors.search.cells import Cell
 from actors.search.fits import MODELS, Fit, keep, tried
 from actors.search.tasks import Tasks, TaskSource, opened_tasks
 from cluster.content import plain
+from cluster.errors import ConfigError
 from cluster.pool import Pool
 from cluster.storage import join
 from models.methods import METHODS
@@ -25,6 +25,8 @@ from models.methods.adapted import Adapted, val_metrics
 from models.task import Features, Task
 
 LONGEST_GATHERING_SECONDS = 60
+REFUSED = "refused"
+"""Key of the report of a trial that a bad setting has kept from being tried."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,27 +76,37 @@ def run_trial(
 ) -> None:
     """One Tune trial: a population of a cell. config: see `CellStudy.next_config`.
 
-    Reports once, the `outcomes` of all members. folder: URI; a final fit is kept in its `models`, a
-    trial in its `tried/{number}`, until the best is known. gathering: of the search's workers.
-    pool: which device the task lies on, and so is learned, and in how many threads.
+    Reports once: the `outcomes` of all members, or as REFUSED the message of a ConfigError, which
+    is no outcome of a trial. folder: URI; a final fit is kept in its `models`, a trial in its
+    `tried/{number}`, until the best is known. gathering: of the search's workers. pool: which
+    device the task lies on, and so is learned, and in how many threads.
     """
     _gather(gathering)
-    torch.set_num_threads(pool.threads)  # here, for Tune runs this in a thread of its own
+    pool.use_cpus()  # here, for Tune runs this in a thread of its own
+    try:
+        outcomes = _population(config, opened_tasks(source), cells, folder, pool.device)
+    except ConfigError as error:
+        tune.report({REFUSED: str(error)})
+    else:
+        tune.report({"outcomes": [dataclasses.asdict(outcome) for outcome in outcomes]})
+
+
+def _population(
+    config: Mapping[str, Any], tasks: Tasks, cells: Mapping[str, Cell], folder: str, device: str
+) -> list[Outcome]:
+    """Fits the members of a population, and keeps those that have come to their end."""
     cell, members = cells[config["cell"]], config["members"]
     values = [member["values"] for member in members]
-    tasks = opened_tasks(source)
     final = members[0]["number"] is None
     medians = None if final else dict(config["medians"])
-    fitted = fit_cell(tasks, cell, config["seed"], values, medians, pool.device)
-    outcomes = []
+    fitted = fit_cell(tasks, cell, config["seed"], values, medians, device)
     for member, (adapted, outcome) in zip(members, fitted, strict=True):
         if final and outcome.error:
             raise RuntimeError(f"{cell.key}, seed {config['seed']}: {outcome.error}")
         if adapted is not None:
             fit = fit_of(tasks, cell, config["seed"], adapted, outcome)
             keep(adapted, fit, join(folder, MODELS if final else tried(member["number"])))
-        outcomes.append(dataclasses.asdict(outcome))
-    tune.report({"outcomes": outcomes})
+    return [outcome for _, outcome in fitted]
 
 
 def fit_cell(
@@ -130,12 +142,12 @@ def fit_cell(
         hypers = [cell.with_values(values) for values in members]
         method = METHODS[cell.config.method]
         adapted = method.fit_many(task, hypers, seed, teacher, None if medians is None else goes_on)
-    except (ArithmeticError, ValueError) as found:
+    except (ArithmeticError, ValueError) as failure:
         if len(members) > 1:
             alone = [fit_cell(tasks, cell, seed, [v], medians, device) for v in members]
             return [one for (one,) in alone]
         # a configuration that cannot be fitted is a result of the search, not a fault
-        adapted, error = [None], f"{type(found).__name__}: {found}"
+        adapted, error = [None], f"{type(failure).__name__}: {failure}"
     wall_s = (time.monotonic() - wall) / len(members)
     cpu_s = (time.process_time() - cpu) / len(members)
     outcomes = []
@@ -156,7 +168,7 @@ def fit_cell(
 
 
 def fit_of(tasks: Tasks, cell: Cell, seed: int, adapted: Adapted, outcome: Outcome) -> Fit:
-    """How a member was fitted that has come to its end."""
+    """The Fit of a member that has come to its end."""
     split = tasks.split(cell, seed)
     return Fit(
         cell=cell.key,
@@ -195,5 +207,5 @@ def _on(device: str, task: Task) -> Task:
 
 @lru_cache(maxsize=1)
 def _gather(gathering: ActorHandle) -> None:
-    """Once in a process."""
+    """Waits for the other workers, once in a process."""
     ray.get(gathering.arrive.remote())

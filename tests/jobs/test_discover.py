@@ -234,10 +234,23 @@ def test_what_cannot_run_is_refused_beforehand(
 
 
 def test_a_name_stands_for_one_line(world: Path) -> None:
-    twice = config(world, discoveries={"zero-shot": WAY}, baselines=BASELINES)
-    for cfg in (twice, config(world, discoveries={"k-means": WAY})):
-        with pytest.raises(ConfigError, match="names two lines"):
-            discover_all(cfg)
+    with pytest.raises(ConfigError, match="names two lines"):
+        config(world, discoveries={"zero-shot": WAY}, baselines=BASELINES)
+    with pytest.raises(ConfigError, match="names two lines"):
+        config(world, discoveries={"k-means": WAY})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hyper": {"bisections": -1}}, r"^baselines.probe.hyper.bisections: -1; allowed: int ≥0"),
+        ({"teacher": True}, "^baselines.probe: trials or a teacher"),
+    ],
+)
+def test_a_bad_baseline_is_one_line(change: dict, message: str, world: Path) -> None:
+    probe = dataclasses.replace(BASELINES["linear-probe"], **change)
+    with pytest.raises(ConfigError, match=message):
+        config(world, baselines={"probe": probe})
 
 
 @needs_chromium

@@ -12,12 +12,14 @@ import pyarrow as pa
 import pytest
 
 from cluster.artifacts import Artifact, open_artifact
+from cluster.content import plain
 from cluster.errors import ConfigError
 from cluster.pool import Pool
 from jobs.evaluate import EvaluateConfig, evaluate
-from jobs.search import SearchConfig, search
+from jobs.search import search
 from tests.actors.small_world import METHODS, make_dataset, make_features
 from tests.jobs.small_search import config, run
+from tests.noted_pool import NotedPool, noted_threads
 from tests.processes import kill_worker, wait_until
 
 FINISHED_BEFORE_THE_KILL = 4
@@ -177,9 +179,8 @@ def test_evaluate_scores_every_model_in_its_label_spaces(whole: Artifact, world:
     ],
 )
 def test_a_bad_setting_is_one_line(world: Path, change: dict, message: str) -> None:
-    cfg: SearchConfig = dataclasses.replace(config(world, "bad"), **change)
     with pytest.raises(ConfigError, match=message):
-        search(cfg)
+        search(dataclasses.replace(config(world, "bad"), **change))
 
 
 @pytest.mark.parametrize(
@@ -191,6 +192,50 @@ def test_a_bad_setting_is_one_line(world: Path, change: dict, message: str) -> N
 )
 def test_a_cell_that_cannot_be_run_is_one_line(world: Path, change: dict, message: str) -> None:
     changed = dataclasses.replace(METHODS["imaginefsl-scratch"], **change)
-    cfg = dataclasses.replace(config(world, "bad"), methods={"imaginefsl-scratch": changed})
     with pytest.raises(ConfigError, match=message):
-        search(cfg)
+        search(dataclasses.replace(config(world, "bad"), methods={"imaginefsl-scratch": changed}))
+
+
+def command_line(job: str, settings: dict, folder: Path) -> subprocess.CompletedProcess[str]:
+    recipe = folder / "recipe.json"
+    recipe.write_text(json.dumps(settings))
+    command = [sys.executable, "-m", f"jobs.{job}", "--config", str(recipe)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+def test_a_setting_that_only_a_worker_can_judge_ends_the_search_and_is_no_trial(
+    tmp_path: Path,
+) -> None:
+    """The features are those of a CLIP whose weights have changed since."""
+    manifest = Path(make_features(tmp_path, make_dataset(tmp_path)).uri, "manifest.json")
+    facts = json.loads(manifest.read_text())
+    facts["extra"]["weights_hash"] = "of another day"
+    manifest.write_text(json.dumps(facts))
+    done = command_line("search", plain(config(tmp_path, "runs")), tmp_path)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: features: made with weights of another day of 'tiny', which now")
+    assert finished_trials(tmp_path, "runs") == 0
+    assert not list(tmp_path.glob("runs/adapted/*/manifest.json"))
+
+
+def test_a_bad_hyper_parameter_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    """Also in a search that is part of another job's settings."""
+    settings = plain(config(tmp_path, "runs"))
+    settings["methods"]["fsnl"]["hyper"]["epochs"] = 0.5
+    settings["datasets"] = ["nowhere"]
+    expected = "error: methods.fsnl.hyper.epochs: 0.5; allowed: int >0\n"
+    for job, whole in (
+        ("search", settings),
+        ("evaluate", {"storage": str(tmp_path), "search": settings}),
+    ):
+        done = command_line(job, whole, tmp_path)
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
+
+
+def test_trials_compute_on_all_their_cpus(world: Path, local_ray: None, tmp_path: Path) -> None:
+    pool = NotedPool(workers=1, cpus=2, notes=str(tmp_path))
+    methods = {"linear-probe": METHODS["linear-probe"]}
+    search(dataclasses.replace(config(world, "threads"), methods=methods, seeds=[0], pool=pool))
+    assert noted_threads(tmp_path) == [2]

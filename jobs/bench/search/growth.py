@@ -4,7 +4,8 @@ import dataclasses
 import tempfile
 import time
 
-from actors.search.cells import MethodConfig, Range
+from actors.search.cells import MethodConfig
+from actors.search.spaces import Range
 from cluster.artifacts import Artifact
 from cluster.pool import Pool
 from jobs.encode import EncodeConfig, encode
@@ -22,7 +23,7 @@ TRIALS_OF_A_CELL = 4
 
 @dataclasses.dataclass(frozen=True)
 class _Searched:
-    """seconds: of the whole search. fitting: sum over the trials."""
+    """What a search took. seconds: of the whole search. fitting: sum over the trials."""
 
     seconds: float
     fitting: float
@@ -38,11 +39,13 @@ class _Searched:
 def growing(
     target: Artifact, base_set: Artifact, trials: list[int], cells: list[int], workers: int
 ) -> dict[str, float]:
-    """Seconds per trial of a cheap method (20 steps on text features), all of a search over its
-    trials, and the share of the workers' time that no fit takes: `trials_N` of one cell with N
-    trials, `cells_N` of N cells with four trials each. `further_…`: from the last count but one to
-    the last, in which the start cancels out. Cells differ in shots and name alone, so that one
-    dataset is enough; Ray runs already."""
+    """Seconds per trial of a cheap method (20 steps on text features), by trials and by cells.
+
+    All of a search over its trials, and the share of the workers' time that no fit takes:
+    `trials_N` of one cell with N trials, `cells_N` of N cells with four trials each. `further_…`:
+    from the last count but one to the last, in which the start cancels out. Cells differ in shots
+    and name alone, so that one dataset is enough; Ray runs already.
+    """
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
         features = _encoded(folder, target, base_set)
@@ -74,7 +77,8 @@ def _cells(count: int) -> dict[str, MethodConfig]:
 def overhead(
     target: Artifact, base_set: Artifact, method: MethodConfig, workers: int
 ) -> dict[str, float]:
-    """Worker time that no fit takes, over all of it, in a search of one method with 1 to 16 shots;
+    """Worker time that no fit takes, over all of it, in a search of one method with 1 to 16 shots.
+
     `after_start`: without the time of a search with one trial of a cheap method."""
     with tempfile.TemporaryDirectory() as folder:
         features = _encoded(folder, target, base_set)
@@ -95,8 +99,8 @@ def overhead(
 
 
 def _encoded(folder: str, target: Artifact, base_set: Artifact) -> Artifact:
-    (made,) = encode(EncodeConfig(storage=folder, datasets=[target.uri], base_set=base_set.uri))
-    return made
+    (features,) = encode(EncodeConfig(storage=folder, datasets=[target.uri], base_set=base_set.uri))
+    return features
 
 
 def _searched(

@@ -40,7 +40,7 @@ BATCH = 64
 REAL_WEIGHT = 0.8
 WEIGHT_DECAY = 1e-4
 VISUAL_FACTOR, TEXT_FACTOR = 10.0, 0.2
-"""Step sizes of the heads over the adapter's."""
+"""Learning rates of the heads over the adapter's."""
 FUSION_STEP = 0.02
 
 
@@ -81,7 +81,7 @@ class Original:
     """Images that have passed the backbone."""
 
     def train(self, run: Training, sources: tuple[Labelled, Labelled]) -> None:
-        """sources: real and imagined images, a batch of each per step."""
+        """Trains the model. sources: real and imagined images, a batch of each per step."""
         generator = torch.Generator().manual_seed(run.seed)
         streams = [endless_batches(len(s.images), BATCH, generator) for s in sources]
         shares = [REAL_WEIGHT, 1 - REAL_WEIGHT]
@@ -170,7 +170,10 @@ def imagined(dataset: Dataset, base_set: str) -> Labelled:
 
 
 def training(run: Training) -> dict[str, float]:
-    """val_accuracy in [0, 1]; forwards in images; passes over val; seconds of the two phases."""
+    """Trains and validates one configuration.
+
+    Returns val_accuracy in [0, 1]; forwards in images; passes over val; seconds of the two phases.
+    """
     dataset, clip = open_dataset(run.dataset), load_clip(run.backbone)
     split = draw_shots(dataset, run.shots, run.seed, "min", "all")
     names = [concept.name for concept in dataset.concepts]

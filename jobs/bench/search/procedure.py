@@ -1,5 +1,7 @@
-"""`python -m jobs.bench search`: the original's search and this one, on the same cell; how the cost
-of a trial changes with trials and cells; what scheduling takes."""
+"""`python -m jobs.bench search`: the original's search and this one, on the same cell.
+
+Also how the cost of a trial changes with trials and cells, and what scheduling takes.
+"""
 
 import dataclasses
 import json
@@ -13,7 +15,8 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 from actors.embedded.concepts import DatasetName
 from actors.features.encoder import EncoderConfig
 from actors.features.store import FeatureStore
-from actors.search.cells import MethodConfig, Range
+from actors.search.cells import MethodConfig
+from actors.search.spaces import Range
 from actors.synthesis.captions.writer import WriterConfig
 from cluster.artifacts import Artifact, open_artifact
 from cluster.connect import connect
@@ -28,7 +31,7 @@ from jobs.synthesize import SynthesizeConfig, synthesize
 from models.moment_adapter import AdapterConfig
 
 ADAPTER = AdapterConfig(depth=2, inner=96, heads=3)
-"""Of both searches; it starts at random."""
+"""The adapter of both searches, which starts at random."""
 PATIENCE = 2
 """Epoch budgets without a better validation accuracy that end a learning rate's chain."""
 METHOD = MethodConfig(
@@ -84,7 +87,7 @@ class SearchBench:
 
 
 def searching(cfg: SearchBench) -> dict[str, float]:
-    """What `part` says. Ratios are of one run on one machine."""
+    """Measures what `part` says. Ratios are of one run on one machine."""
     if cfg.part == "b16":
         return at_sizes()
     require_writable(resolve(cfg.storage), cfg.storage)
@@ -135,12 +138,12 @@ def _original(cfg: SearchBench, target: Artifact, base_set: Artifact) -> dict[st
         "share_run": 1 / scale,
         "processes": scale * len(runs),
         "seconds": scale * sum(taken.seconds for taken, _ in runs),
-        "train_seconds": scale * sum(said["train_seconds"] for _, said in runs),
-        "val_seconds": scale * sum(said["val_seconds"] for _, said in runs),
+        "train_seconds": scale * sum(result["train_seconds"] for _, result in runs),
+        "val_seconds": scale * sum(result["val_seconds"] for _, result in runs),
         "cpu_seconds": scale * sum(taken.cpu_seconds for taken, _ in runs),
-        "forwards": scale * sum(said["forwards"] for _, said in runs),
+        "forwards": scale * sum(result["forwards"] for _, result in runs),
         "peak_mb": max(taken.peak_bytes for taken, _ in runs) / 1e6,
-        "val_accuracy": max(said["val_accuracy"] for _, said in runs),
+        "val_accuracy": max(result["val_accuracy"] for _, result in runs),
     }
 
 

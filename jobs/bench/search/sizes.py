@@ -1,5 +1,4 @@
-"""Both searches at ViT-B/16's sizes in `python -m jobs.bench search`, from the costs of single
-steps."""
+"""Both searches at ViT-B/16's sizes, from the costs of single steps (`jobs.bench search`)."""
 
 import statistics
 import time
@@ -29,12 +28,15 @@ REPEATS = 3
 
 
 def at_sizes() -> dict[str, float]:
-    """CPU seconds on one thread, in the precision that both searches have here. `forward`: of one
-    image through the tower; `adapter` and `step`: through adapter and heads, without and with the
-    way back; all measured with 8 images at random weights. `head_step`: of 128 pooled images. The
-    hours are computed from them for the cell above; decoding, augmentation and the starts of
-    processes count nothing, on either side. `least`: patience ends every learning rate after three
-    budgets, and every search of a fusion weight after two. No trial of ours is pruned."""
+    """CPU seconds on one thread, in the precision that both searches have here.
+
+    `forward`: of one image through the tower; `adapter` and `step`: through adapter and heads,
+    without and with the way back; all measured with 8 images at random weights. `head_step`: of 128
+    pooled images. The hours are computed from them for the cell above; decoding, augmentation and
+    the starts of processes count nothing, on either side. `least`: patience ends every learning
+    rate after three budgets, and every search of a fusion weight after two. No trial of ours is
+    pruned.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(0)
     clip = clip_from_config(B16)

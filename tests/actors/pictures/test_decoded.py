@@ -12,6 +12,7 @@ from actors.pictures.decoded import pictures
 from actors.search.cells import Cell, MethodConfig, declared_cells
 from actors.search.evaluator import answers_on_test, label_spaces
 from actors.search.fits import keep
+from actors.search.runnable import require_pictures
 from actors.search.tasks import Tasks, TaskSource
 from actors.search.trials import fit_cell, fit_of
 from cluster.artifacts import Artifact
@@ -103,8 +104,8 @@ def test_a_task_has_the_pictures_of_its_images(tasks: Tasks) -> None:
 def test_without_its_base_set_such_a_method_is_refused(tasks: Tasks, base_set: Artifact) -> None:
     blind = Tasks(replace(tasks.source, base_set=None))
     with pytest.raises(ConfigError, match="base_set: None; allowed, for a method that learns on"):
-        blind.check_pictures(cell("clip-lora"))
-    tasks.check_pictures(cell("clip-lora"))
+        require_pictures(blind, cell("clip-lora"))
+    require_pictures(tasks, cell("clip-lora"))
 
 
 @pytest.mark.parametrize("name", LORA)

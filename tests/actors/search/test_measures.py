@@ -9,6 +9,7 @@ import torch
 
 from actors.search.cells import declared_cells
 from actors.search.evaluator import Evaluator
+from actors.search.fits import MODELS, keep
 from actors.search.measures import (
     MEASURES,
     Answers,
@@ -17,8 +18,9 @@ from actors.search.measures import (
     mean_per_class_accuracy,
     scores,
 )
+from actors.search.tables import fits_table
 from actors.search.tasks import Tasks, TaskSource
-from actors.search.trials import MODELS, fit_cell, fit_of, fits_table, keep
+from actors.search.trials import fit_cell, fit_of
 from cluster.artifacts import draft
 from tests.actors.small_world import METHODS, make_dataset, make_features
 
@@ -62,7 +64,7 @@ def test_an_evaluator_takes_what_is_registered(
     out = draft(str(tmp_path), "adapted", "search", config={}, inputs={})
     fit = fit_of(tasks, cell, 0, model, outcome)
     keep(model, fit, out.file(MODELS))
-    out.write_table("fits", fits_table(out.file(MODELS), [(cell.key, 0)]))
+    out.write_table("fits", fits_table(out.file(MODELS), [cell], [0]))
     adapted = out.publish({"fits": 1})
     spread: Measure[Answers] = Measure("spread", "spread", lambda a: a.logits.std().item(), unit="")
     monkeypatch.setitem(MEASURES, "spread", spread)

@@ -1,12 +1,12 @@
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from actors.features.store import FeatureStore
-from actors.search.cells import Cell, MethodConfig, declared_cells
-from actors.search.fits import keep, kept
+from actors.search.cells import Cell, declared_cells
+from actors.search.fits import keep, read_fit
 from actors.search.tasks import Tasks, TaskSource, pair
 from actors.search.trials import fit_cell, fit_of
 from cluster.errors import ConfigError
@@ -75,9 +75,9 @@ def test_a_kept_model_predicts_as_the_fitted_one(
     ((adapted, outcome),) = fit_cell(tasks, here, 0, [{}], {})
     assert adapted is not None
     fit = fit_of(tasks, here, 0, adapted, outcome)
-    assert kept(str(tmp_path), here.key, 0) is None
+    assert read_fit(str(tmp_path), here.key, 0) is None
     keep(adapted, fit, str(tmp_path))
-    assert kept(str(tmp_path), here.key, 0) == fit
+    assert read_fit(str(tmp_path), here.key, 0) == fit
     loaded = load_adapted(tmp_path / here.key / "0", load_clip("tiny"))
     tokens = tasks.encoded["toys"].store.features("val").clean
     assert torch.equal(loaded.logits(tokens), adapted.logits(tokens))
@@ -141,21 +141,3 @@ def test_features_find_their_dataset_whatever_the_order(tmp_path: Path) -> None:
         pair([other.artifact.uri], [features.uri])
     with pytest.raises(ConfigError, match="belongs to no dataset"):
         pair([], [features.uri])
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            {"method": "imaginfsl"},
-            r"methods\.m\.method: 'imaginfsl' is unknown; allowed: .*fsnl, im",
-        ),
-        ({"hyper": {"step": 3}}, r"methods\.m\.hyper: .*'step'.*allowed fields: .*steps"),
-        ({"hyper": {"steps": -1}}, r"methods\.m\.hyper: .*steps.*-1"),
-        ({"space": {"lr": METHODS["fsnl"].space["lr"]}}, r"methods\.m\.space\.lr: 'lr' is unknown"),
-    ],
-)
-def test_a_bad_method_is_one_line(change: dict, message: str) -> None:
-    config = MethodConfig(**{**asdict(METHODS["imaginefsl-scratch"]), "space": {}, **change})
-    with pytest.raises(ConfigError, match=message):
-        list(declared_cells(["toys"], {"m": config}, {}))

@@ -1,0 +1,46 @@
+"""Cells that can be run: what only the datasets can tell is checked before anything is computed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from actors.search.cells import Cell, MethodConfig, declared_cells
+from actors.search.tasks import Tasks
+from cluster.errors import ConfigError
+from models.methods import METHODS
+
+
+def runnable_cells(
+    tasks: Tasks, methods: Mapping[str, MethodConfig], seeds: Sequence[int]
+) -> list[Cell]:
+    """All cells of these methods, each of which can be run.
+
+    Raises ConfigError, naming the field, if one has not the classes, shots, prompts or pictures
+    that it needs.
+    """
+    shared: dict[str, Any] = {"templates": tasks.source.templates}
+    if tasks.teacher:  # one without pretraining gets an adapter of the same size
+        shared["adapter"] = tasks.teacher.model["adapter"]
+    cells = list(declared_cells(list(tasks.encoded), methods, shared))
+    for cell in cells:
+        _require_prompts(tasks, cell)
+        require_pictures(tasks, cell)
+        for seed in cell.seeds(seeds):
+            tasks.split(cell, seed)
+    return cells
+
+
+def _require_prompts(tasks: Tasks, cell: Cell) -> None:
+    templates = tasks.source.templates
+    asked = {templates, getattr(cell.hyper, "templates", templates)}
+    if "prompts" in asked and not tasks.encoded[cell.dataset].prompts("all"):
+        raise ConfigError(
+            f"templates: 'prompts', but dataset {cell.dataset!r} came without prompts; "
+            "allowed: hand, ensemble"
+        )
+
+
+def require_pictures(tasks: Tasks, cell: Cell) -> None:
+    """ConfigError if the cell's method learns on pictures, and imagined ones are missing."""
+    encoded = tasks.encoded[cell.dataset]
+    if METHODS[cell.config.method].reads == "images" and encoded.ids("imagined", "all"):
+        tasks.base_set(encoded)

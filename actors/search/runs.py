@@ -1,0 +1,84 @@
+"""Runs of Ray Tune: all trials and fits that a search still needs."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+
+import ray
+from ray import tune
+from ray.exceptions import OutOfMemoryError, RayActorError
+
+from actors.search.fits import adopt
+from actors.search.progress import search_progress
+from actors.search.searcher import CellSearcher
+from actors.search.studies import NUMBER, CellStudy
+from actors.search.tasks import TaskSource
+from actors.search.trials import Gathering, run_trial
+from cluster.errors import ConfigError
+from cluster.pool import Pool
+
+LOST_WORKER = (RayActorError, OutOfMemoryError)
+"""A fault of the machine, not of the trial."""
+RUNS = 3
+"""Of Tune, at most: it gives a trial up whose worker died while two calls of it were under way."""
+
+
+def run_studies(
+    current_studies: Callable[[], list[CellStudy]], source: TaskSource, folder: str, pool: Pool
+) -> list[CellStudy]:
+    """The studies of a search, complete; the model of each one's best trial is a fit, too.
+
+    current_studies: opens them with what is done so far. folder: URI of the search's.
+    Raises ConfigError for a setting that a worker could not use, RuntimeError if a trial broke down
+    for another reason than that its worker was lost.
+    """
+    for runs_left in reversed(range(RUNS)):
+        studies = current_studies()
+        errors = _run(studies, source, folder, pool)
+        if not errors:
+            break
+        if not runs_left or not all(isinstance(error, LOST_WORKER) for error in errors):
+            raise RuntimeError(f"{len(errors)} trials broke down; the first: {errors[0]}")
+    for study in studies:
+        if study.cell.config.trials:
+            adopt(folder, study.winner().user_attrs[NUMBER], study.cell.key, study.search_seed)
+    return studies
+
+
+def _run(
+    studies: list[CellStudy], source: TaskSource, folder: str, pool: Pool
+) -> Sequence[Exception]:
+    """All remaining trials and fits in one Tune run; returns why some broke down."""
+    if not sum(study.remaining for study in studies):
+        return []
+    # What Tune writes is not needed: the studies and the kept models are the state of a search.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    workers = min(pool.workers, sum(study.at_once for study in studies))
+    trial = tune.with_parameters(
+        run_trial,
+        source=source,
+        cells={study.cell.key: study.cell for study in studies},
+        folder=folder,
+        gathering=ray.remote(num_cpus=0)(Gathering).remote(workers),
+        pool=pool,
+    )
+    with tempfile.TemporaryDirectory() as logs, search_progress(studies, folder) as on_done:
+        searcher = CellSearcher(studies, on_done)
+        results = tune.Tuner(
+            tune.with_resources(trial, tune.PlacementGroupFactory([pool.resources()])),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=-1,  # the searcher knows when it has no more
+                max_concurrent_trials=pool.workers,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=logs,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=2),
+            ),
+        ).fit()
+    if searcher.refusal:
+        raise ConfigError(searcher.refusal)
+    return results.errors
