@@ -1,4 +1,8 @@
-"""Every test runs alone: no live Ray cluster is joined, no GPU is needed."""
+"""Every test runs alone: no live Ray cluster is joined, no GPU is needed.
+
+A test that starts a Ray has the marker `ray`: by itself where it asks for `local_ray`, by hand
+where a program that it starts does. Any other cannot start one.
+"""
 
 import os
 
@@ -15,6 +19,26 @@ from cluster.connect import connect
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+NO_RAY = "/dev/null/a-test-that-starts-ray-has-the-marker-ray"
+"""A folder for temporary files that Ray cannot make: its start fails at once, and quotes it."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "local_ray" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Around the test and all fixtures that are made for it; the programs that it starts inherit
+    the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not item.get_closest_marker("ray"):
+            patch.setenv("RAY_TMPDIR", NO_RAY)
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ def test_connecting_within_a_connection_changes_nothing() -> None:
     assert ray.is_initialized()
 
 
+@pytest.mark.ray
 def test_a_job_runs_from_any_folder(tmp_path: Path) -> None:
     """Its workers find the project, and a relative storage root is the driver's, not theirs."""
     command = [sys.executable, toy_job.__file__, "--storage", "runs"]

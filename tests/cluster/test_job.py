@@ -17,6 +17,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.ray
 def test_a_job_ends_with_one_json_line_and_knows_what_is_done(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("{rows: 1, optimizer: {lr: 1e-4}}")  # plain YAML reads 1e-4 as a string
@@ -62,6 +63,7 @@ def test_an_unknown_key_in_a_recipe_is_named(tmp_path: Path) -> None:
     assert "'rowz'" in refused.stderr
 
 
+@pytest.mark.ray
 def test_what_the_job_refuses_is_one_line_and_exit_2(tmp_path: Path) -> None:
     refused = run("--storage", str(tmp_path), "--rows", "13")
     assert (refused.returncode, refused.stdout) == (2, "")

@@ -20,12 +20,14 @@ from cluster.artifacts import Artifact, open_artifact
 from jobs.synthesize import SynthesizeConfig, synthesize
 from tests.processes import PATIENCE_SECONDS, free_ports, kill_tree
 
+pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[2]
 HEAD_ID, HEAD_GROUP = "f" * 51 + "00000", "ray.head.default"  # as Ray's fake provider has them
 MOST_NODES = 3
 PAINTERS = {"group": "painter"}
 WATCH = """
 import ray, sys, time
+
 ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
 with open(sys.argv[1], "w") as seen:
     while True:

@@ -39,11 +39,13 @@ from models.backbones import load_clip
 from tests.actors.small_base_set import CONFIG, write_base_set, write_clip
 from tests.processes import kill_worker, wait_until
 
+pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[2]
 IMPATIENT = """
 import functools
 import jobs.pretrain as job
 from cluster.job import run_job
+
 job.ScalingConfig = functools.partial(job.ScalingConfig, elastic_resize_monitor_interval_s=2)
 run_job(job.PretrainConfig, job.pretrain)
 """

@@ -17,6 +17,7 @@ from cluster.artifacts import Artifact, open_artifact
 from jobs.synthesize import SynthesizeConfig, synthesize
 from tests.processes import PATIENCE_SECONDS
 
+pytestmark = pytest.mark.ray
 KILLS, SEED = 20, 2026
 PER_CLASS = 30
 STAGES = ("GrammarWriter", "Acceptance", "Counted")

@@ -23,6 +23,7 @@ from ray._private.runtime_env.packaging import create_package
 from cluster.artifacts import open_artifact
 from tests.processes import PATIENCE_SECONDS, free_ports, kill_tree
 
+pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 UPLOAD_LIMIT = 25_000_000

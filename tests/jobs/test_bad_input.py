@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,14 +9,13 @@ from PIL import Image
 
 from actors.pictures.codec import png_bytes
 from cluster.artifacts import open_artifact
+from tests.command_line import run_module
 
-ROOT = Path(__file__).parents[2]
 PICTURES = {"train": 5, "val": 4, "test": 2}
 
 
 def job(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", f"jobs.{name}", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    return run_module(f"jobs.{name}", *arguments)
 
 
 def artifact(done: subprocess.CompletedProcess[str]) -> str:
@@ -48,7 +46,7 @@ def garden(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def dataset(garden: Path) -> str:
+def dataset(garden: Path, local_ray: None) -> str:
     """The garden as an artifact."""
     done = job(
         "dataset", "--storage", f"{garden}/runs", "--name", "garden", "--folder", f"{garden}"
@@ -64,7 +62,7 @@ def test_a_truncated_image_is_a_rejected_row(dataset: str) -> None:
     assert made.read_table("rows").num_rows == 2 * sum(PICTURES.values()) - 1
 
 
-def test_an_empty_class_folder_is_named(garden: Path, tmp_path: Path) -> None:
+def test_an_empty_class_folder_is_named(garden: Path, tmp_path: Path, local_ray: None) -> None:
     (tmp_path / "folder").symlink_to(garden)
     (garden / "train" / "saola").mkdir()
     folder = str(tmp_path / "folder")

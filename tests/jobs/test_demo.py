@@ -1,14 +1,13 @@
 """What the recipes of the demo and of the tables hold; bad settings of the demo are one line."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 
 from actors.embedded.concepts import DATASETS
 from actors.search.cells import Choice, declared_cells
 from models.methods import METHODS
+from tests.command_line import run_module
 from tests.test_recipes import loaded
 
 
@@ -53,12 +52,18 @@ def test_the_demo_pretrains_as_its_recipe_for_pretraining_says() -> None:
         (["--datasets", "[animals, nope]"], "datasets"),
         (["--capions_per_class", "3"], "capions_per_class"),
         (["--pool.workers", "0"], "pool.workers"),
-        (["--storage", "/proc/nothing/here"], "storage"),
     ],
 )
 def test_a_bad_setting_is_one_line_and_exit_code_2(arguments: list[str], said: str) -> None:
-    command = [sys.executable, "-m", "jobs.demo", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    check_refusal(arguments, said)
+
+
+def test_a_storage_that_cannot_be_written_is_one_line_and_exit_code_2(local_ray: None) -> None:
+    check_refusal(["--storage", "/proc/nothing/here"], "storage")
+
+
+def check_refusal(arguments: list[str], said: str) -> None:
+    done = run_module("jobs.demo", *arguments)
     assert done.returncode == 2
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ")
