@@ -7,7 +7,12 @@ VLLM_LOCK := tests/vllm/requirements.lock
 STAMP := .venv/installed-$(firstword $(shell cat pyproject.toml $(LOCK) | cksum))
 VLLM_STAMP := .venv-vllm/installed-$(firstword $(shell cksum < $(VLLM_LOCK)))
 
-.PHONY: setup lock lowest demo demo-check docs test test-vllm test-faults test-gpu lint clean
+# Two at a time, for most of them wait for processes to start. A file's tests stay together, for they share
+# what is costly to make; files are taken in their order, in which the longest ones do not come last.
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+.PHONY: setup setup-vllm lock lowest demo demo-check docs lint \
+	test test-unit test-ray test-vllm test-faults test-gpu clean
 
 setup: $(STAMP)
 
@@ -59,7 +64,16 @@ lint: setup
 	$(PY) -m mypy
 
 test: lint
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+# Those that start no Ray, seconds each; and those that do.
+test-unit: setup
+	$(PYTEST) -m 'not ray' $(ARGS)
+
+test-ray: setup
+	$(PYTEST) -m ray $(ARGS)
+
+setup-vllm: $(VLLM_STAMP)
 
 # vLLM's engines in an environment of their own, with the Ray of .venv.
 $(VLLM_STAMP): $(STAMP)
@@ -68,11 +82,11 @@ $(VLLM_STAMP): $(STAMP)
 	rm -f .venv-vllm/installed-*
 	touch $@
 
-test-vllm: $(VLLM_STAMP)
+test-vllm: setup-vllm
 	$(PY) -m pytest tests/vllm $(ARGS)
 
 test-faults: setup
-	$(PY) -m pytest tests/faults $(ARGS)
+	$(PYTEST) tests/faults $(ARGS)
 
 # On a machine with a GPU; elsewhere all of tests/gpu is skipped.
 test-gpu: setup
