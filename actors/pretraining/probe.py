@@ -6,10 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jsonargparse.typing import PositiveInt
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from actors.pictures.codec import BadImageError, decode_rgb, resized_square
@@ -54,6 +50,12 @@ class Probe:
 
         teacher: the weights of a `Branch`.
         """
+        # Seconds of a job's start, which one without a probe need not wait for.
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.neighbors import KNeighborsClassifier
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         prefix = "adapter."
         adapter = {k.removeprefix(prefix): t for k, t in teacher.items() if k.startswith(prefix)}
         self.adapter.load_state_dict(adapter)

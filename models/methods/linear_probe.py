@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jsonargparse.typing import NonNegativeInt, PositiveFloat
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from models.clip import Clip
@@ -119,6 +117,10 @@ def _best_regression(
 
 def _regression(train: Features, classes: int, c: float) -> tuple[Tensor, Tensor]:
     """One fit; classes that train does not hold get a logit below all others."""
+    # Seconds of every worker's start, which other methods need not wait for.
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     model = LogisticRegression(C=c, solver="lbfgs", max_iter=1000)
     with warnings.catch_warnings():
         # a huge C on separable shots has no finite optimum; 1000 iterations are the protocol
