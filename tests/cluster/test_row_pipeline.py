@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.artifacts import Artifact, open_artifact
+from cluster.artifacts import Artifact
 from tests.cluster.toy_pipeline import BLOCK, ROWS, run
-from tests.processes import PATIENCE_SECONDS, wait_until
+from tests.processes import wait_until
 
 COMMITTED_BEFORE_THE_KILL = 3 * BLOCK
 
@@ -19,26 +19,20 @@ def committed_rows(folder: Path) -> int:
     return sum(pq.read_metadata(path).num_rows for path in files if "pending" not in path.name)
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "tests.cluster.toy_pipeline", str(folder)])
-
-
 @pytest.fixture
-def after_a_kill(tmp_path: Path) -> tuple[Artifact, int]:
+def after_a_kill(tmp_path: Path, local_ray: None) -> tuple[Artifact, int]:
     """The artifact that a second run finished, and the rows that the first one had committed."""
-    first = start(tmp_path)
+    first = subprocess.Popen([sys.executable, "-m", "tests.cluster.toy_pipeline", str(tmp_path)])
     wait_until(lambda: committed_rows(tmp_path) >= COMMITTED_BEFORE_THE_KILL, first)
     first.kill()
     first.wait()
     done = committed_rows(tmp_path)
     assert not list(tmp_path.glob("images/*/manifest.json"))
-    assert start(tmp_path).wait(PATIENCE_SECONDS) == 0
-    folder = next(tmp_path.glob("images/toy-*"))
-    return open_artifact(str(folder), "images"), done
+    return run(tmp_path), done
 
 
 def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(
-    after_a_kill: tuple[Artifact, int], tmp_path_factory: pytest.TempPathFactory, local_ray: None
+    after_a_kill: tuple[Artifact, int], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     artifact, done = after_a_kill
     unbroken = run(tmp_path_factory.mktemp("unbroken"))

@@ -1,4 +1,5 @@
-"""python -m tests.cluster.toy_pipeline DIR: slow, and writes down every row that it makes."""
+"""python -m tests.cluster.toy_pipeline DIR: slow enough to be killed, and notes every row that
+it makes."""
 
 import sys
 import time
@@ -15,28 +16,31 @@ from cluster.row_pipeline import make_rows
 from cluster.rows import row_id, row_rng
 
 ROWS, BLOCK = 60, 5
+SLOW = 0.1
+"""Seconds a row."""
 
 
 class SlowDice:
     """Reads `id`; adds `eyes`, and a `reason` where a six is refused."""
 
-    def __init__(self, log: str) -> None:
-        self.log = log
+    def __init__(self, log: str, seconds: float) -> None:
+        self.log, self.seconds = log, seconds
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         eyes = [int(row_rng(str(row)).integers(1, 7)) for row in batch["id"]]
         for row in batch["id"]:
-            time.sleep(0.1)
+            time.sleep(self.seconds)
             with Path(self.log).open("a") as file:
                 file.write(f"{row}\n")
         reason = ["no sixes" if value == 6 else "" for value in eyes]
         return batch | {"eyes": np.array(eyes), "reason": np.array(reason, dtype=object)}
 
 
-def run(folder: Path) -> Artifact:
+def run(folder: Path, seconds: float = 0) -> Artifact:
+    """seconds: that each row takes."""
     out = draft(str(folder), "images", "toy", config={}, inputs={})
     plan = pa.table({"id": [row_id("toy", "dice", i, 0, "1") for i in range(ROWS)]})
-    worker = partial(SlowDice, str(folder / "made.txt"))
+    worker = partial(SlowDice, str(folder / "made.txt"), seconds)
     with connect():
         refused = make_rows(
             out,
@@ -52,4 +56,4 @@ def run(folder: Path) -> Artifact:
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]))
+    run(Path(sys.argv[1]), SLOW)

@@ -153,7 +153,7 @@ def test_a_job_on_the_head_node_joins_the_cluster(head: Head, tmp_path: Path) ->
     command = ("python", "-m", "tests.cluster.toy_job", "--storage", str(tmp_path))
     done = head.run(*command, RAY_ADDRESS=head.gcs)
     assert done.returncode == 0, done.stderr
-    assert kinds(tmp_path) == {"toys"}
+    assert kinds(tmp_path) == {"factors"}
 
 
 def test_a_client_without_the_token_is_turned_away(head: Head, tmp_path: Path) -> None:
