@@ -22,8 +22,9 @@ KILLS, SEED = 20, 2026
 PER_CLASS = 30
 STAGES = ("GrammarWriter", "Acceptance", "Counted")
 """Of Ray Data, by their workers' titles: caption engine, acceptance, painters."""
-LONGEST_WAIT = 30.0
-"""Seconds from one kill to the next; a stage that was killed needs half of it to start again."""
+LONGEST_WAIT = 20.0
+"""Seconds before a kill in which stages are at work; one that was killed needs half of it to start
+again."""
 
 
 def start(storage: Path, table: Artifact) -> subprocess.Popen[bytes]:
@@ -32,20 +33,26 @@ def start(storage: Path, table: Artifact) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+def stages(driver: subprocess.Popen[bytes]) -> dict[str, psutil.Process]:
+    """A worker of each stage that is at work."""
+    present: dict[str, psutil.Process] = {}
+    with contextlib.suppress(psutil.NoSuchProcess):  # the job has ended
+        for process in psutil.Process(driver.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                title = " ".join(process.cmdline())
+                present |= {stage: process for stage in STAGES if f"MapBatches({stage})" in title}
+    return present
+
+
 def kill_someone(
     driver: subprocess.Popen[bytes], rng: np.random.Generator, killed: Counter[str]
 ) -> str:
     """SIGKILL to the job or to a worker of one of its stages, of those killed least often so far;
     "" while there are none."""
-    job = psutil.Process(driver.pid)
-    present: dict[str, psutil.Process] = {}
-    for process in job.children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            title = " ".join(process.cmdline())
-            present |= {stage: process for stage in STAGES if f"MapBatches({stage})" in title}
+    present = stages(driver)
     if not present:
         return ""
-    present["driver"] = job
+    present["driver"] = psutil.Process(driver.pid)
     least = min(killed[name] for name in present)
     victim = str(rng.choice(sorted(name for name in present if killed[name] == least)))
     present[victim].send_signal(signal.SIGKILL)
@@ -63,8 +70,9 @@ def synthesize_under_fire(
         if driver.returncode is not None:
             assert driver.returncode == -signal.SIGKILL
             driver = start(storage, table)
-        elif killed.total() < KILLS:
-            time.sleep(rng.uniform(0, LONGEST_WAIT))
+        elif killed.total() < KILLS and stages(driver):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                driver.wait(rng.uniform(0, LONGEST_WAIT))
             with contextlib.suppress(psutil.NoSuchProcess):
                 if victim := kill_someone(driver, rng, killed):
                     killed[victim] += 1
