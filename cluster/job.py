@@ -56,14 +56,8 @@ def parsed(config_type: Any, recipe: Path | None = None) -> Any:
             parser_class=OneLineParser,
             default_config_files=defaults,
         )
-    except (ConfigError, ValueError) as error:
-        # A part that refuses itself; of one that may be null, jsonargparse makes a ValueError.
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ConfigError):
-            cause = cause.__cause__
-        if cause is None:
-            raise
-        refuse(str(cause))
+    except ConfigError as error:  # of a part that refuses itself
+        refuse(str(error))
 
 
 def show_made(artifact: Artifact) -> None:

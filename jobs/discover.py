@@ -6,6 +6,7 @@ names of a list of candidates, and the names are learned (ZSNL).
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 from jsonargparse.typing import NonNegativeInt
 
@@ -95,7 +96,7 @@ def discover_all(cfg: DiscoverConfig) -> Artifact:
     pieces = Pieces(out, SCHEMAS)
     load = partial(Discovering, source, out)
     baselines = [work.baseline.hyper for work in works if work.baseline]
-    precisions = {"fp32", *(getattr(hyper, "precision", "fp32") for hyper in baselines)}
+    precisions: set[Any] = {"fp32", *(getattr(hyper, "precision", "fp32") for hyper in baselines)}
     say_computing("discover", precisions, cfg.pool)
     make_pieces(pieces, works, load, cfg.pool, title="discover", unit="cells")
     rows = pieces.gather(sorted(work.key for work in works))

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from jsonargparse import auto_cli
 
+from actors.embedded.concepts import DATASETS
 from actors.search.cells import MethodConfig, declared_cells
-from cluster.catalog.dataset import DATASETS
 from cluster.job import OneLineParser
 from jobs.pretrain import PretrainConfig
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from actors.embedded.concepts import require_known
 from actors.embedded.target_scenes import target_concepts, target_hint, target_rows
 from actors.pictures.sources import from_listing
 from cluster.catalog.dataset import (
     REJECTED_SCHEMA,
+    SCHEMA,
     SPLIT_COLUMNS,
     Concept,
-    require_known,
     split_lines,
 )
 from cluster.catalog.layouts import flat_listing, folder_listing
@@ -69,11 +70,11 @@ class LocalDataset:
 def embedded(name: str) -> LocalDataset:
     """One of the embedded datasets ("animals", …). Raises ConfigError on an unknown name."""
     require_known([name], field="name")
-    rows, hint = target_rows(name), target_hint(name)
+    rows, hint = pa.Table.from_pylist(list(target_rows(name)), SCHEMA), target_hint(name)
     image = dict(zip(rows["id"].to_pylist(), rows["image"].to_pylist(), strict=True))
     return LocalDataset(
         name,
-        tuple(target_concepts(name)),
+        tuple(Concept(*concept) for concept in target_concepts(name)),
         hint,
         prompt_template(hint),
         rows.select([*SPLIT_COLUMNS, "order"]).sort_by("id"),

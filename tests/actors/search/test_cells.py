@@ -115,8 +115,10 @@ def test_a_part_of_a_nested_setting_leaves_the_method_s_own_defaults() -> None:
 
 
 def test_the_field_says_whether_numbers_of_a_range_are_whole() -> None:
-    space = {"epochs": Range(low=1.0, high=9.0), "lr": Range(low=1.0, high=9.0)}
-    config = MethodConfig(method="taskres", shots=[1], space=space, trials=1)
+    numbers = Range(low=1.0, high=9.0)
+    config = MethodConfig(
+        method="taskres", shots=[1], space={"epochs": numbers, "lr": numbers}, trials=1
+    )
     (cell,) = declared_cells(["toys"], {"m": config}, {})
     assert cell.hyper.epochs is None
     assert cell.distributions() == {
