@@ -14,6 +14,7 @@ RENAMED = {
 }
 """Last part of a dotted name to what stands in its place, behind the same prefix."""
 MOVED = {
+    "captions_per_class": "writer.per_class",
     "engines_max": "writer.pool.workers",
     "engines_min": "writer.pool.workers alone, which come as there is work",
     "resources": "writer.pool",

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from jsonargparse.typing import NonNegativeInt
 
-from actors.search.cells import MethodConfig
+from actors.search.cells import MethodConfig, require_methods
 from cluster.job import run_job
 from jobs.evaluate import EvaluateConfig, evaluate
-from jobs.report.job import ReportConfig, closing_table, report
+from jobs.report.job import ReportConfig, report
+from jobs.report.tables.results import closing_table
 from jobs.search import SearchConfig, search
 from jobs.world import WorldConfig, world
 
@@ -33,18 +34,22 @@ class DemoConfig(WorldConfig):
     """Where the search keeps its trials: a database's URL or a local file. By default they are in
     the artifact, which only a storage on disk can hold."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_methods("methods", self.methods)
+
 
 def demo(cfg: DemoConfig) -> None:
     """Runs every stage that is not done, prints the table of results and where the report is."""
-    made = world(cfg.storage, cfg)
-    targets, encoded = ([a.uri for a in part] for part in (made.datasets, made.features))
+    parts = world(cfg.storage, cfg)
+    datasets, features = ([a.uri for a in of_all] for of_all in (parts.datasets, parts.features))
     adapted = search(
         SearchConfig(
             storage=cfg.storage,
-            datasets=targets,
-            features=encoded,
-            teacher=made.teacher.uri,
-            base_set=made.base_set.uri,
+            datasets=datasets,
+            features=features,
+            teacher=parts.teacher.uri,
+            base_set=parts.base_set.uri,
             methods=cfg.methods,
             seeds=cfg.seeds,
             studies=cfg.studies,
@@ -55,8 +60,8 @@ def demo(cfg: DemoConfig) -> None:
         EvaluateConfig(
             storage=cfg.storage,
             adapted=adapted.uri,
-            datasets=targets,
-            features=encoded,
+            datasets=datasets,
+            features=features,
             pool=cfg.pool,
         )
     )
@@ -65,10 +70,10 @@ def demo(cfg: DemoConfig) -> None:
             storage=cfg.storage,
             results=results.uri,
             adapted=adapted.uri,
-            teacher=made.teacher.uri,
-            base_set=made.base_set.uri,
-            datasets=targets,
-            features=encoded,
+            teacher=parts.teacher.uri,
+            base_set=parts.base_set.uri,
+            datasets=datasets,
+            features=features,
         )
     )
     print(f"\n{closing_table(results)}\n\nreport: {page.file('report.html')}")

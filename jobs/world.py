@@ -1,29 +1,27 @@
-"""python -m jobs.world --storage runs/mine --config jobs/recipes/world.yaml
+"""python -m jobs.world --storage runs/mine --config jobs/recipes/parts/embedded_world.yaml
 
-All that a search on embedded datasets starts from: datasets, the base set imagined for their
-classes, a teacher pretrained on it, and features. The jobs behind it, one after the other.
+All that a search starts from: datasets, the base set imagined for their classes, a teacher
+pretrained on it, and features. The jobs behind it, one after the other.
 """
 
 import dataclasses
-import json
 from typing import Any, NamedTuple, TypeVar
 
 from jsonargparse.typing import PositiveInt
 
-from actors.embedded.concepts import DatasetName
+from actors.embedded.concepts import require_known
 from actors.features.encoder import EncoderConfig
 from actors.pretraining.config import PretrainerConfig
 from actors.pretraining.probe import ProbeConfig
 from actors.synthesis.captions.writer import WriterConfig
 from actors.synthesis.painters.painter import PainterConfig
 from cluster.artifacts import Artifact
-from cluster.content import unhashed
 from cluster.errors import ConfigError
-from cluster.job import run_job
+from cluster.job import run_job, show_made
 from cluster.pool import Pool
-from jobs.dataset import DatasetConfig, dataset
+from jobs.dataset import DatasetConfig, DatasetSpec, dataset
 from jobs.encode import EncodeConfig, encode
-from jobs.factors import FactorsConfig, factors
+from jobs.factors import FactorsConfig, FactorsSpec, factors
 from jobs.pretrain import PretrainConfig, pretrain
 from jobs.synthesize import SynthesizeConfig, synthesize
 
@@ -34,18 +32,30 @@ Config = TypeVar("Config")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WorldConfig:
-    """Which embedded datasets, and how large a base set; the parts' own settings are theirs."""
+    """Which datasets, and how their base set is imagined; the parts' own settings are theirs."""
 
-    datasets: list[DatasetName]
-    """Embedded datasets to adapt to; their classes make up the base set."""
-    captions_per_class: PositiveInt
-    """Captions of each class in the base set, four images each."""
-    pool: Pool = unhashed(default_factory=Pool)
-    """Processes of each stage."""
+    datasets: list[str | DatasetSpec]
+    """Datasets to adapt to, whose classes make up the base set: the name of an embedded one, or
+    what `jobs.dataset` takes, such as {name: eurosat, root: /data/coop}."""
+    factors: FactorsSpec = dataclasses.field(default_factory=FactorsSpec)
+    """Where the factors of captions come from."""
+    writer: WriterConfig = dataclasses.field(default_factory=WriterConfig)
+    """Who writes the captions, and how many."""
+    painter: PainterConfig = dataclasses.field(default_factory=PainterConfig)
+    """Who paints them, and how often."""
     pretrainer: PretrainerConfig
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     save_every: PositiveInt = 100
-    """Steps between checkpoints of the pretraining."""
+    """Steps between checkpoints of the pretraining, and between looks at the first dataset."""
+    pool: Pool = dataclasses.field(default_factory=Pool)
+    """Processes of pretraining, encoding and all that follows."""
+
+    def __post_init__(self) -> None:
+        require_known(name for name in self.datasets if isinstance(name, str))
+        names = [spec.name for spec in _specs(self)]
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"datasets: two of them are {name!r}; allowed: each name once")
 
 
 class World(NamedTuple):
@@ -59,15 +69,12 @@ class World(NamedTuple):
 
 def world(storage: str, cfg: WorldConfig) -> World:
     """Makes what is not there yet. storage: root of runs and artifacts, a local path or a URI."""
-    datasets = [dataset(DatasetConfig(storage=storage, name=name)) for name in cfg.datasets]
-    targets = [made.uri for made in datasets]
-    classes = factors(FactorsConfig(storage=storage, datasets=targets))
+    datasets = [dataset(DatasetConfig(storage=storage, **vars(spec))) for spec in _specs(cfg)]
+    targets = [artifact.uri for artifact in datasets]
+    classes = factors(FactorsConfig(storage=storage, datasets=targets, **vars(cfg.factors)))
     base_set = synthesize(
         SynthesizeConfig(
-            storage=storage,
-            factors=classes.uri,
-            writer=WriterConfig(per_class=cfg.captions_per_class, pool=Pool(workers=1)),
-            painter=PainterConfig(pool=cfg.pool),
+            storage=storage, factors=classes.uri, writer=cfg.writer, painter=cfg.painter
         )
     )
     teacher = pretrain(
@@ -93,29 +100,34 @@ def world(storage: str, cfg: WorldConfig) -> World:
     return World(datasets, base_set, teacher, features)
 
 
+def _specs(cfg: WorldConfig) -> list[DatasetSpec]:
+    """The datasets, each as what `jobs.dataset` takes."""
+    return [DatasetSpec(name=d) if isinstance(d, str) else d for d in cfg.datasets]
+
+
 def with_world(cfg: Config) -> Config:
     """The configuration of a job with the artifacts of its `world` in it, made if they are missing.
 
     cfg: has `storage`, `world` and those of INPUTS that its job reads. Raises ConfigError if
     artifacts are given beside a world, or neither.
     """
-    given: Any = cfg
+    job: Any = cfg
     inputs = [name for name in INPUTS if hasattr(cfg, name)]
-    if given.world is None:
-        if not (given.datasets and given.features):
+    if job.world is None:
+        if not (job.datasets and job.features):
             raise ConfigError("datasets: none; allowed: artifacts with their features, or a world")
         return cfg
     for name in inputs:
         if getattr(cfg, name):
             raise ConfigError(f"{name}: given together with world; allowed: one of them")
-    made = world(given.storage, given.world)
+    artifacts = world(job.storage, job.world)
     uris = {
-        "datasets": [dataset.uri for dataset in made.datasets],
-        "features": [features.uri for features in made.features],
-        "teacher": made.teacher.uri,
-        "base_set": made.base_set.uri,
+        "datasets": [dataset.uri for dataset in artifacts.datasets],
+        "features": [features.uri for features in artifacts.features],
+        "teacher": artifacts.teacher.uri,
+        "base_set": artifacts.base_set.uri,
     }
-    return dataclasses.replace(given, world=None, **{name: uris[name] for name in inputs})
+    return dataclasses.replace(job, world=None, **{name: uris[name] for name in inputs})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,9 +139,12 @@ class WorldJob(WorldConfig):
 
 
 def main(cfg: WorldJob) -> None:
-    made = world(cfg.storage, cfg)
-    for artifact in (*made.datasets, made.base_set, made.teacher, *made.features):
-        print(json.dumps({"kind": artifact.manifest.kind, "artifact": artifact.uri}))
+    """Prints a JSON line for each artifact."""
+    artifacts = world(cfg.storage, cfg)
+    for artifact in (*artifacts.datasets, artifacts.base_set, artifacts.teacher):
+        show_made(artifact)
+    for artifact in artifacts.features:
+        show_made(artifact)
 
 
 if __name__ == "__main__":
