@@ -173,5 +173,5 @@ def test_the_closing_table_has_every_method_and_number_of_shots(sources: Sources
 
 
 @needs_chromium
-def test_a_browser_opens_the_page_without_an_error(made: Artifact) -> None:
-    assert open_page(Path(made.file(PAGE))) == []
+def test_a_browser_opens_the_page_without_an_error(artifact: Artifact) -> None:
+    assert open_page(Path(artifact.file(PAGE))) == []
