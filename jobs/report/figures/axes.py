@@ -46,15 +46,19 @@ def panels_of(
 
 
 def legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend above all panels."""
+    """One legend above all panels, in as many columns as there is room for."""
     by_label: dict[str, Artist] = {}
     for panel in panels:
         handles, labels = panel.get_legend_handles_labels()
         by_label |= dict(zip(map(str, labels), handles, strict=True))
     figure.legend(
-        list(by_label.values()), list(by_label), loc="outside upper center", ncols=6, frameon=False,
+        list(by_label.values()),
+        list(by_label),
+        loc="outside upper center",
+        ncols=int(0.6 * figure.get_figwidth()),
+        frameon=False,
         fontsize=9,
-    )  # fmt: skip
+    )
 
 
 def png(figure: Figure) -> bytes:
