@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError
@@ -25,6 +26,11 @@ def say_computing(title: str, precisions: Iterable[TrainPrecision], pool: Pool) 
     else:
         line = computing_on(*asked)
     say(f"{title}: {line}")
+
+
+def precision_of(hyper: Any) -> TrainPrecision:
+    """Of a method with these hyper-parameters: float32 where it has none to choose."""
+    return getattr(hyper, "precision", "fp32")
 
 
 def _of_a_worker(asked: tuple[str, list[TrainPrecision]], pool: Pool) -> str:

@@ -6,7 +6,6 @@ names of a list of candidates, and the names are learned (ZSNL).
 
 import dataclasses
 from functools import partial
-from typing import Any
 
 from jsonargparse.typing import NonNegativeInt
 
@@ -23,7 +22,7 @@ from cluster.job import run_job
 from cluster.pieces import Pieces, make_pieces
 from cluster.pool import Pool
 from cluster.progress import already_done
-from jobs.computing import say_computing
+from jobs.computing import precision_of, say_computing
 from jobs.report.pages.discovery import discovery_page
 from jobs.report.pages.render import PAGE
 from jobs.report.sources import known_measures
@@ -95,8 +94,7 @@ def discover_all(cfg: DiscoverConfig) -> Artifact:
         return out.artifact
     pieces = Pieces(out, SCHEMAS)
     load = partial(Discovering, source, out)
-    baselines = [work.baseline.hyper for work in works if work.baseline]
-    precisions: set[Any] = {"fp32", *(getattr(hyper, "precision", "fp32") for hyper in baselines)}
+    precisions = {precision_of(work.baseline and work.baseline.hyper) for work in works}
     say_computing("discover", precisions, cfg.pool)
     make_pieces(pieces, works, load, cfg.pool, title="discover", unit="cells")
     rows = pieces.gather(sorted(work.key for work in works))

@@ -25,7 +25,7 @@ from cluster.job import run_job
 from cluster.pool import Pool
 from cluster.progress import already_done
 from cluster.storage import resolve
-from jobs.computing import say_computing
+from jobs.computing import precision_of, say_computing
 from jobs.world import WorldConfig, with_world
 from models.text_classifier import TemplateSet
 
@@ -112,7 +112,7 @@ def search(cfg: SearchConfig) -> Artifact:
     if out.artifact:
         already_done("search", out.artifact)
         return out.artifact
-    say_computing("search", {getattr(c.hyper, "precision", "fp32") for c in cells}, cfg.pool)
+    say_computing("search", {precision_of(c.hyper) for c in cells}, cfg.pool)
     url, models = cfg.studies or out.file("studies.journal"), out.file(MODELS)
 
     def current_studies() -> list[CellStudy]:

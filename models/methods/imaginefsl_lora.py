@@ -14,7 +14,8 @@ from models.methods.adapted import Card, Method, Watch, exactly
 from models.methods.descent import descend
 from models.methods.image_batches import ImageBatches
 from models.methods.imagine_model import ImagineModel
-from models.methods.imaginefsl import ImagineFsl, ImagineFslAdapted, ImagineFslHyper
+from models.methods.imagine_training import ImagineFslHyper
+from models.methods.imaginefsl import ImagineFsl, ImagineFslAdapted
 from models.methods.selection import Selection, choose_head
 from models.moment_adapter import DropRate
 from models.precision import autocast

@@ -3,16 +3,17 @@
 import pytest
 import torch
 
-from kernels import attention as door
+from kernels import attention as attention_module
 from kernels.attention import attention, attention_reference
+from kernels.backend import xformers_works
 from models.views import NUMBERS, ViewConfig, make_views
 
 
 @pytest.fixture(params=["xformers", "PyTorch's own"])
 def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param != "xformers":
-        monkeypatch.setattr(door, "xformers_works", lambda: False)
-    elif not door.xformers_works():
+        monkeypatch.setattr(attention_module, "xformers_works", lambda: False)
+    elif not xformers_works():
         pytest.skip("xformers has no kernel here")
 
 

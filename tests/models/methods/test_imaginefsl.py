@@ -6,7 +6,7 @@ import torch
 from models.methods import METHODS
 from models.methods.batches import endless_batches
 from models.methods.imagine_model import ImagineModel, Pooled
-from models.methods.imaginefsl import ImagineFslHyper
+from models.methods.imagine_training import ImagineFslHyper
 from models.moment_adapter import AdapterConfig, MomentAdapter
 from tests.models.methods.tasks import NAMES, features, task, tiny_clip
 

@@ -16,7 +16,7 @@ from models.methods.clip_lora import ClipLoraHyper
 from models.methods.cocoop import CoCoOpHyper
 from models.methods.coop import CoOpHyper
 from models.methods.fsnl import FsnlHyper
-from models.methods.imaginefsl import ImagineFslHyper
+from models.methods.imagine_training import ImagineFslHyper
 from models.methods.imaginefsl_lora import ImagineFslLoraHyper
 from models.methods.linear_probe import LinearProbeHyper
 from models.methods.taskres import TaskResHyper

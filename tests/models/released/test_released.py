@@ -13,7 +13,8 @@ from torch.nn.functional import conv1d, linear, normalize
 
 from kernels.moments import moments
 from models.clip import Clip
-from models.methods.imaginefsl import ImagineFsl, ImagineFslHyper
+from models.methods.imagine_training import ImagineFslHyper
+from models.methods.imaginefsl import ImagineFsl
 from models.moment_adapter import AdapterConfig, MomentAdapter
 from models.released.fine_tuned import FineTunedConfig, read_fine_tuned, write_fine_tuned
 from models.released.lora import read_visual_model
