@@ -50,7 +50,7 @@ def test_the_demo_pretrains_as_its_recipe_for_pretraining_says() -> None:
     ("arguments", "said"),
     [
         (["--datasets", "[animals, nope]"], "datasets"),
-        (["--captions_per_class", "3"], "--captions_per_class is now writer.per_class"),
+        (["--captions_per_class", "3"], "captions_per_class is now writer.per_class"),
         (["--pool.workers", "0"], "pool.workers"),
     ],
 )

@@ -1,10 +1,10 @@
 """Command lines of earlier versions end in one line that says what stands in their place."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.command_line import run_module
 
 ROOT = Path(__file__).parents[2]
 FORMER = sorted(path.stem for path in (ROOT / "jobs" / "former").glob("[a-z]*.py"))
@@ -12,8 +12,7 @@ FORMER = sorted(path.stem for path in (ROOT / "jobs" / "former").glob("[a-z]*.py
 
 def refusal(*arguments: str) -> str:
     """The one line that a job ends in."""
-    command = [sys.executable, "-m", *arguments]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    run = run_module(*arguments)
     assert (run.returncode, run.stdout, run.stderr.count("\n")) == (2, "", 1), run.stderr
     return run.stderr
 

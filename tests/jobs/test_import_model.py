@@ -22,6 +22,7 @@ from models.clip import Clip
 from models.methods import load_adapted
 from models.moment_adapter import load_teacher
 from models.released.teacher import read_branch
+from tests.command_line import run_module
 from tests.models.methods.tasks import NAMES
 from tests.models.released.test_released import ALPHA, TEACHER, fine_tuned, lora_files, same
 from tests.parity import golden_clip
@@ -67,6 +68,7 @@ def test_a_teacher_comes_in_and_goes_out(tmp_path: Path, cfg: ImportTeacherConfi
     assert same(again["teacher"], saved)
 
 
+@pytest.mark.ray
 def test_a_model_goes_out_with_the_command_that_imports_it(
     tmp_path: Path, common: dict[str, Any], clip: Clip
 ) -> None:
@@ -131,11 +133,8 @@ def test_bad_settings_are_one_line(tmp_path: Path, cfg: ImportTeacherConfig) -> 
 
 @pytest.mark.parametrize("job", ["import_", "export"])
 def test_an_unknown_kind_is_one_line(job: str) -> None:
-    command = [sys.executable, "-m", f"jobs.{job}"]
     for arguments in ([], ["pictures"]):
-        refused = subprocess.run(
-            [*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600
-        )
+        refused = run_module(f"jobs.{job}", *arguments)
         assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
         for kind in ("images", "teacher", "model"):
             assert kind in refused.stderr
