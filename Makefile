@@ -7,9 +7,9 @@ VLLM_LOCK := tests/vllm/requirements.lock
 STAMP := .venv/installed-$(firstword $(shell cat pyproject.toml $(LOCK) | cksum))
 VLLM_STAMP := .venv-vllm/installed-$(firstword $(shell cksum < $(VLLM_LOCK)))
 
-# Two at a time, for most of them wait for processes to start. A file's tests stay together, for they share
-# what is costly to make; files are taken in their order, in which the longest ones do not come last.
-PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# Two at a time, for most of them wait for processes to start. A file's tests stay together: they share
+# what is costly to make.
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile
 
 .PHONY: setup setup-vllm lock lowest demo demo-check docs lint \
 	test test-unit test-ray test-vllm test-faults test-gpu clean
