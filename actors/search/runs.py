@@ -9,11 +9,12 @@ from ray import tune
 from ray.exceptions import OutOfMemoryError, RayActorError
 
 from actors.search.fits import adopt
+from actors.search.gathering import Gathering
 from actors.search.progress import search_progress
 from actors.search.searcher import CellSearcher
 from actors.search.studies import NUMBER, CellStudy
 from actors.search.tasks import TaskSource
-from actors.search.trials import Gathering, run_trial
+from actors.search.trials import run_trial
 from cluster.errors import ConfigError
 from cluster.pool import Pool
 

@@ -1,7 +1,5 @@
 """Trials: configurations of one cell fitted together, for the search or to be kept."""
 
-import asyncio
-import contextlib
 import dataclasses
 import math
 import time
@@ -24,7 +22,6 @@ from models.methods import METHODS
 from models.methods.adapted import Adapted, val_metrics
 from models.task import Features, Task
 
-LONGEST_GATHERING_SECONDS = 60
 REFUSED = "refused"
 """Key of the report of a trial that a bad setting has kept from being tried."""
 
@@ -44,26 +41,6 @@ class Outcome:
     cpu_s: float
     population: int
     error: str | None = None
-
-
-class Gathering:
-    """Lets the first workers of a search begin together.
-
-    Tune gives a waiting trial to the worker that has just finished one and ends the process that
-    was starting for it. Where a trial takes less time than a process needs to start, a search would
-    have one worker, and always another one starting.
-    """
-
-    def __init__(self, workers: int) -> None:
-        self.missing, self.complete = workers, asyncio.Event()
-
-    async def arrive(self) -> None:
-        """Returns when all are there, or after LONGEST_GATHERING_SECONDS."""
-        self.missing -= 1
-        if self.missing <= 0:
-            self.complete.set()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.complete.wait(), LONGEST_GATHERING_SECONDS)
 
 
 def run_trial(
