@@ -88,6 +88,14 @@ def test_arrows_between_the_rooms_of_actors(room: str) -> None:
     assert [(where, name) for where, name in used if name.split(".")[1] not in allowed] == []
 
 
+def test_the_embedded_world_does_not_know_the_catalogue() -> None:
+    """It is used by the catalogue's embedded names, and must not depend on them."""
+    used = [
+        (path.name, name) for path in modules("actors/embedded") for _, name in modules_of(path)
+    ]
+    assert [(where, name) for where, name in used if name.startswith("cluster.catalog")] == []
+
+
 def test_kernels_know_tensors_only() -> None:
     known = TENSOR_LIBRARIES | {"kernels"} | sys.stdlib_module_names
     assert [(where, name) for where, name in imports_of("kernels") if name not in known] == []

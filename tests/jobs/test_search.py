@@ -203,6 +203,7 @@ def command_line(job: str, settings: dict, folder: Path) -> subprocess.Completed
     return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.ray
 def test_a_setting_that_only_a_worker_can_judge_ends_the_search_and_is_no_trial(
     tmp_path: Path,
 ) -> None:

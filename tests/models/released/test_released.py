@@ -188,8 +188,9 @@ def test_a_fitted_model_goes_out_and_comes_back(tmp_path: Path) -> None:
     for name in ("first", "second"):
         write_fine_tuned(tmp_path, name, models[-1])
         content = json.loads((tmp_path / f"{name}.json").read_text())
-        cfg = FineTunedConfig(**content["fine_tuned"])
-        models.append(read_fine_tuned(cfg, tiny_clip(), content["heads"])[0])
+        heads = content.pop("heads")
+        del content["backbone"]
+        models.append(read_fine_tuned(FineTunedConfig(**content), tiny_clip(), heads)[0])
     _, first, second = models
     torch.testing.assert_close(
         first.heads(tokens)["fused"], fitted.heads(tokens)["fused"], rtol=1e-4, atol=1e-4
