@@ -11,17 +11,17 @@ from kernels.neighbours import QUERIES_AT_ONCE, nearest
 
 
 def mean_shift(
-    features: Tensor, memory: Tensor, k: int, share: float, own: Tensor | None = None
+    features: Tensor, memory: Tensor, k: int, share: float, itself: Tensor | None = None
 ) -> Tensor:
     """Every feature moved towards the mean of its k nearest neighbours: (B, D), unit norm.
 
     (1 - share)·f + share·mean of the neighbours, divided by its norm, through which no gradient
-    flows; memory: (N, D), frozen. own: (B,) int64, the features' own places in the memory, -1 for
-    none. Source: contrastive mean-shift (Choi et al., 2024), as LAION-Beyond runs it; there the
+    flows; memory: (N, D), frozen. itself: (B,) int64, the features' own places in the memory, -1
+    for none. Source: contrastive mean-shift (Choi et al., 2024), as LAION-Beyond runs it; there the
     nearest key is dropped as the image itself, here it is the image itself that is left out.
     """
     with torch.no_grad():
-        _, places = nearest(features, memory, k, own)
+        _, places = nearest(features, memory, k, itself)
         parts = places.split(QUERIES_AT_ONCE)
         centres = torch.cat([memory[part].mean(dim=1) for part in parts])
     shifted = (1 - share) * features + share * centres

@@ -20,8 +20,9 @@ def ward_tree(points: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     count = len(points)
     exact, weight = points.double(), weights.double().clone()
     squared = torch.cdist(exact, exact).square_()
-    for row, own in zip(squared, weight, strict=True):  # by rows, so that it is held but once
-        row *= 2 * own * weight / (own + weight)
+    # by rows, so that it is held but once
+    for row, row_weight in zip(squared, weight, strict=True):
+        row *= 2 * row_weight * weight / (row_weight + weight)
     squared.fill_diagonal_(torch.inf)
     merges, heights = [], []
     chain: list[int] = []

@@ -20,8 +20,8 @@ def encoding_plan(
     """
     names = Counter(concept.name for concept in dataset.concepts)
     label = {c.name: i for i, c in enumerate(dataset.concepts) if names[c.name] == 1}
-    said = ["label", "class_name", "split", "caption"]
-    rows = image_places(dataset.artifact, said, pc.scalar(True)).to_pylist()
+    columns = ["label", "class_name", "split", "caption"]
+    rows = image_places(dataset.artifact, columns, pc.scalar(True)).to_pylist()
     if base_set:
         ours = base_set.usable & (pc.field("dataset") == dataset.name)
         imagined = image_places(base_set.artifact, ["class_name", "caption"], ours).to_pylist()

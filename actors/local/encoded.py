@@ -78,7 +78,9 @@ class Encoded:
             )
         drawn = draw_shots(self.dataset, shots, seed, val_policy, concepts) if shots else None
         prompts = self.dataset.prompts
-        own = tuple(prompts[i] for i in labels_of(self.dataset, concepts)) if prompts else ()
+        class_prompts = (
+            tuple(prompts[i] for i in labels_of(self.dataset, concepts)) if prompts else ()
+        )
         return Task(
             dataset=self.dataset.name,
             names=names,
@@ -88,8 +90,10 @@ class Encoded:
             val=self._features(drawn.val_ids, concepts, 1) if drawn and drawn.val_ids else None,
             imagined=None,
             clip=self.clip,
-            text=zero_shot_classifier(self.clip, names, templates, self.dataset.template, own),
-            prompts=own,
+            text=zero_shot_classifier(
+                self.clip, names, templates, self.dataset.template, class_prompts
+            ),
+            prompts=class_prompts,
         )
 
     def split(self, which: SplitName, concepts: Concepts = "all", views: int = 1) -> Features:

@@ -44,9 +44,9 @@ def decode_rgb(data: bytes) -> Image.Image:
         ValueError,
         Image.DecompressionBombError,
     ) as error:
-        said = str(error).partition(" <")[0]  # without the buffer's address, another in each run
+        message = str(error).partition(" <")[0]  # without the buffer's address, another in each run
         raise BadImageError(
-            f"not a readable image ({type(error).__name__}: {said})".splitlines()[0]
+            f"not a readable image ({type(error).__name__}: {message})".splitlines()[0]
         ) from error
 
 

@@ -111,8 +111,8 @@ class _Step:
         self.optimizer.zero_grad()
         loss = self.loss()
         loss.backward()
-        found = [p.grad for p in self.module.parameters() if p.grad is not None]
-        return [loss.detach().view(1), torch.cat([grad.flatten() for grad in found])]
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        return [loss.detach().view(1), torch.cat([grad.flatten() for grad in gradients])]
 
     def timed(self) -> float:
         """Seconds of one step."""

@@ -72,14 +72,14 @@ def _measure(name: str, images: int, cfg: DiscoveryBench) -> dict[str, float]:
     if name in ("blocks", "whole"):
         find = nearest if name == "blocks" else nearest_reference
         find(features, features, NEIGHBOURS, torch.arange(images))
-        found = {}
+        scores = {}
     else:
         points = images if name == "exact" else cfg.ward_points
         tree = WardTree(features, points, seed=0)
         cut = tree.cut(cfg.classes).numpy()
-        found = {"accuracy": clustering_accuracy(cut, labels.numpy())}
+        scores = {"accuracy": clustering_accuracy(cut, labels.numpy())}
     seconds = time.process_time() - started
-    return {"seconds": seconds, "mebibytes": _peak() - before} | found
+    return {"seconds": seconds, "mebibytes": _peak() - before} | scores
 
 
 def _features(images: int, cfg: DiscoveryBench) -> tuple[Tensor, Tensor]:
@@ -94,18 +94,18 @@ def _features(images: int, cfg: DiscoveryBench) -> tuple[Tensor, Tensor]:
 
 
 def _planned(figures: dict[str, float], cfg: DiscoveryBench) -> dict[str, float]:
-    found: dict[str, float] = {}
+    extrapolated: dict[str, float] = {}
     for name, power in (("blocks", 2), ("grouped", 1)):
         ran = [n for n in cfg.images if f"{name}_{n}_seconds" in figures]
         most = max(ran)
         seconds = figures[f"{name}_{most}_seconds"] * (PLANNED / most) ** power
-        found[f"{name}_{PLANNED}_hours_extrapolated"] = seconds / 3600
+        extrapolated[f"{name}_{PLANNED}_hours_extrapolated"] = seconds / 3600
         if len(ran) > 1:
             held = [figures[f"{name}_{n}_mebibytes"] for n in ran]
             slope = np.polyfit(ran, held, 1)[0]
             more = held[-1] + slope * (PLANNED - most)
-            found[f"{name}_{PLANNED}_gibibytes_extrapolated"] = more / 1024
-    return found
+            extrapolated[f"{name}_{PLANNED}_gibibytes_extrapolated"] = more / 1024
+    return extrapolated
 
 
 def _apart(

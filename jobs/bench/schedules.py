@@ -125,9 +125,9 @@ def _straightforward(
 
     @torch.no_grad()
     def move_teacher(done: Step) -> None:
-        own: list[Tensor] = list(teachers.parameters())
-        torch._foreach_mul_(own, MOMENTUM)
-        torch._foreach_add_(own, list(backbone.parameters()), alpha=1 - MOMENTUM)
+        averaged: list[Tensor] = list(teachers.parameters())
+        torch._foreach_mul_(averaged, MOMENTUM)
+        torch._foreach_add_(averaged, list(backbone.parameters()), alpha=1 - MOMENTUM)
         model.move_teacher(done, MOMENTUM)
 
     return step, move_teacher

@@ -73,7 +73,7 @@ def doctor(cfg: DoctorConfig) -> int:
     failed = False
     for finding in examine(cfg):
         failed |= finding.verdict == "fail"
-        print(f"{finding.verdict:4}  {finding.what}: {' '.join(finding.said.split())}", flush=True)
+        print(f"{finding.verdict:4}  {finding.what}: {' '.join(finding.words.split())}", flush=True)
     return int(failed)
 
 

@@ -49,15 +49,15 @@ class Finding:
 
     verdict: Literal["ok", "warn", "fail"]
     what: str
-    said: str
+    words: str
 
 
 def versions() -> Iterator[Finding]:
     """Python and what every job imports."""
     yield Finding("ok", "python", platform.python_version())
     for library in ("torch", "ray", "open_clip_torch", "pyarrow"):
-        found = _version(library)
-        yield Finding("ok" if found else "fail", library, found or "not installed")
+        installed = _version(library)
+        yield Finding("ok" if installed else "fail", library, installed or "not installed")
 
 
 def engines() -> Iterator[Finding]:
@@ -88,12 +88,12 @@ def ray_cluster() -> Iterator[Finding]:
 
     try:
         with connect():
-            found = ray.cluster_resources()
+            resources = ray.cluster_resources()
     except Exception as error:  # Ray has no common class of what can go wrong here
         yield Finding("fail", "cluster", f"{address}: {type(error).__name__}: {error}")
         return
-    said = ", ".join(f"{found.get(name, 0):g} {name}s" for name in ("CPU", "GPU"))
-    yield Finding("ok", "cluster", f"{address}: {said}")
+    words = ", ".join(f"{resources.get(name, 0):g} {name}s" for name in ("CPU", "GPU"))
+    yield Finding("ok", "cluster", f"{address}: {words}")
 
 
 def storage(root: str) -> Finding:
@@ -106,8 +106,8 @@ def storage(root: str) -> Finding:
     if "://" in uri:
         return Finding("ok", "storage", f"{root} can be written")
     free = shutil.disk_usage(uri).free
-    said = f"{root} can be written, {free / 2**30:.1f} GiB free"
-    return Finding("warn" if free < LITTLE_SPACE else "ok", "storage", said)
+    words = f"{root} can be written, {free / 2**30:.1f} GiB free"
+    return Finding("warn" if free < LITTLE_SPACE else "ok", "storage", words)
 
 
 def weights(backbone: str) -> Finding:
@@ -116,10 +116,10 @@ def weights(backbone: str) -> Finding:
     done = subprocess.run(command, env=os.environ | OFFLINE, capture_output=True, text=True)
     if done.returncode == 0:
         return Finding("ok", "weights", f"{backbone}, hash {done.stdout.strip()}")
-    said = (done.stderr.strip().splitlines() or ["it could not be loaded"])[-1]
-    if "/" in backbone and ":" not in backbone and not said.startswith("ValueError"):
+    words = (done.stderr.strip().splitlines() or ["it could not be loaded"])[-1]
+    if "/" in backbone and ":" not in backbone and not words.startswith("ValueError"):
         return Finding("warn", "weights", f"{backbone} is not on this machine: a job downloads it")
-    return Finding("fail", "weights", said)
+    return Finding("fail", "weights", words)
 
 
 def benchmark(
@@ -130,55 +130,55 @@ def benchmark(
     splits: as `cluster.catalog.layouts.benchmark_listing` takes them.
     """
     try:
-        found = benchmark_listing(name, root, splits)
-        _require_files(name, found)
+        listing = benchmark_listing(name, root, splits)
+        _require_files(name, listing)
     except (ConfigError, OSError) as error:
         return Finding("fail", name, str(error))
-    classes, expected = len(found.concepts), BENCHMARKS[name].classes
-    per_split = Counter(entry.split for entry in found.entries)
-    said = [f"{classes} classes, {', '.join(f'{n} {split}' for split, n in per_split.items())}"]
+    classes, expected = len(listing.concepts), BENCHMARKS[name].classes
+    per_split = Counter(entry.split for entry in listing.entries)
+    words = [f"{classes} classes, {', '.join(f'{n} {split}' for split, n in per_split.items())}"]
     if classes != expected:
-        said.append(f"{expected} classes were expected")
-    missing = found.sizes.count(MISSING)
+        words.append(f"{expected} classes were expected")
+    missing = listing.sizes.count(MISSING)
     if missing:
-        said.append(f"{missing} files are missing")
-    looked_at, broken = _broken(found, all_images)
+        words.append(f"{missing} files are missing")
+    looked_at, broken = _broken(listing, all_images)
     if broken:
         named = "; ".join(broken[:NAMED])
-        said.append(f"{len(broken)} of {looked_at} images looked at are broken: {named}")
-    if len(said) > 1:
-        return Finding("warn", name, "; ".join(said))
-    return Finding("ok", name, f"{said[0]}; {looked_at} images looked at")
+        words.append(f"{len(broken)} of {looked_at} images looked at are broken: {named}")
+    if len(words) > 1:
+        return Finding("warn", name, "; ".join(words))
+    return Finding("ok", name, f"{words[0]}; {looked_at} images looked at")
 
 
-def _require_files(name: str, found: Listing) -> None:
+def _require_files(name: str, listing: Listing) -> None:
     """ConfigError if a class has no file to train or test on."""
     there = {
-        (found.labels[entry.group, entry.label], entry.split)
-        for entry, size in zip(found.entries, found.sizes, strict=True)
+        (listing.labels[entry.group, entry.label], entry.split)
+        for entry, size in zip(listing.entries, listing.sizes, strict=True)
         if size != MISSING
     }
-    require_images(name, found.concepts, there)
+    require_images(name, listing.concepts, there)
 
 
-def _broken(found: Listing, all_images: bool) -> tuple[int, list[str]]:
+def _broken(listing: Listing, all_images: bool) -> tuple[int, list[str]]:
     """How many files were looked at, evenly spread, and those that are broken, with the reason."""
-    there = [i for i, size in enumerate(found.sizes) if size != MISSING]
+    there = [i for i, size in enumerate(listing.sizes) if size != MISSING]
     if not all_images:
         there = there[:: -(-len(there) // SAMPLE)]
     broken = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(there), AT_ONCE):  # a pool takes all that it is given at once
             part = there[start : start + AT_ONCE]
-            for i, reason in zip(part, pool.map(partial(_reason, found), part), strict=True):
+            for i, reason in zip(part, pool.map(partial(_reason, listing), part), strict=True):
                 if reason:
-                    broken.append(f"{found.entries[i].file} ({reason})")
+                    broken.append(f"{listing.entries[i].file} ({reason})")
     return len(there), broken
 
 
-def _reason(found: Listing, i: int) -> str | None:
+def _reason(listing: Listing, i: int) -> str | None:
     """Why the image of an entry is refused; its bytes are let go of."""
-    return read_image(found, found.entries[i], found.sizes[i])[1]
+    return read_image(listing, listing.entries[i], listing.sizes[i])[1]
 
 
 def _version(*distributions: str) -> str | None:

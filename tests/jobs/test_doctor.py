@@ -35,9 +35,9 @@ def test_faulty_images_and_an_unexpected_number_of_classes_are_warnings(tmp_path
     (split_file.parent / "images" / "class_1" / "test_0.jpg").write_bytes(b"GIF89a")
     found = benchmark("oxford_pets", str(tmp_path), {}, all_images=True)
     assert found.verdict == "warn"
-    assert "2 classes, 6 train, 4 val, 4 test; 37 classes were expected" in found.said
-    assert "1 files are missing; 1 of 13 images looked at are broken" in found.said
-    assert "class_1/test_0.jpg (not a readable image" in found.said
+    assert "2 classes, 6 train, 4 val, 4 test; 37 classes were expected" in found.words
+    assert "1 files are missing; 1 of 13 images looked at are broken" in found.words
+    assert "class_1/test_0.jpg (not a readable image" in found.words
 
 
 def test_what_would_stop_a_job_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
