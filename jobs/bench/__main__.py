@@ -1,4 +1,4 @@
-"""python -m jobs.bench synthesis | pretrain | adapt | search | discovery
+"""python -m jobs.bench synthesis | pretrain | adapt | search | discovery | worth
 
 Measurements. Each prints a table and ends with one JSON line; what is to be compared between
 machines are the ratios, measured within one run.
@@ -9,17 +9,17 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
 from cluster.errors import ConfigError
-from cluster.job import OneLineParser, refuse
+from cluster.job import parsed, refuse
 from jobs.bench.adapt import AdaptBench, adapting
 from jobs.bench.discovery import DiscoveryBench, discovering
 from jobs.bench.pretrain import PretrainBench, pretraining
 from jobs.bench.search.procedure import SearchBench, searching
 from jobs.bench.synthesis import SynthesisBench, synthesis
+from jobs.bench.worth import WorthBench, worth
 
 Measure = Callable[[Any], dict[str, float]]
 BENCHES: dict[str, tuple[type, Measure]] = {
@@ -28,14 +28,14 @@ BENCHES: dict[str, tuple[type, Measure]] = {
     "adapt": (AdaptBench, adapting),
     "search": (SearchBench, searching),
     "discovery": (DiscoveryBench, discovering),
+    "worth": (WorthBench, worth),
 }
 """What each is asked for, and what measures it."""
 
 
 def main() -> None:
     """Measures what the command line names; a bad setting is one line and exit code 2."""
-    configs: dict[str, Any] = {name: config for name, (config, _) in BENCHES.items()}
-    cfg = auto_cli(configs, as_positional=False, parser_class=OneLineParser)
+    cfg = parsed({name: config for name, (config, _) in BENCHES.items()})
     ((name, measure),) = ((n, run) for n, (config, run) in BENCHES.items() if type(cfg) is config)
     try:
         figures = measure(cfg)

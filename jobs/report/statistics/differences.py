@@ -53,6 +53,21 @@ def paired(scores: Sequence[Score], compare: str, against: str) -> list[Differen
     return [Difference(*key, estimate(values)) for key, values in gains.items()]
 
 
+def paired_over_datasets(scores: Sequence[Score], compare: str, against: str) -> list[Difference]:
+    """`compare` minus `against`, per measure and shots; intervals are over the datasets.
+
+    Scores pair up as in `paired`; a dataset counts once, with the mean over its seeds.
+    """
+    gains: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for difference in paired(scores, compare, against):
+        if difference.dataset != AVERAGE:
+            gains[difference.measure, difference.shots].append(difference.gain.mean)
+    return [
+        Difference(measure, AVERAGE, shots, estimate(values))
+        for (measure, shots), values in gains.items()
+    ]
+
+
 def _pairing_key(score: Score) -> Score:
     return score._replace(method="", value=0, concepts="")
 
