@@ -1,9 +1,4 @@
-"""Triton kernel of the distillation loss, for CUDA: it reads every logit once.
-
-Measured on an H100 with 11,760 rows of 4,096 prototypes in float32: 0.20 ms or 2.9 TB/s, which is
-what a copy has there, with 8 warps, the best of 1 to 32. With 1,024 in bfloat16 one warp takes 0.8
-of the time of the two that are used.
-"""
+"""Triton kernel of the distillation loss, for CUDA: it reads every logit once."""
 
 import torch
 import triton

@@ -1,9 +1,4 @@
-"""Triton kernels of moment pooling, for CUDA: each reads every token once.
-
-Measured on an H100 with 400 images of 197 x 512 tokens in float32: 0.08 ms for the moments and 0.12
-for the gradient, or 2.0 and 2.7 TB/s of the 3 that a copy has. Blocks of 128 tokens took 0.07, and
-their sums are less exact.
-"""
+"""Triton kernels of moment pooling, for CUDA: each reads every token once."""
 
 import torch
 import triton
