@@ -69,12 +69,12 @@ lint: setup
 test: lint
 	$(PYTEST) $(ARGS)
 
-# Those that start no Ray, seconds each; and those that do.
+# Those that start no Ray, seconds each; and those that start one, or are long.
 test-unit: setup
-	$(PYTEST) -m 'not ray' $(ARGS)
+	$(PYTEST) -m 'not ray and not long' $(ARGS)
 
 test-ray: setup
-	$(PYTEST) -m ray $(ARGS)
+	$(PYTEST) -m 'ray or long' $(ARGS)
 
 setup-vllm: $(VLLM_STAMP)
 

@@ -14,6 +14,7 @@ import pytest
 from actors import local
 from tests.browser import Visit, needs_chromium, served, value_in, visits
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SEARCH = """new Promise(found => { const look = () => {

@@ -185,7 +185,7 @@ def test_the_teacher_can_be_loaded_and_names_its_backbone(
     ("how", "tolerance"),
     [
         (dataclasses.replace(CONFIG, recompute=True), 1e-6),
-        (dataclasses.replace(CONFIG, compile=True), 0.05),
+        pytest.param(dataclasses.replace(CONFIG, compile=True), 0.05, marks=pytest.mark.long),
     ],
 )
 def test_other_ways_to_compute_end_with_the_same_weights(
