@@ -24,7 +24,7 @@ from actors.embedded.target_scenes import (
 from actors.pictures.sources import DatasetSource, from_listing, from_parquet, from_rows
 from cluster.artifacts import Artifact, draft
 from cluster.catalog.benchmarks import BENCHMARKS
-from cluster.catalog.dataset import Concept, publish_dataset
+from cluster.catalog.dataset import Concept, hint_template, publish_dataset
 from cluster.catalog.layouts import benchmark_listing, flat_listing, folder_listing
 from cluster.catalog.listing import NEEDED, Listing
 from cluster.catalog.published import ShotLists, read_prompts, read_shot_lists, require_listed
@@ -187,7 +187,7 @@ def _listed(spec: DatasetSpec, listing: Listing, shots: ShotLists) -> DatasetSou
 
 
 def _hinted(source: DatasetSource, hint: str) -> _Opened:
-    return _Opened(source, hint, f"a photo of a {{}}, a type of {hint}.")
+    return _Opened(source, hint, hint_template(hint))
 
 
 if __name__ == "__main__":

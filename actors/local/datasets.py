@@ -16,6 +16,7 @@ from cluster.catalog.dataset import (
     SCHEMA,
     SPLIT_COLUMNS,
     Concept,
+    hint_template,
     split_lines,
 )
 from cluster.catalog.layouts import flat_listing, folder_listing
@@ -76,7 +77,7 @@ def embedded(name: str) -> LocalDataset:
         name,
         tuple(Concept(*concept) for concept in target_concepts(name)),
         hint,
-        prompt_template(hint),
+        hint_template(hint),
         rows.select([*SPLIT_COLUMNS, "order"]).sort_by("id"),
         REJECTED_SCHEMA.empty_table(),
         image.__getitem__,
@@ -120,13 +121,8 @@ def _from_files(name: str, listing: Listing, hint: str) -> LocalDataset:
         name,
         listing.concepts,
         hint,
-        prompt_template(hint),
+        hint_template(hint),
         rows,
         pa.concat_tables(rejected),
         lambda row: (listing.root / path[row]).read_bytes(),
     )
-
-
-def prompt_template(hint: str) -> str:
-    """The hand prompt of a dataset that brings none."""
-    return f"a photo of a {{}}, a type of {hint}."

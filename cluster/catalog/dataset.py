@@ -54,6 +54,11 @@ UNLABELLED = (Concept("(unlabelled)", "OOP"),)
 """The concepts of a dataset whose images have no classes: one that stands for all."""
 
 
+def hint_template(hint: str) -> str:
+    """The hand prompt of a dataset that brings none; hint: what its classes are."""
+    return f"a photo of a {{}}, a type of {hint}."
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A dataset artifact, open for reading. The label of a row is the place of its concept."""

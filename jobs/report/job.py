@@ -14,7 +14,6 @@ from cluster.errors import ConfigError
 from cluster.progress import already_done, show_progress
 from jobs.report.pages.render import PAGE as PAGE
 from jobs.report.pages.results import Comparison, ResultsPage
-from jobs.report.tables.results import closing_table as closing_table
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,8 @@ from PIL import Image
 from cluster.artifacts import Artifact, draft
 from cluster.errors import ConfigError
 from cluster.job import run_job
-from jobs.report.job import PAGE, ReportConfig, closing_table, report
+from jobs.report.job import PAGE, ReportConfig, report
+from jobs.report.tables.results import closing_table
 from tests.browser import needs_chromium, open_page
 from tests.jobs.report.report_artifacts import SCRIPT, Sources, write_sources
 
