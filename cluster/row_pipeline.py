@@ -4,7 +4,6 @@ that are missing."""
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,7 @@ from ray.data import Dataset
 from ray.data.checkpoint import CheckpointConfig
 
 from cluster.artifacts import WORK, Artifact, Draft
+from cluster.beside_driver import actor_beside_driver
 from cluster.pool import Pool
 from cluster.progress import show_progress, watched
 
@@ -161,7 +161,7 @@ class Counted:
 def counted(title: str, total: int, unit: str, done: int = 0) -> Iterator[str]:
     """Shows how far work is whose rows are `Counted` elsewhere; yields a counter's name."""
     name = f"rows-{uuid.uuid4().hex}"
-    counter: Any = ray.remote(num_cpus=0)(_Counter).options(name=name).remote()
+    counter = actor_beside_driver(_Counter, name=name)
     with show_progress(title, total, unit, done=done) as progress:
 
         def look() -> None:

@@ -13,13 +13,14 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from actors.pictures.base_set import BaseSetRows, open_base_set_rows
-from actors.pretraining.board import new_board, show_board
+from actors.pretraining.board import Board, show_board
 from actors.pretraining.config import PretrainerConfig
 from actors.pretraining.probe import ProbeConfig
 from actors.pretraining.state import finished_steps, teacher_files
 from actors.pretraining.trainable import require_trainable
 from actors.pretraining.worker import pretrain_worker
 from cluster.artifacts import WORK, Artifact, Draft, draft
+from cluster.beside_driver import actor_beside_driver
 from cluster.catalog.dataset import open_dataset
 from cluster.content import unhashed
 from cluster.errors import ConfigError
@@ -80,7 +81,7 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
         return out.artifact
     say_computing("pretraining", [cfg.pretrainer.precision], cfg.pool)
     steps = cfg.pretrainer.epochs * (captions // cfg.pretrainer.batch_size)
-    board = new_board()
+    board = actor_beside_driver(Board)
     with show_board(board, images=2 * steps * cfg.pretrainer.batch_size):
         checkpoint = _trainer(cfg, base_set, out, board).fit().checkpoint
     if checkpoint is None:

@@ -29,11 +29,6 @@ class Board:
         return self.note
 
 
-def new_board() -> Any:
-    """A board on the cluster, which takes no CPU of its own."""
-    return ray.remote(Board).options(num_cpus=0).remote()
-
-
 @contextmanager
 def show_board(board: ActorHandle, images: int) -> Iterator[None]:
     """Shows the board's notes as a progress line while `TorchTrainer.fit` keeps the main thread.

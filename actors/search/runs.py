@@ -4,7 +4,6 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 
-import ray
 from ray import tune
 from ray.exceptions import OutOfMemoryError, RayActorError
 
@@ -15,6 +14,7 @@ from actors.search.searcher import CellSearcher
 from actors.search.studies import NUMBER, CellStudy
 from actors.search.tasks import TaskSource
 from actors.search.trials import run_trial
+from cluster.beside_driver import actor_beside_driver
 from cluster.errors import ConfigError
 from cluster.pool import Pool
 
@@ -60,7 +60,7 @@ def _run(
         source=source,
         cells={study.cell.key: study.cell for study in studies},
         folder=folder,
-        gathering=ray.remote(num_cpus=0)(Gathering).remote(workers),
+        gathering=actor_beside_driver(Gathering, workers),
         pool=pool,
     )
     with tempfile.TemporaryDirectory() as logs, search_progress(studies, folder) as on_done:

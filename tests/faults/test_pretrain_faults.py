@@ -70,7 +70,8 @@ def cfg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PretrainConfig]:
 @pytest.fixture(scope="module")
 def unbroken(cfg: PretrainConfig) -> dict[str, Tensor]:
     """What a run on two workers makes that nobody disturbs."""
-    return weights(finish(start(cfg, Path(cfg.storage))))
+    storage = Path(cfg.storage)
+    return weights(finish(start(cfg, storage), storage))
 
 
 def start(
@@ -91,9 +92,10 @@ def start(
     )
 
 
-def finish(run: subprocess.Popen[str]) -> Artifact:
+def finish(run: subprocess.Popen[str], storage: Path) -> Artifact:
+    """storage: as `start` was told."""
     out, _ = run.communicate(timeout=900)
-    assert run.returncode == 0
+    assert run.returncode == 0, (storage / "stderr").read_text()[-5000:]
     return open_artifact(json.loads(out.splitlines()[-1])["artifact"], "teacher")
 
 
@@ -155,7 +157,7 @@ def test_a_run_whose_driver_is_killed_ends_with_the_same_bits(
     first.kill()
     first.wait()
     assert not list(tmp_path.glob("teacher/*/manifest.json")), "killed too late to tell anything"
-    teacher = finish(start(cfg, tmp_path))
+    teacher = finish(start(cfg, tmp_path), tmp_path)
     assert_equal(weights(teacher), unbroken)
     assert [row["step"] for row in metrics(teacher)] == list(range(1, 13))
     assert not list(tmp_path.glob("teacher/*/work")), "checkpoints go once the teacher is there"
@@ -168,7 +170,7 @@ def test_a_run_whose_worker_is_killed_ends_with_the_same_bits(
     run = start(cfg, tmp_path)
     wait_until(lambda: checkpoints(tmp_path), run)
     kill_worker(run, "ray::", "ray::RayTrainWorker")
-    teacher = finish(run)
+    teacher = finish(run, tmp_path)
     assert_equal(weights(teacher), unbroken)
     assert [row["step"] for row in metrics(teacher)] == list(range(1, 13))
 
@@ -197,7 +199,7 @@ def test_a_run_that_loses_a_node_goes_on_with_one_worker_and_grows_again(
         wait_until(lambda: trained_on(1), run)
         cluster.add_node(num_cpus=1)
         wait_until(lambda: trained_on(2), run)
-        teacher = finish(run)
+        teacher = finish(run, tmp_path)
     finally:
         run.kill()
         cluster.shutdown()

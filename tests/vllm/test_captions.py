@@ -18,7 +18,7 @@ from tests.vllm.engine import ENGINE_POOL, settings
 from tests.vllm.server import SERVED_NAME
 
 SHORT = Sampling(max_tokens=12)
-CLASSES = ["fox", "owl"]
+CLASSES = ["heron", "owl"]
 
 
 @pytest.fixture
