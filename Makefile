@@ -66,7 +66,7 @@ lint: setup
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-test: lint
+test: setup
 	$(PYTEST) $(ARGS)
 
 # Those that start no Ray, seconds each; and those that start one, or are long.

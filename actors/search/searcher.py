@@ -7,6 +7,7 @@ from ray.tune.search import Searcher
 
 from actors.search.studies import NUMBER, CellStudy
 from actors.search.trials import REFUSED
+from cluster.errors import ConfigError
 
 OnDone = Callable[[CellStudy], None]
 """Called with the study of a trial or fit that has ended."""
@@ -26,7 +27,7 @@ class CellSearcher(Searcher):
         self.running: dict[str, tuple[CellStudy, dict[str, Any]]] = {}
         self.turn = 0
         self.refusal: str | None = None
-        """Why a worker could not use a setting."""
+        """Why a setting is of no use."""
 
     def suggest(self, trial_id: str) -> Any:
         """A config, None for "not now", or Searcher.FINISHED."""
@@ -37,7 +38,12 @@ class CellSearcher(Searcher):
         for _ in self.studies:
             study = self.studies[self.turn]
             self.turn = (self.turn + 1) % len(self.studies)
-            if config := study.next_config():
+            try:
+                config = study.next_config()
+            except ConfigError as error:  # none of a cell's trials could be fitted
+                self.refusal = str(error)
+                return None
+            if config:
                 self.running[trial_id] = study, config
                 return config
         return None

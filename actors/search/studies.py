@@ -5,12 +5,12 @@ from statistics import median
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from actors.search.cells import Cell
-from cluster.rows import digest
+from actors.search.proposals import Proposals
+from cluster.errors import ConfigError
 
 NUMBER = "number"
 """Attribute of a stored trial: its place in the cell (Optuna's own number: the order of ending)."""
@@ -43,15 +43,12 @@ class CellStudy:
         """
         self.cell, self.study, self.size = cell, study, size
         self.population = min(population, size)
-        self.space = cell.distributions()
+        self.proposals = Proposals(cell, size)
         self.search_seed = seeds[0]
         # the best trial's model becomes the fit of the seed that was searched on
         self.seeds = seeds[1:] if cell.config.trials else seeds
         self.fitted = {seed for seed in self.seeds if seed in fitted}
         self.trials = {trial.user_attrs[NUMBER]: trial for trial in study.get_trials()}
-        self._replica = optuna.create_study(direction="maximize")
-        """In memory: what the sampler knows, the first `_known` trials."""
-        self._known = 0
         self._next_trial = 0
         self._open_seeds = [seed for seed in self.seeds if seed not in fitted]
 
@@ -116,21 +113,8 @@ class CellStudy:
         return None
 
     def values(self, number: int) -> dict[str, Any]:
-        """What a trial tries: number 0 the declared values where the space has them, then TPE.
-
-        Asked generation by generation: what one is told of, the earlier ones know no more.
-        """
-        earlier = self._earlier(number)
-        self._replica.add_trials(earlier[self._known :])
-        self._known = len(earlier)
-        self._replica.sampler = optuna.samplers.TPESampler(seed=self._seed(number))
-        if number == 0:
-            declared = {name: getattr(self.cell.hyper, name) for name in self.space}
-            held = {name: v for name, v in declared.items() if _holds(self.space[name], v)}
-            self._replica.enqueue_trial(held)
-        asked = self._replica.ask(self.space)
-        self._replica.tell(asked, state=TrialState.FAIL)  # unknown until its generation has ended
-        return asked.params
+        """What a trial tries; see `Proposals`."""
+        return dict(self.proposals.values(number, self._earlier(number)))
 
     def medians(self, number: int) -> dict[int, float]:
         """The median rule: at each step, the val accuracy below which a trial is pruned.
@@ -163,7 +147,7 @@ class CellStudy:
             state=state,
             value=outcome["val_accuracy"],
             params=values,
-            distributions=self.space,
+            distributions=self.proposals.space,
             user_attrs=attributes | {NUMBER: number},
             intermediate_values=dict(outcome["reports"]),
         )
@@ -176,12 +160,15 @@ class CellStudy:
         return min(finished, key=lambda t: (-t.values[0], t.user_attrs["val_loss"]), default=None)
 
     def winner(self) -> FrozenTrial:
-        """The best of all trials, now that they are done. RuntimeError if none succeeded."""
+        """The best of all trials, now that they are done. ConfigError if none succeeded."""
         if self.best is None:
             errors = [
                 t.user_attrs["error"] for t in self.trials.values() if "error" in t.user_attrs
             ]
-            raise RuntimeError(f"all trials of {self.cell.key} failed; the first with: {errors[0]}")
+            raise ConfigError(
+                f"methods.{self.cell.name}.space: all trials of {self.cell.key} failed, the first "
+                f"with {errors[0]!r}; allowed: values with which one can be fitted"
+            )
         return self.best
 
     def _config(
@@ -196,15 +183,6 @@ class CellStudy:
 
     def _earlier(self, number: int) -> list[FrozenTrial]:
         return [self.trials[n] for n in range(self._generation_start(number))]
-
-    def _seed(self, number: int) -> int:
-        return int.from_bytes(digest(self.cell.key, str(number), size=4), "big")
-
-
-def _holds(space: BaseDistribution, value: Any) -> bool:
-    if isinstance(space, CategoricalDistribution):
-        return value in space.choices
-    return value is not None and space.low <= value <= space.high  # type: ignore[attr-defined]
 
 
 def open_studies(

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import ray
+import torch
 from ray import tune
 from ray.actor import ActorHandle
 
@@ -22,6 +23,8 @@ from models.methods import METHODS
 from models.methods.adapted import Adapted, val_metrics
 from models.task import Features, Task
 
+NUMERICAL = (ArithmeticError, torch.linalg.LinAlgError)
+"""What a fit raises whose numbers have ended."""
 REFUSED = "refused"
 """Key of the report of a trial that a bad setting has kept from being tried."""
 
@@ -99,49 +102,82 @@ def fit_cell(
     medians: a member whose val accuracy is below this at such a step is pruned; None: nobody
     watches, and val is asked at the end alone. Where one of the members cannot be fitted, all are
     fitted one by one: an error says nothing of the others.
+
+    A member whose numbers end is a result of the search. Raises ConfigError for what a method
+    refuses (ValueError): that is a fault of the settings, and no result.
     """
     wall, cpu = time.monotonic(), time.process_time()
-    reports: list[dict[int, float]] = [{} for _ in members]
-    last: list[dict[str, float]] = [{} for _ in members]
-
-    def goes_on(member: int, metrics: dict[str, float]) -> bool:
-        last[member] = metrics
-        if "val_accuracy" not in metrics:
-            return True
-        step, value = int(metrics["step"]), metrics["val_accuracy"]
-        reports[member][step] = value
-        return value >= (medians or {}).get(step, -math.inf)
-
+    watched = _Watched(members, medians)
     teacher = tasks.teacher.adapter_state if cell.config.teacher and tasks.teacher else None
-    error = None
+    hypers = [cell.with_values(values) for values in members]
+    error = ""
     try:
         task = _on(device, tasks.task(cell, tasks.split(cell, seed)))
-        hypers = [cell.with_values(values) for values in members]
-        method = METHODS[cell.config.method]
-        adapted = method.fit_many(task, hypers, seed, teacher, None if medians is None else goes_on)
-    except (ArithmeticError, ValueError) as failure:
+        adapted = METHODS[cell.config.method].fit_many(
+            task, hypers, seed, teacher, None if medians is None else watched.goes_on
+        )
+    except NUMERICAL as failure:
         if len(members) > 1:
             alone = [fit_cell(tasks, cell, seed, [v], medians, device) for v in members]
             return [one for (one,) in alone]
-        # a configuration that cannot be fitted is a result of the search, not a fault
         adapted, error = [None], f"{type(failure).__name__}: {failure}"
+    except ValueError as refusal:
+        raise ConfigError(f"{cell.key}: {refusal}") from refusal
     wall_s = (time.monotonic() - wall) / len(members)
     cpu_s = (time.process_time() - cpu) / len(members)
-    outcomes = []
+    fitted = []
     for member, one in enumerate(adapted):
-        at_end = val_metrics(one.card.selection) if one else last[member]
-        outcome = Outcome(
-            state="fail" if error else "complete" if one else "pruned",
-            val_accuracy=None if error else at_end.get("val_accuracy"),
-            val_loss=None if error else at_end.get("val_loss"),
-            reports={} if error else reports[member],
+        error_of_one = error or (_not_finite(one) if one else "")
+        fitted.append(
+            (
+                None if error_of_one else one,
+                watched.outcome(member, one, error_of_one, wall_s, cpu_s),
+            )
+        )
+    return fitted
+
+
+class _Watched:
+    """What the members of a population report while they are fitted."""
+
+    def __init__(
+        self, members: Sequence[Mapping[str, Any]], medians: Mapping[int, float] | None
+    ) -> None:
+        self.medians = medians or {}
+        self.reports: list[dict[int, float]] = [{} for _ in members]
+        self.last: list[dict[str, float]] = [{} for _ in members]
+
+    def goes_on(self, member: int, metrics: dict[str, float]) -> bool:
+        """See `models.methods.adapted.WatchMany`."""
+        self.last[member] = metrics
+        if "val_accuracy" not in metrics:
+            return True
+        step, value = int(metrics["step"]), metrics["val_accuracy"]
+        self.reports[member][step] = value
+        return value >= self.medians.get(step, -math.inf)
+
+    def outcome(
+        self, member: int, adapted: Adapted | None, error: str, wall_s: float, cpu_s: float
+    ) -> Outcome:
+        population = len(self.reports)
+        if error:
+            return Outcome("fail", None, None, {}, wall_s, cpu_s, population, error)
+        at_end = val_metrics(adapted.card.selection) if adapted else self.last[member]
+        return Outcome(
+            state="complete" if adapted else "pruned",
+            val_accuracy=at_end.get("val_accuracy"),
+            val_loss=at_end.get("val_loss"),
+            reports=self.reports[member],
             wall_s=wall_s,
             cpu_s=cpu_s,
-            population=len(members),
-            error=error,
+            population=population,
         )
-        outcomes.append((one, outcome))
-    return outcomes
+
+
+def _not_finite(adapted: Adapted) -> str:
+    """Why a model is none whose numbers have ended; "" if it is one."""
+    tensors = sorted(name for name, t in adapted.tensors().items() if not t.isfinite().all())
+    return f"{tensors[0]} is not finite" if tensors else ""
 
 
 def fit_of(tasks: Tasks, cell: Cell, seed: int, adapted: Adapted, outcome: Outcome) -> Fit:

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from open_clip import SimpleTokenizer
+if TYPE_CHECKING:
+    from open_clip import SimpleTokenizer
+
 
 CLIP_TOKENS = 77
 NEAR = 0.9
@@ -14,7 +16,7 @@ _ARTICLES = frozenset({"a", "an", "the"})
 Row = dict[str, Any]
 
 
-def refusal(caption: str, names: Sequence[str], tokenizer: SimpleTokenizer) -> str:
+def refusal(caption: str, names: Sequence[str], tokenizer: "SimpleTokenizer") -> str:
     """Why a caption is not accepted for its own sake; "" if it is fine.
 
     names: the class's name and its synonyms; one of them has to be there as a whole word.
@@ -33,7 +35,7 @@ def decide(
     rows: Sequence[Row],
     accepted: Mapping[int, str],
     names: Sequence[str],
-    tokenizer: SimpleTokenizer,
+    tokenizer: "SimpleTokenizer",
 ) -> list[Row]:
     """The rows in order of `index`, each with its `caption` and `reason` ("" if accepted).
 

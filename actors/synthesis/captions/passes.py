@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import ray
-from open_clip import SimpleTokenizer
 from ray.data import Dataset
 
 from actors.embedded.sprite_factors import FACTORS
@@ -160,6 +159,8 @@ class Acceptance:
     """
 
     def __init__(self, pieces: Pieces, factors: str, attempts: int) -> None:
+        from open_clip import SimpleTokenizer  # seconds that other workers need not wait
+
         self.pieces, self.classes, self.attempts = pieces, class_table(factors), attempts
         self.tokenizer = SimpleTokenizer()
         self.waiting: dict[str, dict[int, Row]] = {}

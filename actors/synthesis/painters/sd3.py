@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
-import torch
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from PIL import Image
 
@@ -107,7 +106,10 @@ class Sd3Painter:
 
     def _load(self) -> tuple[Any, str]:
         """The pipeline on its device, and the hash of its weights."""
-        from models import sd3  # needs an extra, and seconds that other painters need not wait
+        # Seconds that other painters need not wait; the second needs an extra, too.
+        import torch
+
+        from models import sd3
 
         cfg, gpu = self.cfg, torch.cuda.is_available()
         left_out = sd3.T5 if cfg.drop_t5 else ()
@@ -150,6 +152,8 @@ class Sd3Painter:
         return [picture for ids in passes for picture in self._paint_pass(caption, ids)]
 
     def _paint_pass(self, caption: str, ids: Sequence[str]) -> list[Image.Image]:
+        import torch
+
         # Matrix products of another shape round differently: a short pass is filled up.
         filled = [*ids, *[ids[-1]] * (self.cfg.batch_size - len(ids))]
         pixels = self.pipeline(

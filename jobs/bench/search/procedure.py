@@ -17,6 +17,7 @@ from actors.features.encoder import EncoderConfig
 from actors.features.store import FeatureStore
 from actors.search.cells import MethodConfig
 from actors.search.spaces import Range
+from actors.search.tasks import Tasks, task_source
 from actors.synthesis.captions.writer import WriterConfig
 from cluster.artifacts import Artifact, open_artifact
 from cluster.connect import connect
@@ -24,6 +25,7 @@ from cluster.content import plain
 from cluster.storage import require_writable, resolve
 from jobs.bench.process import Taken, run_module
 from jobs.bench.search.growth import growing, overhead
+from jobs.bench.search.samplers import sampling
 from jobs.bench.search.sizes import at_sizes
 from jobs.dataset import DatasetConfig, dataset
 from jobs.factors import FactorsConfig, factors
@@ -53,10 +55,11 @@ METHOD = MethodConfig(
 class SearchBench:
     """The search: against the original's procedure, as trials and cells grow, its overhead."""
 
-    part: Literal["procedure", "b16", "growth", "overhead"] = "procedure"
+    part: Literal["procedure", "b16", "growth", "overhead", "sampler"] = "procedure"
     """procedure: the original's search of one cell, then this one, with the tiny CLIP. b16: both at
     ViT-B/16's sizes, from the measured costs of single steps. growth: seconds per trial from 1
-    trial to many, from 1 cell to 55. overhead: worker time that no fit takes."""
+    trial to many, from 1 cell to 55. overhead: worker time that no fit takes. sampler: samplers
+    against random search, simulated on stored fits."""
     storage: str = "runs/bench"
     """Where dataset and imagined images are made, once; that is not measured."""
     name: DatasetName = "animals"
@@ -84,6 +87,14 @@ class SearchBench:
     """Of growth: cells, each with four trials."""
     workers: PositiveInt = 2
     """Processes of this search."""
+    datasets: list[str] = dataclasses.field(default_factory=list)
+    """Of sampler: artifacts of kind "dataset", each a cell."""
+    features: list[str] = dataclasses.field(default_factory=list)
+    """Of sampler: artifacts of kind "features", one of each dataset, with imagined images."""
+    fits: PositiveInt = 256
+    """Of sampler: configurations of a cell that are fitted and stored."""
+    seeds: PositiveInt = 200
+    """Of sampler: simulated searches of a cell, for the samplers that are quick."""
 
 
 def searching(cfg: SearchBench) -> dict[str, float]:
@@ -91,6 +102,9 @@ def searching(cfg: SearchBench) -> dict[str, float]:
     if cfg.part == "b16":
         return at_sizes()
     require_writable(resolve(cfg.storage), cfg.storage)
+    if cfg.part == "sampler":
+        source = task_source(cfg.datasets, cfg.features, val_policy="min", templates="hand")
+        return sampling(Tasks(source), cfg.fits, cfg.seeds, cfg.storage)
     with connect():
         target, base_set = _data(cfg)
         if cfg.part == "growth":

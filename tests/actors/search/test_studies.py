@@ -11,6 +11,7 @@ from actors.search.searcher import CellSearcher
 from actors.search.spaces import Choice, Range
 from actors.search.studies import NUMBER, CellStudy, open_studies
 from actors.search.trials import Outcome
+from cluster.errors import ConfigError
 
 CONFIG = MethodConfig(
     method="imaginefsl",
@@ -167,6 +168,33 @@ def test_the_declared_values_come_first(tmp_path: Path) -> None:
     study.cell.with_values(values)
 
 
+def test_other_results_of_the_first_generation_lead_to_other_proposals(tmp_path: Path) -> None:
+    """And they lead where the results were better."""
+    proposed: list[list[dict[str, Any]]] = []
+    for sign in (1, -1):
+        (tmp_path / str(sign)).mkdir()
+        study, _ = studies(tmp_path / str(sign))
+        for number in range(8):
+            values = study.values(number)
+            study.store(number, values, outcome(0.5 + sign * values["steps"] / 1000))
+        proposed.append([study.values(number) for number in range(12)])
+    many, few = proposed
+    assert many[:4] == few[:4]
+    for generation in (slice(4, 8), slice(8, 12)):
+        pairs = zip(many[generation], few[generation], strict=True)
+        assert all(one != other for one, other in pairs)
+    assert sum(v["steps"] for v in many[4:]) > sum(v["steps"] for v in few[4:])
+
+
+def test_a_search_none_of_whose_trials_could_be_fitted_ends_with_the_reason(tmp_path: Path) -> None:
+    (study,) = studies(tmp_path, config=replace(CONFIG, shots=[1]), population=4)
+    searcher = CellSearcher([study], lambda _: None)
+    while (config := searcher.suggest("now")) != Searcher.FINISHED:
+        broken = [outcome(None, "fail", error="head is not finite") for _ in config["members"]]
+        searcher.on_trial_complete("now", {"outcomes": broken})
+    assert "all trials of toys-1shot-m failed" in (searcher.refusal or "")
+
+
 def test_the_median_rule_looks_at_earlier_generations_only(tmp_path: Path) -> None:
     study, _ = studies(tmp_path)
     for number, value in enumerate([0.1, 0.2, 0.3, 0.4, 0.9]):
@@ -180,10 +208,13 @@ def test_the_median_rule_looks_at_earlier_generations_only(tmp_path: Path) -> No
 
 def test_failed_and_stopped_trials_never_win(tmp_path: Path) -> None:
     study, _ = studies(tmp_path)
-    study.store(0, study.values(0), outcome(None, "fail", error="ValueError: no"))
+    study.store(0, study.values(0), outcome(None, "fail", error="LinAlgError: no"))
     study.store(1, study.values(1), outcome(0.9, "pruned"))
     assert study.best is None
-    with pytest.raises(RuntimeError, match="ValueError: no"):
+    expected = (
+        r"^methods.m.space: all trials of toys-1shot-m failed, the first with 'LinAlgError: no'"
+    )
+    with pytest.raises(ConfigError, match=expected):
         study.winner()
     for number, loss in ((2, 0.7), (3, 0.5)):
         study.store(number, study.values(number), outcome(0.2, val_loss=loss))

@@ -123,13 +123,21 @@ def test_a_population_has_an_outcome_for_each_member(tasks: Tasks) -> None:
 
 
 def test_a_member_that_cannot_be_fitted_does_not_take_the_others_with_it(tasks: Tasks) -> None:
+    """Its numbers end, as those of a learning rate without bounds do."""
     here = cell("imaginefsl-scratch", 4)
-    members = [{"adapter": SMALL_ADAPTER | {"heads": heads}} for heads in (3, 1)]
+    members = [{"adapter_lr": lr} for lr in (1e38, 1e-4)]
     (none, bad), (one, good) = fit_cell(tasks, here, 0, members, {})
-    assert (none, bad.state) == (None, "fail")
-    assert "adapter.heads: 3" in (bad.error or "")
+    assert (none, bad.state, bad.val_accuracy) == (None, "fail", None)
+    assert "is not finite" in (bad.error or "")
     assert one is not None
     assert (good.state, good.error) == ("complete", None)
+
+
+def test_what_a_method_refuses_is_no_result_of_a_search(tasks: Tasks) -> None:
+    here = cell("imaginefsl-scratch", 4)
+    members = [{"adapter": SMALL_ADAPTER | {"heads": heads}} for heads in (3, 1)]
+    with pytest.raises(ConfigError, match=r"^toys-4shot-imaginefsl-scratch: adapter.heads: 3"):
+        fit_cell(tasks, here, 0, members, {})
 
 
 def test_features_find_their_dataset_whatever_the_order(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from actors.synthesis.captions.writer import WriterConfig
 from cluster.artifacts import Artifact, draft
 from jobs.synthesize import SynthesizeConfig, artifacts, synthesize
 
-PER_CLASS, ATTEMPTS = 6, 3
+PER_CLASS, ATTEMPTS = 6, 2
 COMMON = {"dataset": "toys", "group": "IP", "hint": "thing", "lightings": [], "degradations": []}
 CLASSES = [
     COMMON | {"class_name": "fox", "attributes": ["small", "large"], "viewpoints": ["from above"],
