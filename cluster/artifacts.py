@@ -14,7 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, copy_files
+from pyarrow.fs import (
+    FileSelector,
+    FileSystem,
+    FileType,
+    LocalFileSystem,
+    SubTreeFileSystem,
+    copy_files,
+)
 
 from cluster.content import canonical, content_of, plain
 from cluster.errors import ConfigError
@@ -80,6 +87,14 @@ class Folder:
     def filesystem(self) -> tuple[FileSystem, str]:
         """File system, and this folder on it."""
         return filesystem(self.uri)
+
+    def as_root(self) -> FileSystem:
+        """File system whose root is this folder, for libraries that read meaning into a path.
+
+        Ray Data takes a folder `id=7` for a column, and a `?` for the end of a path.
+        """
+        fs, path = self.filesystem()
+        return SubTreeFileSystem(path, fs)
 
     def read_json(self, name: str) -> Any:
         """What the JSON file `name` holds."""

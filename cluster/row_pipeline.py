@@ -70,9 +70,8 @@ def make_rows(
 
 def read_rows(source: Draft | Artifact, table: str) -> Dataset:
     """A Parquet folder of an artifact as Ray Data reads it, block by block."""
-    filesystem, folder = source.filesystem()
     return ray.data.read_parquet(
-        f"{folder}/{table}", filesystem=filesystem, num_cpus=FILE_TASK_CPUS
+        table, filesystem=source.as_root(), num_cpus=FILE_TASK_CPUS, partitioning=None
     )
 
 
@@ -88,9 +87,8 @@ def write_committed(
 
     pipeline: builds the dataset, inside; Ray Data takes its settings over at that time.
     """
-    filesystem, folder = draft.filesystem()
-    committed = _committed(draft, table)
-    filesystem.create_dir(f"{folder}/{table}", recursive=True)
+    filesystem, committed = draft.as_root(), _committed(table)
+    filesystem.create_dir(table, recursive=True)
     filesystem.create_dir(committed, recursive=True)
     context = ray.data.DataContext.get_current()
     block_bytes = context.target_max_block_size
@@ -101,9 +99,7 @@ def write_committed(
     context.target_max_block_size = None
     try:
         pipeline().write_parquet(
-            f"{folder}/{table}",
-            filesystem=filesystem,
-            ray_remote_args={"num_cpus": FILE_TASK_CPUS},
+            table, filesystem=filesystem, ray_remote_args={"num_cpus": FILE_TASK_CPUS}
         )
     finally:
         context.checkpoint_config = None
@@ -112,9 +108,9 @@ def write_committed(
 
 def committed_rows(draft: Draft, table: str) -> int:
     """Rows that earlier runs have committed."""
-    filesystem, _ = draft.filesystem()
+    filesystem = draft.as_root()
     files = filesystem.get_file_info(
-        FileSelector(_committed(draft, table), recursive=True, allow_not_found=True)
+        FileSelector(_committed(table), recursive=True, allow_not_found=True)
     )
     return sum(
         pq.read_metadata(file.path, filesystem=filesystem).num_rows
@@ -125,8 +121,7 @@ def committed_rows(draft: Draft, table: str) -> int:
 
 def count_refused(draft: Draft, table: str) -> int:
     """Rows of a finished table that have a `reason`."""
-    filesystem, folder = draft.filesystem()
-    rows = ds.dataset(f"{folder}/{table}", filesystem=filesystem, format="parquet")
+    rows = draft.open_table(table)
     refused = rows.to_table(columns=["id"], filter=ds.field("reason") != "")
     return len(set(refused["id"].to_pylist()))
 
@@ -173,5 +168,6 @@ def counted(title: str, total: int, unit: str, done: int = 0) -> Iterator[str]:
             yield name
 
 
-def _committed(draft: Draft, table: str) -> str:
-    return f"{draft.filesystem()[1]}/{WORK}/{table}.committed"
+def _committed(table: str) -> str:
+    """Folder, below the draft, of the ids of committed rows."""
+    return f"{WORK}/{table}.committed"

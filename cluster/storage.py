@@ -13,10 +13,20 @@ from cluster.errors import ConfigError
 
 
 def resolve(uri: str) -> str:
-    """Absolute path of a local path (a worker stands in another directory); URIs unchanged."""
-    if uri.startswith("file://"):
-        uri = FileSystem.from_uri(uri)[1]
-    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
+    """Absolute path of a local path (a worker stands in another directory); URIs unchanged.
+
+    In a path every character stands for itself; in a URI some have to be written as %20.
+    Raises ConfigError for a URI of which the end would be cut off.
+    """
+    if "://" not in uri:
+        return os.path.abspath(os.path.expanduser(uri))
+    local = uri.startswith("file://")
+    for mark, code in ({"#": "%23"} | ({"?": "%3F"} if local else {})).items():
+        if mark in uri:
+            raise ConfigError(
+                f"storage: {uri!r} ends for its readers at {mark!r}; allowed: {code} in its place"
+            )
+    return filesystem(uri)[1] if local else uri
 
 
 def join(uri: str, *parts: str) -> str:

@@ -223,6 +223,22 @@ def test_paths_are_made_absolute_and_uris_left(
     assert resolve(f"file://{tmp_path}/runs") == str(tmp_path / "runs")
     assert resolve("s3://bucket/x?region=y") == "s3://bucket/x?region=y"
     assert join("s3://bucket/x?region=y", "a", "b") == "s3://bucket/x/a/b?region=y"
+    assert resolve("id=7?a#b%20[*]") == str(tmp_path / "id=7?a#b%20[*]")
+    assert resolve(f"file://{tmp_path}/a%3Fb%20c") == str(tmp_path / "a?b c")
+
+
+@pytest.mark.parametrize("uri", ["file:///data/a?b", "file:///data/a#b", "s3://bucket/a#b"])
+def test_a_uri_whose_end_would_be_cut_off_is_refused(uri: str) -> None:
+    with pytest.raises(ConfigError, match=f"^storage: '{re.escape(uri)}' ends .*; allowed: %"):
+        resolve(uri)
+
+
+def test_a_folder_of_any_name_is_an_artifact_like_others(tmp_path: Path) -> None:
+    for name in ("id=7", "id=7?a#b%20c", "[*] $x"):
+        toy_draft = toy(tmp_path / name)
+        toy_draft.write_table("rows", pa.table({"id": ["b", "a"]}))
+        uri = toy_draft.publish({"rows": 2}).uri
+        assert open_artifact(uri, "factors").read_table("rows")["id"].to_pylist() == ["a", "b"]
 
 
 def test_a_remote_artifact_is_copied_to_the_node_once(

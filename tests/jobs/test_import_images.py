@@ -55,6 +55,15 @@ def test_view_folders_are_captions_with_views(ibase: Path, tmp_path: Path, local
     assert imported(ibase, tmp_path / "runs") == made, "done before"
 
 
+def test_a_storage_named_like_a_column_gives_the_same_rows(
+    ibase: Path, tmp_path: Path, local_ray: None
+) -> None:
+    odd = imported(ibase, tmp_path / "runs" / "id=7" / "view=2?x")
+    plain = imported(ibase, tmp_path / "runs" / "plain")
+    assert odd.read_table("rows").equals(plain.read_table("rows"))
+    assert BaseSetRows(odd).count_captions() == BaseSetRows(plain).count_captions()
+
+
 def test_what_was_exported_comes_back(ibase: Path, tmp_path: Path, local_ray: None) -> None:
     first = imported(ibase, tmp_path / "runs")
     views = str(tmp_path / "out")
