@@ -1,10 +1,10 @@
 """Artifacts: folders under a storage root, complete once their manifest.json is there."""
 
+import contextlib
 import dataclasses
 import json
-import shutil
-import uuid
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,55 +23,32 @@ from pyarrow.fs import (
     copy_files,
 )
 
+from cluster.cache import cached
 from cluster.content import canonical, content_of, plain
 from cluster.errors import ConfigError
+from cluster.files import PARTIAL, FileFacts, HashedStream, differences, hashes, listed
+from cluster.locks import Lock, locked
+from cluster.manifest import LARGEST_BYTES, MANIFEST, SCHEMA_VERSION, Manifest, parse_manifest
 from cluster.provenance import code_version, library_versions
 from cluster.recipes import RECIPES
 from cluster.rows import digest, slug
 from cluster.storage import (
     filesystem,
     join,
-    node_cache,
+    opened_whole,
     read,
     require_writable,
     resolve,
-    write,
-    written_whole,
 )
 
-MANIFEST = "manifest.json"
-SCHEMA_VERSION = 2
 WORK = "work"
 """Folder of a draft for what is needed on the way, such as rows that are planned or committed;
 `Draft.publish` removes it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Manifest:
-    """What manifest.json holds."""
-
-    kind: str
-    name: str
-    content_hash: str
-    """Hash of kind, schema and recipe version, name, settings that count, inputs' hashes."""
-    recipe: int
-    """Version of how this kind is made (`cluster.recipes`)."""
-    config: dict[str, Any]
-    """The job's resolved configuration; which fields are hashed is declared at the fields."""
-    inputs: dict[str, str]
-    """Content hash of each input, by role."""
-    rows: dict[str, int]
-    """Number of rows of each table."""
-    versions: dict[str, str]
-    """Versions of Python and of libraries where the job ran."""
-    code: dict[str, str]
-    """`version` and, from a git checkout, `commit` of the code; not hashed."""
-    seeds: dict[str, int]
-    created: str
-    """Time of completion, ISO 8601, UTC."""
-    extra: dict[str, Any]
-    """Facts that only this kind of artifact has."""
-    schema_version: int = SCHEMA_VERSION
+CHECK_HASHES = "IMAGINE_BEYOND_CHECK_HASHES"
+"""Environment variable; where it is set, an artifact that is opened is read whole, and compared
+with the hashes in its manifest. Without it, sizes are compared."""
+NAMED = 3
+"""Damaged files that are named at most."""
 
 
 @dataclass(frozen=True)
@@ -145,24 +122,55 @@ class Artifact(Folder):
         fs, path = self.filesystem()
         if isinstance(fs, LocalFileSystem):
             return Path(path)
-        cache = node_cache()
         key = digest(self.uri, self.manifest.content_hash, self.manifest.created).hex()
-        if not (cache / key).is_dir():
-            aside = cache / f"{key}.{uuid.uuid4().hex}"
-            aside.mkdir(parents=True)
-            copy_files(path, str(aside), source_filesystem=fs, destination_filesystem=_LOCAL)
-            try:
-                aside.rename(cache / key)
-            except OSError:  # another process of this node was faster
-                shutil.rmtree(aside)
-        return cache / key
+        return cached(
+            f"artifact-{key}",
+            lambda folder: copy_files(
+                path, str(folder), source_filesystem=fs, destination_filesystem=LocalFileSystem()
+            ),
+        )
+
+    def require_whole(self) -> None:
+        """Raises ConfigError if a file is missing, has another size, or is there besides.
+
+        One listing, however many files there are. Their bytes are not read, unless CHECK_HASHES
+        says so.
+        """
+        fs, path = self.filesystem()
+        damage = list(differences(_sizes(fs, path), self.manifest.files))
+        if not damage and os.environ.get(CHECK_HASHES):
+            damage = list(self.changed())
+        if damage:
+            more = f" and {len(damage) - NAMED} more" if len(damage) > NAMED else ""
+            raise ConfigError(
+                f"artifact: {self.uri!r} is damaged: {', '.join(damage[:NAMED])}{more}; allowed: "
+                "the files that were published; remove the folder, and it is made again"
+            )
+
+    def changed(self) -> Iterator[str]:
+        """In words, every file whose bytes have not the hash that the manifest says.
+
+        Reads all files that have one, as streams.
+        """
+        fs, path = self.filesystem()
+        told = {name: f.sha256 for name, f in self.manifest.files.items() if f.sha256}
+        for name, value in hashes(fs, path, told):
+            if value != told[name]:
+                yield f"{name} has other bytes"
 
 
-_LOCAL = LocalFileSystem()
+def _sizes(fs: FileSystem, path: str) -> dict[str, int]:
+    """Path to bytes of all files of an artifact but its manifest."""
+    sizes = listed(fs, path, without=WORK)
+    sizes.pop(MANIFEST, None)
+    return sizes
 
 
 def open_artifact(uri: str, kind: str) -> Artifact:
-    """Opens a complete artifact of this kind; else ConfigError that says what is there."""
+    """Opens a complete artifact of this kind; else ConfigError that says what is there.
+
+    So it is if the artifact is damaged (`Artifact.require_whole`).
+    """
     uri = resolve(uri)
     artifact = _complete(uri)
     if artifact is None:
@@ -186,12 +194,27 @@ class Draft(Folder):
 
     artifact: Artifact | None
     manifest: Manifest = field(repr=False)
-    """The manifest that will be published, less rows, seeds, extra and time."""
+    """The manifest that will be published, less rows, seeds, extra, files and time."""
+    lock: Lock | None = field(default=None, compare=False, repr=False)
+    """Keeps other processes from making the same artifact meanwhile."""
+    written: dict[str, FileFacts] = field(default_factory=dict, compare=False, repr=False)
+    """Files that this process has written through this object."""
 
     @property
     def content_hash(self) -> str:
         """What an artifact made from this one will be known by."""
         return self.manifest.content_hash
+
+    @contextlib.contextmanager
+    def open_file(self, name: str) -> Iterator[HashedStream]:
+        """A stream to one file, which is there once it is whole; `name` may have folders."""
+        fs, folder = self.filesystem()
+        path = f"{folder}/{name}"
+        fs.create_dir(path.rpartition("/")[0], recursive=True)
+        with opened_whole(fs, path) as stream:
+            hashed = HashedStream(stream)
+            yield hashed
+        self.written[name] = hashed.facts
 
     def write_json(self, name: str, obj: Any) -> None:
         """Writes one JSON file; `name` may have folders."""
@@ -199,13 +222,13 @@ class Draft(Folder):
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Writes one whole file; `name` may have folders."""
-        write(*self._parent_made(name), data)
+        with self.open_file(name) as stream:
+            stream.write(data)
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Writes the table `name`, one file."""
-        fs, path = self._parent_made(f"{name}/part-0.parquet")
-        with written_whole(fs, path) as target:
-            pq.write_table(table, target, filesystem=fs)
+        with self.open_file(f"{name}/part-0.parquet") as stream:
+            pq.write_table(table, stream)
 
     def publish(
         self,
@@ -213,28 +236,45 @@ class Draft(Folder):
         extra: Mapping[str, Any] | None = None,
         seeds: Mapping[str, int] | None = None,
     ) -> Artifact:
-        """Writes the manifest, with which the artifact is complete, and removes the folder WORK."""
+        """Writes the manifest, with which the artifact is complete, and removes the folder WORK.
+
+        The manifest has the sizes of all files, and hashes: of what this process has written, as it
+        was written; of what workers have written, by reading it here if it lies on a local disk. On
+        an object store their files have no hash, for the driver would have to fetch all of them.
+        """
         manifest = dataclasses.replace(
             self.manifest,
             rows=dict(rows),
             extra=dict(extra or {}),
             seeds=dict(seeds or {}),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            files=self._facts(),
         )
-        self.write_json(MANIFEST, dataclasses.asdict(manifest))
+        self.write_bytes(MANIFEST, manifest.to_json())
         self._remove_work()
+        if self.lock:
+            self.lock.release()
         return Artifact(self.uri, manifest)
+
+    def _facts(self) -> dict[str, FileFacts]:
+        """Of all files; what a kill has left half-written is removed."""
+        fs, folder = self.filesystem()
+        sizes = _sizes(fs, folder)
+        for name in [name for name in sizes if name.endswith(PARTIAL)]:
+            fs.delete_file(f"{folder}/{name}")
+            del sizes[name]
+        told = {n: f for n, f in self.written.items() if n in sizes and f.size == sizes[n]}
+        local = isinstance(fs, LocalFileSystem)
+        unread = sorted(name for name in sizes if name not in told) if local else []
+        by_name = dict(hashes(fs, folder, unread))
+        untold = {n: FileFacts(size, by_name.get(n)) for n, size in sizes.items()}
+        return dict(sorted((untold | told).items()))
 
     def _remove_work(self) -> None:
         fs, path = self.filesystem()
         if fs.get_file_info(f"{path}/{WORK}").type == FileType.Directory:
-            fs.delete_dir(f"{path}/{WORK}")
-
-    def _parent_made(self, name: str) -> tuple[FileSystem, str]:
-        fs, folder = self.filesystem()
-        path = f"{folder}/{name}"
-        fs.create_dir(path.rpartition("/")[0], recursive=True)
-        return fs, path
+            with contextlib.suppress(FileNotFoundError):  # another process was faster
+                fs.delete_dir(f"{path}/{WORK}")
 
 
 def draft(
@@ -251,7 +291,9 @@ def draft(
     kind: one of `cluster.recipes.RECIPES`. config: the job's whole configuration, a dataclass; its
     fields say themselves what counts (`cluster.content`). inputs: role to artifact. content: what
     else changes the bytes, such as the hash of weights; plain or dataclasses.
-    Raises ConfigError if the storage cannot be written, ValueError for an unknown kind.
+    While another process of a machine that shares the disk makes the same artifact, this one waits,
+    and then has what that has made. Raises ConfigError if the storage cannot be written or what
+    is there is damaged, ValueError for an unknown kind.
     """
     if kind not in RECIPES:
         raise ValueError(f"kind: {kind!r} has no recipe; allowed: {', '.join(RECIPES)}")
@@ -260,17 +302,18 @@ def draft(
     parts = (SCHEMA_VERSION, RECIPES[kind], *settings, hashes)
     content_hash = digest(kind, name, *map(canonical, parts)).hex()
     uri = join(resolve(storage), slug(kind), f"{slug(name)}-{content_hash[:12]}")
-    if artifact := _complete(uri):
-        done = Draft(uri, artifact, artifact.manifest)
-        done._remove_work()  # a kill may have come between the manifest and that
+    if done := _done(uri):
         return done
     require_writable(uri, storage)
+    lock = _lock(uri)
+    if done := _done(uri):  # by the process that had the lock
+        return done
     manifest = Manifest(
         kind=kind,
         name=name,
         content_hash=content_hash,
         recipe=RECIPES[kind],
-        config=plain(config),
+        config=plain(config) or {},
         inputs=hashes,
         versions=library_versions(),
         code=code_version(),
@@ -279,17 +322,33 @@ def draft(
         created="",
         extra={},
     )
-    return Draft(uri, None, manifest)
+    return Draft(uri, None, manifest, lock)
+
+
+def _done(uri: str) -> Draft | None:
+    """The draft of an artifact that is complete."""
+    if (artifact := _complete(uri)) is None:
+        return None
+    done = Draft(uri, artifact, artifact.manifest)
+    done._remove_work()  # a kill may have come between the manifest and that
+    return done
+
+
+def _lock(uri: str) -> Lock | None:
+    """Waits until no other process makes this artifact; an object store has no locks."""
+    fs, path = filesystem(uri)
+    return locked(f"{path}/{WORK}/lock", uri) if isinstance(fs, LocalFileSystem) else None
 
 
 def _complete(uri: str) -> Artifact | None:
     fs, path = filesystem(uri)
-    if fs.get_file_info(f"{path}/{MANIFEST}").type != FileType.File:
+    info = fs.get_file_info(f"{path}/{MANIFEST}")
+    if info.type != FileType.File:
         return None
-    manifest = json.loads(read(fs, f"{path}/{MANIFEST}"))
-    if manifest.get("schema_version") != SCHEMA_VERSION:
+    if info.size > LARGEST_BYTES:
         raise ConfigError(
-            f"artifact: {uri!r} has schema version {manifest.get('schema_version')!r}; "
-            f"allowed: {SCHEMA_VERSION}"
+            f"artifact: {MANIFEST} of {uri!r} has {info.size} bytes; allowed: {LARGEST_BYTES}"
         )
-    return Artifact(uri, Manifest(**manifest))
+    artifact = Artifact(uri, parse_manifest(read(fs, f"{path}/{MANIFEST}"), uri))
+    artifact.require_whole()
+    return artifact

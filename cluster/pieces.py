@@ -21,7 +21,7 @@ from cluster.artifacts import WORK, Draft
 from cluster.errors import ConfigError
 from cluster.pool import Pool
 from cluster.progress import show_progress
-from cluster.storage import written_whole
+from cluster.storage import opened_whole
 
 PIECES = f"{WORK}/pieces"
 ROWS_AT_ONCE = 100_000
@@ -56,9 +56,8 @@ class Pieces:
         fs, folder = self.draft.filesystem()
         for name, schema in self.schemas.items():
             fs.create_dir(f"{folder}/{PIECES}/{name}", recursive=True)
-            with written_whole(fs, self._file(name, key)) as path:
-                rows = tables.get(name, schema.empty_table())
-                pq.write_table(rows.cast(schema), path, filesystem=fs)
+            with opened_whole(fs, self._file(name, key)) as stream:
+                pq.write_table(tables.get(name, schema.empty_table()).cast(schema), stream)
 
     def read(self, name: str, key: str) -> pa.Table:
         """One table of a piece that is there."""
@@ -78,14 +77,12 @@ class Pieces:
 
         Returns the rows of each table. No more than ROWS_AT_ONCE rows are in memory.
         """
-        fs, folder = self.draft.filesystem()
         ordered, counts = list(keys), {}
         for name, schema in self.schemas.items():
-            fs.create_dir(f"{folder}/{name}", recursive=True)
             counts[name] = 0
             with (
-                written_whole(fs, f"{folder}/{name}/part-0.parquet") as path,
-                pq.ParquetWriter(path, schema, filesystem=fs) as table,
+                self.draft.open_file(f"{name}/part-0.parquet") as stream,
+                pq.ParquetWriter(stream, schema) as table,
             ):
                 for batch in self.batches(name, ordered):
                     table.write_batch(batch)

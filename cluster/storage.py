@@ -1,15 +1,17 @@
 """Storage roots: a local path, or a URI that pyarrow.fs knows (s3://, gs://, file://, ...)."""
 
 import os
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
-from pathlib import Path
 
 import pyarrow as pa
+from pyarrow import NativeFile
 from pyarrow.fs import FileSystem, LocalFileSystem
 
-from cluster.errors import ConfigError
+from cluster.errors import ConfigError, one_line
+from cluster.files import PARTIAL
 
 
 def resolve(uri: str) -> str:
@@ -46,42 +48,44 @@ def filesystem(uri: str) -> tuple[FileSystem, str]:
         fs, path = FileSystem.from_uri(uri)
     except (pa.ArrowInvalid, OSError) as error:
         raise ConfigError(
-            f"storage: {uri!r} cannot be opened ({_one_line(error)}); allowed: a local path, "
+            f"storage: {uri!r} cannot be opened ({one_line(error)}); allowed: a local path, "
             "or a URI of pyarrow.fs such as s3://bucket/prefix or gs://bucket/prefix"
         ) from error
     return fs, path.rstrip("/")
 
 
 @contextmanager
-def written_whole(fs: FileSystem, path: str) -> Iterator[str]:
-    """A context that yields the path to write to, so that `path` is never seen half-written.
+def opened_whole(fs: FileSystem, path: str) -> Iterator[NativeFile]:
+    """A stream to a file in a folder that is there; nobody sees it half-written.
 
     A local file is written aside and renamed; an object store shows an object once it is whole.
+    What is broken off is removed.
     """
-    if isinstance(fs, LocalFileSystem):
-        aside = f"{path}.partial"
-        yield aside
-        fs.move(aside, path)
-    else:
-        yield path
-
-
-def node_cache() -> Path:
-    """Folder of this node for what can be made again."""
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "imagine-beyond"
+    local = isinstance(fs, LocalFileSystem)
+    # Of a name of its own: processes that write the same file do not meet.
+    target = f"{path}.{uuid.uuid4().hex[:8]}{PARTIAL}" if local else path
+    try:
+        with fs.open_output_stream(target) as stream:
+            yield stream
+        if local:
+            fs.move(target, path)
+    except BaseException:
+        with suppress(OSError):
+            fs.delete_file(target)
+        raise
 
 
 def require_writable(uri: str, storage: str) -> None:
     """Makes the folder; raises ConfigError, naming `storage`, if that or a file is refused."""
     fs, path = filesystem(uri)
-    probe = f"{path}/.writable"
+    probe = f"{path}/.writable-{uuid.uuid4().hex}"  # another process may look, too
     try:
         fs.create_dir(path, recursive=True)
         fs.open_output_stream(probe).close()
         fs.delete_file(probe)
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(
-            f"storage: {storage!r} cannot be written ({_one_line(error)}); "
+            f"storage: {storage!r} cannot be written ({one_line(error)}); "
             "allowed: a local path or URI where this user may create folders and files"
         ) from error
 
@@ -93,10 +97,6 @@ def read(fs: FileSystem, path: str) -> bytes:
 
 
 def write(fs: FileSystem, path: str, data: bytes) -> None:
-    """The whole file, in a folder that is there; see `written_whole`."""
-    with written_whole(fs, path) as target, fs.open_output_stream(target) as stream:
+    """The whole file, in a folder that is there; see `opened_whole`."""
+    with opened_whole(fs, path) as stream:
         stream.write(data)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -8,7 +8,6 @@ import pyarrow as pa
 import torch
 
 from cluster.artifacts import Draft, open_artifact
-from cluster.storage import written_whole
 from models.task import Features
 
 SPLITS = ("train", "val", "test", "imagined")
@@ -119,11 +118,7 @@ def _write_array(
         "fortran_order": False,
         "shape": (views, len(ids), *image),
     }
-    fs, folder = draft.filesystem()
-    with (
-        written_whole(fs, f"{folder}/{split}.npy") as target,
-        fs.open_output_stream(target) as stream,
-    ):
+    with draft.open_file(f"{split}.npy") as stream:
         np.lib.format.write_array_header_2_0(stream, header)
         for view in range(views):
             for tokens in _in_order(encoded, ids):

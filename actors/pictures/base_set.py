@@ -1,8 +1,6 @@
 """The base set as a worker trains on it: decoded once per node, shared by memory map."""
 
 import json
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +14,9 @@ import pyarrow.compute as pc
 
 from actors.pictures.codec import BadImageError, decode_rgb, resized_square
 from cluster.artifacts import Artifact, open_artifact
+from cluster.cache import cached, new_array
 from cluster.errors import ConfigError
 from cluster.rows import digest, row_rng
-from cluster.storage import node_cache
 
 CAPTION_COLUMNS = ("dataset", "class_name", "index", "view")
 ROWS_AT_ONCE = 256
@@ -112,13 +110,14 @@ class BaseSetRows:
         good = {tuple(row[name] for name in CAPTION_COLUMNS) for row in rows}
         return sum(images > 1 for images in Counter(key[:-1] for key in good).values())
 
-    def cache_folder(self) -> Path:
-        """Where this node keeps the decoded pictures."""
+    @property
+    def cache_name(self) -> str:
+        """Of the decoded pictures in the cache of a node."""
         identities = (
             (artifact.uri, artifact.manifest.content_hash, artifact.manifest.created)
             for artifact in self.inputs.values()
         )
-        return node_cache() / f"decoded-{digest(*chain(*identities)).hex()}"
+        return f"decoded-{digest(*chain(*identities)).hex()}"
 
 
 def open_base_set_rows(uri: str, curation: str | None = None) -> BaseSetRows:
@@ -141,20 +140,9 @@ def decode(rows: BaseSetRows) -> Path:
     """Decodes the usable rows into this node's cache; returns the folder.
 
     Images that cannot be decoded are left out; so are captions with fewer than two images left.
-    All images get the size of the first. A folder that is there is kept: it is made aside and
-    renamed.
+    All images get the size of the first. A folder that is there and whole is kept.
     """
-    folder = rows.cache_folder()
-    if folder.is_dir():
-        return folder
-    aside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
-    aside.mkdir(parents=True)
-    try:
-        _fill(rows, aside)
-        aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return folder
+    return cached(rows.cache_name, lambda folder: _fill(rows, folder))
 
 
 def open_base_set(folder: Path) -> BaseSet:
@@ -178,9 +166,7 @@ def _fill(rows: BaseSetRows, folder: Path) -> None:
         image = resized_square(decoded, size).transpose(2, 0, 1)
         if pixels is None:
             shape = (rows.artifact.open_table("rows").count_rows(), *image.shape)
-            pixels = np.lib.format.open_memmap(
-                folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape
-            )
+            pixels = new_array(folder / "pixels.npy", shape)
         pixels[used] = image
         caption = digest(row["dataset"], row["class_name"], str(row["index"])).hex()
         places.setdefault(caption, {})[row["view"]] = used

@@ -1,7 +1,5 @@
 """Pictures of an artifact's rows, decoded once per node and shared by memory map."""
 
-import os
-import uuid
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,40 +11,30 @@ from torch import Tensor
 from actors.pictures.codec import decode_rgb, resized_square
 from actors.pictures.places import image_places, read_images
 from cluster.artifacts import Artifact
+from cluster.cache import cached, new_array
 from cluster.rows import digest
-from cluster.storage import node_cache
 
 ROWS_AT_ONCE = 256
+PIXELS = "pixels.npy"
 
 
 def pictures(artifact: Artifact, ids: Sequence[str], size: int) -> Tensor:
     """(N, 3, size, size) uint8 of these rows, in this order, by CLIP's test transform.
 
     artifact: with a table `rows` that has `id` and `image`. The array lies in the node's cache,
-    whose place follows from the rows alone; a process writes it aside and renames it. Raises
-    BadImageError if an image cannot be decoded, ValueError if a row is not there.
+    whose place follows from the rows alone. Raises BadImageError if an image cannot be decoded,
+    ValueError if a row is not there.
     """
     if not ids:  # nothing that could be mapped
         return torch.empty(0, 3, size, size, dtype=torch.uint8)
-    manifest = artifact.manifest
+    manifest, shape = artifact.manifest, (len(ids), 3, size, size)
     name = digest(artifact.uri, manifest.content_hash, manifest.created, str(size), *ids).hex()
-    path = node_cache() / f"pictures-{name}.npy"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
-        try:
-            _decode(
-                artifact,
-                ids,
-                np.lib.format.open_memmap(
-                    aside, mode="w+", dtype=np.uint8, shape=(len(ids), 3, size, size)
-                ),
-            )
-            os.replace(aside, path)
-        finally:
-            aside.unlink(missing_ok=True)
+    folder = cached(
+        f"pictures-{name}",
+        lambda folder: _decode(artifact, ids, new_array(folder / PIXELS, shape)),
+    )
     # "c", copy on write: pages stay shared by all processes, and torch gets a writable array
-    return torch.from_numpy(np.load(path, mmap_mode="c"))
+    return torch.from_numpy(np.load(folder / PIXELS, mmap_mode="c"))
 
 
 def _decode(artifact: Artifact, ids: Sequence[str], pixels: np.ndarray) -> None:

@@ -15,9 +15,9 @@ from rich.text import Text
 from actors.search.searcher import OnDone
 from actors.search.studies import CellStudy
 from cluster.artifacts import WORK
+from cluster.cache import node_cache
 from cluster.progress import Progress, closing_line, show_progress
 from cluster.rows import digest
-from cluster.storage import node_cache
 
 SCHEMA = pa.schema(
     [
@@ -42,7 +42,6 @@ def _log(folder: str) -> Path:
         log = Path(folder, WORK, "progress.jsonl")
         log.parent.mkdir(parents=True, exist_ok=True)
         return log
-    node_cache().mkdir(parents=True, exist_ok=True)
     return node_cache() / f"progress-{digest(folder).hex()}.jsonl"
 
 

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from cluster.artifacts import Artifact, Draft, open_artifact
 from cluster.errors import ConfigError
 from cluster.rows import digest
-from cluster.storage import written_whole
 
 SCHEMA = pa.schema(
     [
@@ -211,8 +210,8 @@ def _write_rows(draft: Draft, parts: Iterable[pa.Table]) -> tuple[pa.Table, pa.T
         first = next(good_parts, None)
         if first is None:
             break
-        path, size = f"{folder}/rows/part-{number}.parquet", 0
-        with written_whole(fs, path) as to, pq.ParquetWriter(to, SCHEMA, filesystem=fs) as file:
+        name, size = f"rows/part-{number}.parquet", 0
+        with draft.open_file(name) as stream, pq.ParquetWriter(stream, SCHEMA) as file:
             for part in chain([first], good_parts):
                 file.write_table(part)
                 size += part.nbytes

@@ -29,7 +29,6 @@ from cluster.pieces import Pieces
 from cluster.progress import show_progress
 from cluster.row_pipeline import read_rows
 from cluster.rows import row_id
-from cluster.storage import written_whole
 
 REFUSED, SETTLED = "refused", "rows"
 """Tables of a piece: texts that one asking refused; all captions of the class that are accepted or
@@ -114,12 +113,10 @@ def plan_pass(plan: CaptionPlan) -> int:
     """Writes down what is wanted next of every class; returns how many captions that are."""
     counters = Counter(_class_of(key) for key in plan.pieces.complete())
     refused = _refused(plan, counters)
-    fs, folder = plan.draft.filesystem()
-    fs.create_dir(f"{folder}/{PLAN}", recursive=True)
     total = 0
     with (
-        written_whole(fs, f"{folder}/{PLAN}/part-0.parquet") as path,
-        pq.ParquetWriter(path, PLAN_SCHEMA, filesystem=fs) as file,
+        plan.draft.open_file(f"{PLAN}/part-0.parquet") as stream,
+        pq.ParquetWriter(stream, PLAN_SCHEMA) as file,
     ):
         for dataset, class_name in plan.classes():
             counter = counters[key := class_key(dataset, class_name)]

@@ -9,10 +9,10 @@ from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from PIL import Image
 
 from actors.pictures.codec import UnpaintableError
+from cluster.cache import node_cache
 from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.rows import row_seed
-from cluster.storage import node_cache
 
 Provider = Literal["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
 SIZE_STEP = 16

@@ -22,7 +22,7 @@ from actors.search.tasks import Tasks
 from actors.search.trials import fit_cell
 from cluster.content import canonical, plain
 from cluster.rows import digest
-from cluster.storage import filesystem, join, resolve, written_whole
+from cluster.storage import filesystem, join, opened_whole, resolve
 from jobs.report.statistics.scores import estimate
 
 METHOD = MethodConfig(
@@ -152,9 +152,9 @@ def _stored(tasks: Tasks, cell: Cell, count: int, storage: str) -> StoredFits:
     if not fs.get_file_info(path).is_file:
         rows = _fitted(tasks, cell, space, count)
         fs.create_dir(path.rpartition("/")[0], recursive=True)
-        with written_whole(fs, path) as aside:
-            pq.write_table(pa.Table.from_pylist(rows), aside, filesystem=fs)
-    rows = pq.read_table(path, filesystem=fs).to_pylist()
+        with opened_whole(fs, path) as stream:
+            pq.write_table(pa.Table.from_pylist(rows), stream)
+    rows = pq.read_table(path, filesystem=fs, partitioning=None).to_pylist()
     places = np.array([_place(space, row) for row in rows])
     return StoredFits(places, np.array([row["val_accuracy"] for row in rows]))
 
