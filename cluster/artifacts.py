@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -47,6 +48,8 @@ WORK = "work"
 CHECK_HASHES = "IMAGINE_BEYOND_CHECK_HASHES"
 """Environment variable; where it is set, an artifact that is opened is read whole, and compared
 with the hashes in its manifest. Without it, sizes are compared."""
+LONG_READ_BYTES = 10_000_000_000
+"""Beyond which it is said that files are read for their hashes."""
 NAMED = 3
 """Damaged files that are named at most."""
 
@@ -171,17 +174,24 @@ def open_artifact(uri: str, kind: str) -> Artifact:
 
     So it is if the artifact is damaged (`Artifact.require_whole`).
     """
+    artifact = open_complete(uri, kind)
+    if artifact.manifest.kind != kind:
+        raise ConfigError(
+            f"{kind}: {artifact.uri!r} is of kind {artifact.manifest.kind!r}; allowed: kind "
+            f"{kind!r}"
+        )
+    return artifact
+
+
+def open_complete(uri: str, field: str = "artifact") -> Artifact:
+    """Opens a complete artifact of any kind; else ConfigError that names the field."""
     uri = resolve(uri)
     artifact = _complete(uri)
     if artifact is None:
         fs, path = filesystem(uri)
         exists = fs.get_file_info(path).type != FileType.NotFound
         state = f"holds no {MANIFEST}, so it is not complete" if exists else "does not exist"
-        raise ConfigError(f"{kind}: {uri!r} {state}; allowed: a complete artifact of kind {kind!r}")
-    if artifact.manifest.kind != kind:
-        raise ConfigError(
-            f"{kind}: {uri!r} is of kind {artifact.manifest.kind!r}; allowed: kind {kind!r}"
-        )
+        raise ConfigError(f"{field}: {uri!r} {state}; allowed: a complete artifact")
     return artifact
 
 
@@ -266,6 +276,8 @@ class Draft(Folder):
         told = {n: f for n, f in self.written.items() if n in sizes and f.size == sizes[n]}
         local = isinstance(fs, LocalFileSystem)
         unread = sorted(name for name in sizes if name not in told) if local else []
+        if (size := sum(sizes[name] for name in unread)) > LONG_READ_BYTES:
+            print(f"manifest: hashes of {size / 1e9:.0f} GB of files", file=sys.stderr, flush=True)
         by_name = dict(hashes(fs, folder, unread))
         untold = {n: FileFacts(size, by_name.get(n)) for n, size in sizes.items()}
         return dict(sorted((untold | told).items()))

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import math
 import os
 import shutil
 import time
@@ -75,6 +76,8 @@ def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
     Its room on the disk is taken now: a mapped write that finds none ends the process. Raises
     OSError if there is none.
     """
+    if math.prod(shape) > shutil.disk_usage(path.parent).free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
     with path.open("r+b") as file:
         try:

@@ -16,7 +16,7 @@ FILES_AT_ONCE = 1024
 READERS = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileFacts:
     """What a manifest says of a file."""
 

@@ -23,6 +23,11 @@ class Lock:
             if not _is_there(path, self._file):  # removed with its folder while this one waited
                 self.release()
 
+    @property
+    def held(self) -> bool:
+        """Whether it has not been let go of."""
+        return self._file is not None
+
     def release(self) -> None:
         """Lets the next one in."""
         if self._file is not None:
@@ -65,6 +70,6 @@ _HELD: WeakValueDictionary[str, Lock] = WeakValueDictionary()
 def locked(path: str, waiting_for: str) -> Lock:
     """The lock of this process on that file, the same object for all who ask."""
     lock = _HELD.get(path)
-    if lock is None:
+    if lock is None or not lock.held:
         lock = _HELD[path] = Lock(path, waiting_for)
     return lock

@@ -48,7 +48,9 @@ class Manifest:
     def to_json(self) -> bytes:
         """The bytes of manifest.json."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        fields["files"] = {name: vars(facts) for name, facts in self.files.items()}
+        fields["files"] = {
+            name: {"size": facts.size, "sha256": facts.sha256} for name, facts in self.files.items()
+        }
         return json.dumps(fields, indent=1, ensure_ascii=False).encode()
 
 

@@ -59,7 +59,10 @@ def encode(cfg: EncodeConfig) -> list[Artifact]:
     datasets = [open_dataset(uri) for uri in cfg.datasets]
     base_set = open_base_set_rows(cfg.base_set, cfg.curation) if cfg.base_set else None
     clip = backbone(cfg.encoder.backbone)
-    outs = [_draft(cfg, clip, dataset, base_set) for dataset in datasets]
+    # Always in one order: else two runs with the same datasets could wait for each other's drafts.
+    ordered = sorted(datasets, key=lambda dataset: dataset.artifact.content_hash)
+    drafts = {d.artifact.uri: _draft(cfg, clip, d, base_set) for d in ordered}
+    outs = [drafts[dataset.artifact.uri] for dataset in datasets]
     for dataset, out in zip(datasets, outs, strict=True):
         if out.artifact:
             already_done(f"encode {dataset.name}", out.artifact)

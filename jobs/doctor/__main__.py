@@ -36,6 +36,8 @@ class DoctorConfig:
     """The split file of its IP classes."""
     all_images: bool = False
     """Whether every image is looked at, not a sample."""
+    artifact: list[str] | None = None
+    """Artifacts whose files are read, and compared with the hashes in their manifests."""
 
 
 def examine(cfg: DoctorConfig) -> Iterator[Finding]:
@@ -47,6 +49,7 @@ def examine(cfg: DoctorConfig) -> Iterator[Finding]:
     yield from health.ray_cluster()
     yield health.weights(cfg.backbone)
     yield from _datasets(cfg)
+    yield from map(health.artifact, cfg.artifact or [])
 
 
 def _datasets(cfg: DoctorConfig) -> Iterator[Finding]:

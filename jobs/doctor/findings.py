@@ -15,10 +15,11 @@ from importlib.util import find_spec
 from typing import Literal
 
 from actors.pictures.sources import read_image
+from cluster.artifacts import open_complete
 from cluster.catalog.benchmarks import BENCHMARKS
 from cluster.catalog.layouts import benchmark_listing
 from cluster.catalog.listing import MISSING, Listing, require_images
-from cluster.connect import connect
+from cluster.connect import connect, ray_address
 from cluster.errors import ConfigError
 from cluster.storage import require_writable, resolve
 
@@ -35,7 +36,7 @@ SAMPLE = 200
 """Images of a dataset that are looked at, unless all are."""
 AT_ONCE = 1024
 NAMED = 3
-"""Broken images that are named at most."""
+"""Broken images or files that are named at most."""
 # In a process of its own: it takes the weights' memory, and may not download them.
 LOAD = (
     "import sys; from models.backbones import load_clip; print(load_clip(sys.argv[1]).weights_hash)"
@@ -81,7 +82,7 @@ def gpus() -> Finding:
 
 def ray_cluster() -> Iterator[Finding]:
     """The cluster of RAY_ADDRESS; nothing where a job starts a Ray of its own."""
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = ray_address()
     if address == "local":
         return
     import ray
@@ -89,8 +90,8 @@ def ray_cluster() -> Iterator[Finding]:
     try:
         with connect():
             resources = ray.cluster_resources()
-    except Exception as error:  # Ray has no common class of what can go wrong here
-        yield Finding("fail", "cluster", f"{address}: {type(error).__name__}: {error}")
+    except ConfigError as error:
+        yield Finding("fail", "cluster", str(error))
         return
     words = ", ".join(f"{resources.get(name, 0):g} {name}s" for name in ("CPU", "GPU"))
     yield Finding("ok", "cluster", f"{address}: {words}")
@@ -108,6 +109,28 @@ def storage(root: str) -> Finding:
     free = shutil.disk_usage(uri).free
     words = f"{root} can be written, {free / 2**30:.1f} GiB free"
     return Finding("warn" if free < LITTLE_SPACE else "ok", "storage", words)
+
+
+def artifact(uri: str) -> Finding:
+    """Whether all files of an artifact are there, with the bytes that its manifest says.
+
+    Reads them all.
+    """
+    try:
+        opened = open_complete(uri)
+    except ConfigError as error:
+        return Finding("fail", "artifact", str(error))
+    changed = list(opened.changed())
+    if changed:
+        named = ", ".join(changed[:NAMED])
+        return Finding("fail", "artifact", f"{uri}: {len(changed)} files are damaged: {named}")
+    files = opened.manifest.files.values()
+    size = sum(facts.size for facts in files)
+    words = f"{uri}: {len(files)} files, {size / 1e9:.3g} GB, as they were published"
+    unread = sum(facts.sha256 is None for facts in files)
+    if unread:
+        return Finding("warn", "artifact", f"{words}; {unread} of them have no hash, only a size")
+    return Finding("ok", "artifact", words)
 
 
 def weights(backbone: str) -> Finding:

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from cluster.artifacts import draft
 from jobs.doctor.__main__ import DoctorConfig, doctor, main
-from jobs.doctor.findings import benchmark
+from jobs.doctor.findings import artifact, benchmark
 from tests.small_trees import coop_tree, laion_tree
 
 PETS = ("oxford_pets", "images", "split_zhou_OxfordPets.json")
@@ -60,6 +61,25 @@ def test_what_would_stop_a_job_fails(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "no file /no/such/file.pt" in said["weights"]
     for name in ("oxford_pets", "laion_food", "imagenet", "storage", "weights"):
         assert said[name].startswith("fail")
+
+
+def test_artifacts_are_compared_with_their_hashes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = draft(str(tmp_path), "factors", "toy", config={}, inputs={})
+    out.write_bytes("a.bin", b"1234")
+    uri = out.publish({}).uri
+    code, said = lines(DoctorConfig(storage=str(tmp_path), artifact=[uri]), capsys)
+    assert code == 0
+    words = "1 files, 4e-09 GB, as they were published"
+    assert said["artifact"] == f"ok artifact: {uri}: {words}"
+    Path(uri, "a.bin").write_bytes(b"1235")
+    code, said = lines(DoctorConfig(storage=str(tmp_path), artifact=[uri]), capsys)
+    assert code == 1
+    assert said["artifact"] == f"fail artifact: {uri}: 1 files are damaged: a.bin has other bytes"
+    Path(uri, "manifest.json").write_bytes(b"{")
+    assert artifact(uri).verdict == "fail"
+    assert "is no JSON" in artifact(uri).words
 
 
 @pytest.mark.parametrize(
