@@ -5,6 +5,8 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.connect import require_ray
+
 
 def actor_beside_driver(kind: type, *args: Any, name: str | None = None) -> Any:
     """An actor on the driver's node, which takes no CPU.
@@ -14,5 +16,6 @@ def actor_beside_driver(kind: type, *args: Any, name: str | None = None) -> Any:
 
     name: by which workers find it with `ray.get_actor`.
     """
+    require_ray()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     return ray.remote(kind).options(num_cpus=0, name=name, scheduling_strategy=here).remote(*args)

@@ -2,11 +2,14 @@
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 """What a disk answers that takes no more."""
+ADVICE = "\nFailed to "
+"""Begins what Ray Data adds to the message of a worker's error: how often it was tried."""
 
 
 class ConfigError(Exception):
@@ -26,7 +29,8 @@ def refusal(error: BaseException) -> ConfigError | None:
     for link in _chain(error):
         # Ray makes a class of its own and of ConfigError, whose text is the worker's stack trace.
         if isinstance(link, ConfigError) and not _behind(link):
-            return link
+            message = str(link).partition(ADVICE)[0]
+            return link if message == str(link) else ConfigError(message)
         if isinstance(link, OSError) and link.errno in FULL and not _behind(link):
             return ConfigError(
                 f"disk: {one_line(link)}; allowed: one with room that can be written"
@@ -34,21 +38,50 @@ def refusal(error: BaseException) -> ConfigError | None:
     return None
 
 
+@contextmanager
+def refusals_of_workers() -> Iterator[None]:
+    """Raises what a user can mend as ConfigError, whatever Ray has wrapped it into."""
+    try:
+        yield
+    except Exception as error:
+        if (refused := refusal(error)) is None or refused is error:
+            raise
+        raise refused from error
+
+
+def built(make: Callable[[], Callable[[Any], Any]]) -> Callable[[Any], Any]:
+    """What `make` builds on a worker; if it cannot for a reason that a user can mend, a callable
+    that raises this reason.
+
+    Ray tells of an error in the constructor of an actor in words alone, of one in a call as it is.
+    """
+    try:
+        return make()
+    except Exception as error:
+        if (refused := refusal(error)) is None:
+            raise
+        reason = str(refused)
+
+    def refuse(_: Any) -> Any:
+        raise ConfigError(reason)
+
+    return refuse
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and all behind it, the nearest first, each once."""
-    waiting, seen = [error], set()
+    """The error and all that it was raised from, the nearest first, each once."""
+    waiting: list[BaseException] = [error]
+    seen: set[int] = set()
     while waiting:
         link = waiting.pop(0)
         if id(link) in seen:
             continue
         seen.add(id(link))
         yield link
-        hidden = link.__suppress_context__
-        nearest = (*_behind(link), link.__cause__, None if hidden else link.__context__)
-        waiting += [next_link for next_link in nearest if isinstance(next_link, BaseException)]
+        waiting += [*_behind(link), *([link.__cause__] if link.__cause__ else [])]
 
 
-def _behind(error: BaseException) -> list[Any]:
+def _behind(error: BaseException) -> list[BaseException]:
     """The errors that Ray keeps as values: the cause of a task, the failures of workers."""
     fields = vars(error)
     failures = fields.get("worker_failures")
@@ -59,6 +92,7 @@ def _behind(error: BaseException) -> list[Any]:
 
 def one_line(error: BaseException) -> str:
     """The message of an error in one line; of the operating system, with the file."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{os.strerror(error.errno) if error.errno else error.strerror}: {error.filename}"
-    return " ".join(str(error).split())
+    message = str(error)
+    if isinstance(error, OSError) and error.errno and isinstance(error.filename, str):
+        message = f"{os.strerror(error.errno)}: {error.filename}"
+    return " ".join(message.partition(ADVICE)[0].split())

@@ -2,16 +2,18 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from jsonargparse import ArgumentParser, auto_cli, set_parsing_settings
 
 from cluster.artifacts import Artifact
-from cluster.connect import connect
-from cluster.errors import ConfigError
+from cluster.connect import ray_ended
+from cluster.errors import ConfigError, refusal
 from cluster.former import former_options
+from cluster.stopping import stoppable
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -23,12 +25,15 @@ def run_job(
     function: Callable[[Config], Artifact | None],
     recipe: Path | None = None,
 ) -> None:
-    """Parses the command line into a config and runs the job on Ray; its result is a line of JSON.
+    """Parses the command line into a config and runs the job; its result is a line of JSON.
+
+    A step that needs Ray connects to it (`cluster.connect.require_ray`); it is ended here.
 
     recipe: a config file whose values are the defaults, for a job that runs without arguments.
 
-    A bad setting, found here (before Ray starts) or by the job, is one line on stderr and exit
-    code 2. A job that returns None has printed its own closing lines.
+    A bad setting, found here, by the job or by a worker, is one line on stderr and exit code 2;
+    Ctrl-C and SIGTERM are one line, within seconds. A job that returns None has printed its own
+    closing lines.
     """
     _run(function, parsed(config_type, recipe))
 
@@ -65,12 +70,21 @@ def show_made(artifact: Artifact) -> None:
     print(json.dumps({"kind": artifact.manifest.kind, "artifact": artifact.uri}), flush=True)
 
 
-def _run(function: Callable[[Any], Artifact | None], cfg: Any) -> None:
+@contextmanager
+def one_line_for_users() -> Iterator[None]:
+    """Ends the process with one line, exit code 2, if what is raised inside is what a user can
+    mend, here or in a worker."""
     try:
-        with connect():
-            artifact = function(cfg)
-    except ConfigError as error:
-        refuse(str(error))
+        yield
+    except Exception as error:
+        if (refused := refusal(error)) is None:
+            raise
+        refuse(str(refused))
+
+
+def _run(function: Callable[[Any], Artifact | None], cfg: Any) -> None:
+    with one_line_for_users(), stoppable(), ray_ended():
+        artifact = function(cfg)
     if artifact is not None:
         show_made(artifact)
 
@@ -92,12 +106,9 @@ class OneLineParser(ArgumentParser):
         try:
             return super().instantiate(*args, **kwargs)
         except ValueError as error:
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, ConfigError):
-                cause = cause.__cause__
-            if cause is None:
+            if (refused := refusal(error)) is None:
                 raise
-            raise ConfigError(str(cause)) from error
+            raise ConfigError(str(refused)) from error
 
 
 def refuse(message: str) -> NoReturn:

@@ -14,11 +14,11 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import ray
 from pyarrow.fs import FileSelector
-from ray.exceptions import RayTaskError
 from ray.util import ActorPool
 
 from cluster.artifacts import WORK, Draft
-from cluster.errors import ConfigError
+from cluster.connect import require_ray
+from cluster.errors import built, refusals_of_workers
 from cluster.pool import Pool
 from cluster.progress import show_progress
 from cluster.storage import opened_whole
@@ -108,7 +108,7 @@ class _Worker:
         self, load: Callable[[], Callable[[Any], Tables]], pieces: Pieces, pool: Pool
     ) -> None:
         pool.use_cpus()
-        self.make, self.pieces = load(), pieces
+        self.make, self.pieces = built(load), pieces
 
     def run(self, work: Work) -> str:
         self.pieces.write(work.key, self.make(work))
@@ -134,13 +134,10 @@ def make_pieces(
     with show_progress(title, len(works), unit, done=len(works) - len(missing)) as progress:
         if not missing:
             return
+        require_ray()
         worker = ray.remote(_Worker).options(max_restarts=2, max_task_retries=2, **pool.options())
         count = min(pool.workers, len(missing))
         actors = ActorPool([worker.remote(load, pieces, pool) for _ in range(count)])
-        try:
+        with refusals_of_workers():
             for _ in actors.map_unordered(lambda actor, work: actor.run.remote(work), missing):
                 progress.advance()
-        except RayTaskError as error:
-            if isinstance(error.cause, ConfigError):
-                raise error.cause from error
-            raise

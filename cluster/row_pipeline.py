@@ -10,17 +10,22 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import ray
-from pyarrow.fs import FileSelector
+from pyarrow.fs import FileSelector, FileSystem
 from ray.data import Dataset
 from ray.data.checkpoint import CheckpointConfig
 
 from cluster.artifacts import WORK, Artifact, Draft
 from cluster.beside_driver import actor_beside_driver
+from cluster.connect import require_ray
+from cluster.errors import built, refusals_of_workers
 from cluster.pool import Pool
 from cluster.progress import show_progress, watched
 
 Batch = dict[str, np.ndarray]
 Worker = Callable[[Batch], Batch]
+TRIES = 3
+PENDING = ".pending.parquet"
+"""End of the name of a file of ids that are not committed yet."""
 FILE_TASK_CPUS = 0.5
 """CPUs of tasks on files: a small machine must have room for them beside the pools."""
 
@@ -70,6 +75,9 @@ def make_rows(
 
 def read_rows(source: Draft | Artifact, table: str) -> Dataset:
     """A Parquet folder of an artifact as Ray Data reads it, block by block."""
+    require_ray()
+    # Else a worker's error comes as one of Ray Data's, which has lost what it came from.
+    ray.data.DataContext.get_current().raise_original_map_exception = True
     return ray.data.read_parquet(
         table, filesystem=source.as_root(), num_cpus=FILE_TASK_CPUS, partitioning=None
     )
@@ -98,12 +106,25 @@ def write_committed(
     )
     context.target_max_block_size = None
     try:
-        pipeline().write_parquet(
-            table, filesystem=filesystem, ray_remote_args={"num_cpus": FILE_TASK_CPUS}
-        )
+        with refusals_of_workers():
+            _write(pipeline, table, filesystem)
     finally:
         context.checkpoint_config = None
         context.target_max_block_size = block_bytes
+
+
+def _write(pipeline: Callable[[], Dataset], table: str, filesystem: FileSystem) -> None:
+    """Writes what is missing; again if workers of a run that was killed just now were still
+    committing, so that a file that was listed had another name when it was read."""
+    for tries_left in reversed(range(TRIES)):
+        try:
+            pipeline().write_parquet(
+                table, filesystem=filesystem, ray_remote_args={"num_cpus": FILE_TASK_CPUS}
+            )
+            return
+        except FileNotFoundError as error:
+            if not tries_left or PENDING not in str(error):
+                raise
 
 
 def committed_rows(draft: Draft, table: str) -> int:
@@ -115,7 +136,7 @@ def committed_rows(draft: Draft, table: str) -> int:
     return sum(
         pq.read_metadata(file.path, filesystem=filesystem).num_rows
         for file in files
-        if file.path.endswith(".parquet") and "pending" not in file.path
+        if file.path.endswith(".parquet") and not file.path.endswith(PENDING)
     )
 
 
@@ -144,7 +165,7 @@ class Counted:
 
     def __init__(self, worker: Callable[[], Worker], counter_name: str, pool: Pool) -> None:
         pool.use_cpus()
-        self.worker, self.counter = worker(), ray.get_actor(counter_name)
+        self.worker, self.counter = built(worker), ray.get_actor(counter_name)
 
     def __call__(self, batch: Batch) -> Batch:
         rows = self.worker(batch)

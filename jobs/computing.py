@@ -1,12 +1,12 @@
 """Says which arithmetic and which kernels a job's workers run."""
 
-import os
 from collections.abc import Iterable
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError
 
+from cluster.connect import ray_address, require_ray
 from cluster.pool import Pool
 from cluster.progress import say
 from models.precision import TrainPrecision, computing_on
@@ -15,13 +15,13 @@ LONGEST_WAIT_SECONDS = 60
 
 
 def say_computing(title: str, precisions: Iterable[TrainPrecision], pool: Pool) -> None:
-    """One line for the user at the start of a job; Ray is running.
+    """One line for the user at the start of a job.
 
     precisions: of all that the job computes. On a Ray of this machine's own the workers' CPU is
     this process's; elsewhere, and of GPUs, a worker of the pool is asked.
     """
     asked = (pool.device, sorted(set(precisions)))
-    if pool.gpus or os.environ.get("RAY_ADDRESS", "local") != "local":
+    if pool.gpus or ray_address() != "local":
         line = _of_a_worker(asked, pool)
     else:
         line = computing_on(*asked)
@@ -34,6 +34,7 @@ def precision_of(hyper: Any) -> TrainPrecision:
 
 
 def _of_a_worker(asked: tuple[str, list[TrainPrecision]], pool: Pool) -> str:
+    require_ray()
     answer = ray.remote(**pool.options())(computing_on).remote(*asked)
     try:
         return ray.get(answer, timeout=LONGEST_WAIT_SECONDS)

@@ -12,8 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cluster.errors import ConfigError
-from cluster.job import parsed, refuse
+from cluster.job import one_line_for_users, parsed
+from cluster.stopping import stoppable
 from jobs.bench.adapt import AdaptBench, adapting
 from jobs.bench.discovery import DiscoveryBench, discovering
 from jobs.bench.pretrain import PretrainBench, pretraining
@@ -37,10 +37,8 @@ def main() -> None:
     """Measures what the command line names; a bad setting is one line and exit code 2."""
     cfg = parsed({name: config for name, (config, _) in BENCHES.items()})
     ((name, measure),) = ((n, run) for n, (config, run) in BENCHES.items() if type(cfg) is config)
-    try:
+    with one_line_for_users(), stoppable():
         figures = measure(cfg)
-    except ConfigError as error:
-        refuse(str(error))
     _show(figures, Console(stderr=True))
     print(json.dumps({"bench": name, "cores": os.cpu_count(), **figures}))
 

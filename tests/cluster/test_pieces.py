@@ -85,6 +85,18 @@ def test_what_a_user_can_mend_is_raised_as_it_is(tmp_path: Path, local_ray: None
     assert pieces.complete() <= {"n-1"}
 
 
+def refuse() -> Squarer:
+    raise ConfigError("folder: none; allowed: one")
+
+
+def test_what_keeps_a_worker_from_starting_is_raised_as_it_is(
+    tmp_path: Path, local_ray: None
+) -> None:
+    _, pieces, _ = new(tmp_path)
+    with pytest.raises(ConfigError, match=r"^folder: none; allowed: one$"):
+        make_pieces(pieces, [Number(1)], refuse, Pool(workers=1), title="squares", unit="numbers")
+
+
 def test_a_piece_without_its_last_table_is_not_there(tmp_path: Path) -> None:
     _, pieces, _ = new(tmp_path)
     pieces.write("n-1", {})

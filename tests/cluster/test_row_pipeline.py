@@ -4,17 +4,20 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from cluster.artifacts import Artifact, draft
+from cluster.errors import ConfigError
 from cluster.pool import Pool
 from cluster.row_pipeline import make_rows
-from tests.cluster.toy_pipeline import BLOCK, ROWS, SlowDice, run
+from tests.cluster.toy_pipeline import BLOCK, ROWS, RefusedConfig, SlowDice, refused, run
 from tests.processes import wait_until
 
+ROOT = Path(__file__).parents[2]
 COMMITTED_BEFORE_THE_KILL = 3 * BLOCK
 
 
@@ -49,6 +52,39 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(
     assert len(lines) < 2 * ROWS
 
 
+@pytest.mark.parametrize("when", ["built", "called"])
+def test_what_a_worker_refuses_is_raised_as_it_is(
+    tmp_path: Path, local_ray: None, when: Literal["built", "called"]
+) -> None:
+    with pytest.raises(ConfigError) as raised:
+        refused(RefusedConfig(storage=str(tmp_path), when=when))
+    assert type(raised.value) is ConfigError
+    assert str(raised.value) == "dice: loaded; allowed: fair ones"
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("when", ["built", "called"])
+def test_what_a_worker_refuses_is_one_line_and_exit_2(tmp_path: Path, when: str) -> None:
+    code = """if True:
+        from cluster.job import run_job
+        from tests.cluster.toy_pipeline import RefusedConfig, refused
+        run_job(RefusedConfig, refused)"""
+    command = [sys.executable, "-c", code, "--storage", str(tmp_path), "--when", when]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "error: dice: loaded; allowed: fair ones\n"
+
+
+@pytest.mark.ray
+def test_a_good_run_says_how_far_it_is_and_nothing_else(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.cluster.toy_pipeline", str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert (ended.returncode, ended.stdout) == (0, "")
+    lines = ended.stderr.splitlines()
+    assert lines
+    assert [line for line in lines if not line.startswith("dice: ")] == []
+
+
 ODD = "id=7 eyes=1?a#b%20c/[*]"
 """Names a column, and holds what a URI and a glob read something into."""
 
@@ -61,11 +97,11 @@ def test_a_folder_of_any_name_holds_the_same_rows(tmp_path: Path, local_ray: Non
         out = draft(str(folder), "images", "toy", config={}, inputs={})
         worker = partial(SlowDice, str(folder / "made.txt"), 0)
         ids = [f"row {number:02d}" for number in range(4 * BLOCK)]
-        settings = {"title": "dice", "unit": "rows", "block_rows": BLOCK, "pool": Pool(workers=1)}
+        make = partial(make_rows, title="dice", unit="rows", block_rows=BLOCK, pool=Pool(workers=1))
         for rows in (ids[: 2 * BLOCK], ids):
-            refused = make_rows(out, "rows", pa.table({"id": rows}), worker, **settings)
+            count = make(out, "rows", pa.table({"id": rows}), worker)
         assert sorted((folder / "made.txt").read_text().splitlines()) == ids, "each once"
-        return out.publish({"rows": len(ids), "refused": refused})
+        return out.publish({"rows": len(ids), "refused": count})
 
     odd, plain = made(tmp_path / ODD), made(tmp_path / "plain")
     assert odd.read_table("rows").equals(plain.read_table("rows"))

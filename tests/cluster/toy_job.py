@@ -7,6 +7,7 @@ import ray
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from cluster.artifacts import Artifact, draft
+from cluster.connect import require_ray
 from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.job import run_job
@@ -45,6 +46,7 @@ def toy(cfg: ToyConfig) -> Artifact:
     if toy_draft.artifact:
         already_done("toys", toy_draft.artifact)
         return toy_draft.artifact
+    require_ray()
     with show_progress("toys", cfg.rows, "rows") as progress:
         for index in range(cfg.rows):
             ray.get(work.remote(index))

@@ -3,14 +3,18 @@ it makes."""
 
 import sys
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal, NoReturn
 
 import numpy as np
 import pyarrow as pa
 
 from cluster.artifacts import Artifact, draft
 from cluster.connect import connect
+from cluster.content import unhashed
+from cluster.errors import ConfigError
 from cluster.pool import Pool
 from cluster.row_pipeline import make_rows
 from cluster.rows import row_id, row_rng
@@ -36,13 +40,42 @@ class SlowDice:
         return batch | {"eyes": np.array(eyes), "reason": np.array(reason, dtype=object)}
 
 
+class RefusedDice:
+    """Cannot use its setting, and says so when it is built or when it is called."""
+
+    def __init__(self, when: str) -> None:
+        if when == "built":
+            refuse_dice()
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return refuse_dice()
+
+
+def refuse_dice() -> NoReturn:
+    raise ConfigError("dice: loaded; allowed: fair ones")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefusedConfig:
+    storage: str = unhashed()
+    when: Literal["built", "called"] = "built"
+
+
+def refused(cfg: RefusedConfig) -> Artifact:
+    out = draft(cfg.storage, "images", "toy", config=cfg, inputs={})
+    plan = pa.table({"id": ["a", "b"]})
+    worker, pool = partial(RefusedDice, cfg.when), Pool(workers=1)
+    make_rows(out, "rows", plan, worker, title="dice", unit="rows", block_rows=BLOCK, pool=pool)
+    return out.publish({})
+
+
 def run(folder: Path, seconds: float = 0) -> Artifact:
     """seconds: that each row takes."""
     out = draft(str(folder), "images", "toy", config={}, inputs={})
     plan = pa.table({"id": [row_id("toy", "dice", i, 0, "1") for i in range(ROWS)]})
     worker = partial(SlowDice, str(folder / "made.txt"), seconds)
     with connect():
-        refused = make_rows(
+        count = make_rows(
             out,
             "rows",
             plan,
@@ -52,7 +85,7 @@ def run(folder: Path, seconds: float = 0) -> Artifact:
             block_rows=BLOCK,
             pool=Pool(workers=1),
         )
-    return out.publish({"rows": len(plan), "refused": refused})
+    return out.publish({"rows": len(plan), "refused": count})
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.catalog.splits import ShotRule, Split, draw_shots
 from cluster.errors import ConfigError
 from jobs.dataset import DatasetConfig, dataset
+from tests.command_line import run_module
 from tests.small_trees import AWKWARD, coop_tree, folder_tree, laion_tree
 
 DTD = ("dtd", "images", "split_zhou_DescribableTextures.json")
@@ -94,6 +95,20 @@ def test_what_is_written_is_not_written_twice(
 ) -> None:
     assert made(root, name="dtd", root=str(root)).artifact == dtd.artifact
     assert "done before" in capsys.readouterr().err
+
+
+def test_it_starts_no_ray(tmp_path: Path) -> None:
+    """Where a test may start none."""
+    folder_tree(tmp_path / "zoo", {"ant": 2, "plant": 2})
+    settings = ("--storage", str(tmp_path / "id=7"), "--name", "zoo")
+    ended = run_module("jobs.dataset", *settings, "--folder", str(tmp_path / "zoo"))
+    assert ended.returncode == 0, ended.stderr
+    names = {row["class_name"] for row in open_dataset(artifact_of(ended.stdout)).rows.to_pylist()}
+    assert names == {"ant", "plant"}
+
+
+def artifact_of(line: str) -> str:
+    return str(json.loads(line)["artifact"])
 
 
 def test_a_class_without_a_good_test_image_leaves_nothing_behind(tmp_path: Path) -> None:
