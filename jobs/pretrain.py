@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import ray
 from jsonargparse.typing import PositiveInt
 from ray.actor import ActorHandle
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -84,6 +85,8 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
     board = actor_beside_driver(Board)
     with show_board(board, images=2 * steps * cfg.pretrainer.batch_size):
         checkpoint = _trainer(cfg, base_set, out, board).fit().checkpoint
+        if reason := ray.get(board.refusal.remote()):
+            raise ConfigError(reason)
     if checkpoint is None:
         raise _diverged(cfg, 0, "there is no checkpoint")
     with checkpoint.as_directory() as folder:

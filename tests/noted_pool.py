@@ -1,4 +1,4 @@
-"""A pool whose workers note in how many threads they compute."""
+"""Pools whose workers note in how many threads they compute, or compute nothing."""
 
 import dataclasses
 import os
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from cluster.errors import ConfigError
 from cluster.pool import Pool
 
 
@@ -23,3 +24,11 @@ class NotedPool(Pool):
 def noted_threads(notes: Path) -> list[int]:
     """Of every worker."""
     return [int(note.read_text()) for note in notes.iterdir()]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RefusingPool(Pool):
+    """A pool whose workers cannot use their setting."""
+
+    def use_cpus(self) -> None:
+        raise ConfigError("pool.cpus: 1; allowed on this node: none")

@@ -20,6 +20,7 @@ class Board:
 
     def __init__(self) -> None:
         self.note: Note | None = None
+        self.reason: str | None = None
 
     def put(self, done: int, row: dict[str, float]) -> None:
         self.note = (done, row)
@@ -27,6 +28,14 @@ class Board:
     def get(self) -> Note | None:
         """The latest note; None before the first."""
         return self.note
+
+    def refuse(self, reason: str) -> None:
+        """Ends the run: what a user can mend has kept a worker from it."""
+        self.reason = reason
+
+    def refusal(self) -> str | None:
+        """The reason of `refuse`; None if all is well."""
+        return self.reason
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import ray
 import ray.train.torch
 import torch.distributed as dist
 
@@ -20,23 +21,38 @@ from actors.pretraining.state import (
     write_checkpoint,
     write_teacher,
 )
+from cluster.errors import ConfigError, refusal
 from models.backbones import load_clip
+from models.clip import Clip
 
 
 def pretrain_worker(config: dict[str, Any]) -> None:
     """The pretraining loop on a Ray Train worker.
 
-    config: cfg, base_set, curation, backbone, pool, save_every, probe, board. A run that diverges
-    ends here without an error, which Ray Train would answer by starting it again: its last
-    checkpoint has fewer steps than it should.
+    config: cfg, base_set, curation, backbone, pool, save_every, probe, board. Ray Train answers an
+    error by starting all workers again. So what a user can mend is left on the board, and the
+    workers that are started then end at once, without an error.
     """
+    if ray.get(config["board"].refusal.remote()):
+        return
+    try:
+        _pretrain(config)
+    except Exception as error:
+        if refused := refusal(error):
+            ray.get(config["board"].refuse.remote(str(refused)))
+        raise
+
+
+def _pretrain(config: dict[str, Any]) -> None:
+    """A run that diverges ends without an error; its last checkpoint has fewer steps than it
+    should."""
     config["pool"].use_cpus()
     context = ray.train.get_context()
     worker = Worker(
         context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device()
     )
     cfg, probing = config["cfg"], config["probe"]
-    backbone = load_clip(config["backbone"]).to(worker.device)
+    backbone = _loaded(config["backbone"]).to(worker.device)
     base_set = open_base_set_rows(config["base_set"], config["curation"])
     if context.get_local_rank() == 0:
         decode(base_set)
@@ -75,3 +91,11 @@ def pretrain_worker(config: dict[str, Any]) -> None:
     )
     with contextlib.suppress(DivergedError):
         pretrain(cfg, backbone, open_base_set(decode(base_set)), worker, calls)
+
+
+def _loaded(backbone: str) -> Clip:
+    """The CLIP, on this node; ConfigError if it cannot be loaded here."""
+    try:
+        return load_clip(backbone)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 
+from pyarrow.fs import LocalFileSystem
 from ray import tune
 from ray.exceptions import OutOfMemoryError, RayActorError
 
@@ -76,6 +77,7 @@ def _run(
             run_config=tune.RunConfig(
                 name="search",
                 storage_path=logs,
+                storage_filesystem=LocalFileSystem(),  # else its path is read as a URI
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=2),
             ),

@@ -16,7 +16,7 @@ from actors.search.cells import Cell
 from actors.search.fits import MODELS, Fit, keep, tried
 from actors.search.tasks import Tasks, TaskSource, opened_tasks
 from cluster.content import plain
-from cluster.errors import ConfigError
+from cluster.errors import ConfigError, refusal
 from cluster.pool import Pool
 from cluster.storage import join
 from models.methods import METHODS
@@ -56,7 +56,7 @@ def run_trial(
 ) -> None:
     """One Tune trial: a population of a cell. config: see `CellStudy.next_config`.
 
-    Reports once: the `outcomes` of all members, or as REFUSED the message of a ConfigError, which
+    Reports once: the `outcomes` of all members, or as REFUSED what a user can mend, which
     is no outcome of a trial. folder: URI; a final fit is kept in its `models`, a trial in its
     `tried/{number}`, until the best is known. gathering: of the search's workers. pool: which
     device the task lies on, and so is learned, and in how many threads.
@@ -65,8 +65,10 @@ def run_trial(
     pool.use_cpus()  # here, for Tune runs this in a thread of its own
     try:
         outcomes = _population(config, opened_tasks(source), cells, folder, pool.device)
-    except ConfigError as error:
-        tune.report({REFUSED: str(error)})
+    except Exception as error:
+        if (refused := refusal(error)) is None:
+            raise
+        tune.report({REFUSED: str(refused)})
     else:
         tune.report({"outcomes": [dataclasses.asdict(outcome) for outcome in outcomes]})
 
@@ -121,8 +123,8 @@ def fit_cell(
             alone = [fit_cell(tasks, cell, seed, [v], medians, device) for v in members]
             return [one for (one,) in alone]
         adapted, error = [None], f"{type(failure).__name__}: {failure}"
-    except ValueError as refusal:
-        raise ConfigError(f"{cell.key}: {refusal}") from refusal
+    except ValueError as fault:
+        raise ConfigError(f"{cell.key}: {fault}") from fault
     wall_s = (time.monotonic() - wall) / len(members)
     cpu_s = (time.process_time() - cpu) / len(members)
     fitted = []

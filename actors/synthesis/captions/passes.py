@@ -25,6 +25,7 @@ from actors.synthesis.captions.writer import WriterConfig
 from actors.synthesis.factors.drawing import MODE_SHARES
 from actors.synthesis.language_models.stages import Stage
 from cluster.artifacts import WORK, Artifact, Draft, draft
+from cluster.errors import refusals_of_workers
 from cluster.pieces import Pieces
 from cluster.progress import show_progress
 from cluster.row_pipeline import read_rows
@@ -103,8 +104,9 @@ def write_captions(plan: CaptionPlan) -> Artifact:
             idle = idle + 1 if askings == before else 0
             if idle == PASSES_WITHOUT_PROGRESS:
                 raise RuntimeError(f"{wanted} captions are wanted, and {idle} passes made none")
-            for settled in caption_pass(plan).iter_batches(batch_size=None):
-                progress.advance(len(settled["caption_id"]))
+            with refusals_of_workers():
+                for settled in caption_pass(plan).iter_batches(batch_size=None):
+                    progress.advance(len(settled["caption_id"]))
             wanted = plan_pass(plan)
     return _published(plan)
 
