@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pyarrow as pa
 import pytest
@@ -27,11 +28,22 @@ FINISHED_BEFORE_THE_KILL = 4
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Dataset and features; the test split is moved away, for a search has no need of it."""
+    """Dataset and features; the test split is moved away, for a search has no need of it.
+
+    In its place lies a file of its size that no array can be read from.
+    """
     folder = tmp_path_factory.mktemp("world")
-    features = Path(make_features(folder, make_dataset(folder)).uri)
-    features.joinpath("test.npy").rename(folder / "test.npy")
+    make_features(folder, make_dataset(folder))
+    hide_test(folder)
     return folder
+
+
+def hide_test(world: Path) -> None:
+    (features,) = world.glob("features/*")
+    (features / "test.npy").rename(world / "test.npy")
+    (features / "test.npy").write_bytes(bytes((world / "test.npy").stat().st_size))
+    with pytest.raises(ValueError, match=r"magic|pickle"):
+        np.load(features / "test.npy", allow_pickle=False)
 
 
 def start(world: Path, storage: str) -> subprocess.Popen[bytes]:
@@ -122,7 +134,7 @@ def test_a_finished_search_is_done(whole: Artifact, world: Path) -> None:
 
 def test_evaluate_scores_every_model_in_its_label_spaces(whole: Artifact, world: Path) -> None:
     (features,) = world.glob("features/*")
-    (world / "test.npy").rename(features / "test.npy")
+    (world / "test.npy").replace(features / "test.npy")
     cfg = EvaluateConfig(
         storage=str(world / "whole"),
         adapted=whole.uri,
@@ -131,7 +143,7 @@ def test_evaluate_scores_every_model_in_its_label_spaces(whole: Artifact, world:
         pool=Pool(workers=1),
     )
     results = evaluate(cfg)
-    (features / "test.npy").rename(world / "test.npy")
+    hide_test(world)
     measured = results.read_table("rows").to_pylist()
     assert {row["measure"] for row in measured} == {"accuracy", "mean_per_class_accuracy"}
     assert all(0 <= row["value"] <= 1 for row in measured)
