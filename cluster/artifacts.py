@@ -11,23 +11,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from pyarrow.fs import (
-    FileSelector,
-    FileSystem,
-    FileType,
-    LocalFileSystem,
-    SubTreeFileSystem,
-    copy_files,
-)
+from pyarrow.fs import FileSystem, FileType, LocalFileSystem, copy_files
 
 from cluster.cache import cached
 from cluster.content import canonical, content_of, plain
 from cluster.errors import ConfigError
 from cluster.files import PARTIAL, FileFacts, HashedStream, differences, hashes, listed
+from cluster.folder import Folder
 from cluster.locks import Lock, locked
 from cluster.manifest import LARGEST_BYTES, MANIFEST, SCHEMA_VERSION, Manifest, parse_manifest
 from cluster.provenance import code_version, library_versions
@@ -52,61 +44,6 @@ LONG_READ_BYTES = 10_000_000_000
 """Beyond which it is said that files are read for their hashes."""
 NAMED = 3
 """Damaged files that are named at most."""
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder of JSON files and tables (folders of Parquet files) under a storage root."""
-
-    uri: str
-
-    def file(self, *parts: str) -> str:
-        """Path or URI of a file of this folder."""
-        return join(self.uri, *parts)
-
-    def filesystem(self) -> tuple[FileSystem, str]:
-        """File system, and this folder on it."""
-        return filesystem(self.uri)
-
-    def as_root(self) -> FileSystem:
-        """File system whose root is this folder, for libraries that read meaning into a path.
-
-        Ray Data takes a folder `id=7` for a column, and a `?` for the end of a path.
-        """
-        fs, path = self.filesystem()
-        return SubTreeFileSystem(path, fs)
-
-    def read_json(self, name: str) -> Any:
-        """What the JSON file `name` holds."""
-        fs, path = self.filesystem()
-        return json.loads(read(fs, f"{path}/{name}"))
-
-    def open_table(self, name: str) -> ds.Dataset:
-        """The table `name` for filtered reads. Raises FileNotFoundError if it has no file."""
-        fs, path = self.filesystem()
-        selector = FileSelector(f"{path}/{name}", allow_not_found=True, recursive=True)
-        files = sorted(
-            info.path
-            for info in fs.get_file_info(selector)
-            if info.is_file and info.path.endswith(".parquet")
-        )
-        if not files:
-            raise FileNotFoundError(f"{self.file(name)} holds no Parquet file")
-        return ds.dataset(files, filesystem=fs, format="parquet")
-
-    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """The table `name`, in order of `id` with repeated ids dropped, if it has ids.
-
-        An interrupted writer repeats rows (at least once), never with another content.
-        """
-        table = self.open_table(name)
-        if "id" not in table.schema.names:
-            return table.to_table(columns=columns)
-        wanted = columns if columns is None or "id" in columns else [*columns, "id"]
-        rows = table.to_table(columns=wanted)
-        _, first = np.unique(np.array(rows["id"].to_pylist(), dtype=str), return_index=True)
-        rows = rows.take(first)
-        return rows if columns is None else rows.select(columns)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from actors.discovery import measures as of_discovery
 from actors.pretraining.state import METRICS
 from actors.search import measures as of_test
 from actors.search.measures import Measure
-from cluster.artifacts import Artifact, Folder
+from cluster.artifacts import Artifact
 from cluster.errors import ConfigError
+from cluster.folder import Folder
 from cluster.storage import read
 from jobs.report.statistics.classes import Confusion
 from jobs.report.statistics.scores import Score

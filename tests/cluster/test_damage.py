@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pyarrow.fs import LocalFileSystem
 
-from cluster import artifacts
+from cluster import artifacts, folder
 from cluster.artifacts import CHECK_HASHES, Artifact, draft, open_artifact
 from cluster.errors import ConfigError
 from cluster.manifest import MANIFEST
@@ -140,7 +140,8 @@ def test_many_files_are_opened_by_one_listing(
         out.write_bytes(f"models/{number}/model.bin", b"x" * number)
     uri = out.publish({}).uri
     spy = Mock(wraps=LocalFileSystem())
-    monkeypatch.setattr(artifacts, "filesystem", lambda uri: (spy, uri))
+    for module in (artifacts, folder):
+        monkeypatch.setattr(module, "filesystem", lambda uri: (spy, uri))
     assert len(open_artifact(uri, "factors").manifest.files) == 300
     assert len(spy.method_calls) == 3, "is there a manifest, what does it hold, and the listing"
 

@@ -13,7 +13,7 @@ from actors.discovery.measures import OF_CELLS, OF_GROUPS, OF_IMAGES
 from actors.pictures.codec import decode_rgb, png_bytes
 from actors.search.measures import MEASURES, Measure
 from actors.search.tasks import EncodedDataset
-from cluster.artifacts import Folder
+from cluster.folder import Folder
 from cluster.rows import row_rng
 from jobs.report.figures.discovery import names_figure, tsne_figure
 from jobs.report.pages.render import Picture, data_uri, picture, render
