@@ -120,15 +120,15 @@ def open_artifact(uri: str, kind: str) -> Artifact:
     return artifact
 
 
-def open_complete(uri: str, field: str = "artifact") -> Artifact:
-    """Opens a complete artifact of any kind; else ConfigError that names the field."""
+def open_complete(uri: str, what: str = "artifact") -> Artifact:
+    """Opens a complete artifact of any kind; else ConfigError that names what it was to be."""
     uri = resolve(uri)
     artifact = _complete(uri)
     if artifact is None:
         fs, path = filesystem(uri)
         exists = fs.get_file_info(path).type != FileType.NotFound
         state = f"holds no {MANIFEST}, so it is not complete" if exists else "does not exist"
-        raise ConfigError(f"{field}: {uri!r} {state}; allowed: a complete artifact")
+        raise ConfigError(f"{what}: {uri!r} {state}; allowed: a complete artifact")
     return artifact
 
 
@@ -246,9 +246,9 @@ def draft(
     """
     if kind not in RECIPES:
         raise ValueError(f"kind: {kind!r} has no recipe; allowed: {', '.join(RECIPES)}")
-    hashes = {role: source.content_hash for role, source in sorted(inputs.items())}
+    input_hashes = {role: source.content_hash for role, source in sorted(inputs.items())}
     settings = (content_of(config), content_of(content or {}))
-    parts = (SCHEMA_VERSION, RECIPES[kind], *settings, hashes)
+    parts = (SCHEMA_VERSION, RECIPES[kind], *settings, input_hashes)
     content_hash = digest(kind, name, *map(canonical, parts)).hex()
     uri = join(resolve(storage), slug(kind), f"{slug(name)}-{content_hash[:12]}")
     if done := _done(uri):
@@ -263,7 +263,7 @@ def draft(
         content_hash=content_hash,
         recipe=RECIPES[kind],
         config=plain(config) or {},
-        inputs=hashes,
+        inputs=input_hashes,
         versions=library_versions(),
         code=code_version(),
         rows={},
