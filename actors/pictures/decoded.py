@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from actors.pictures.codec import decode_rgb, resized_square
+from actors.pictures.codec import PIXELS, BadImageError, decode_rgb, resized_square
 from actors.pictures.places import image_places, read_images
 from cluster.artifacts import Artifact
 from cluster.rows import digest
@@ -24,12 +24,13 @@ def pictures(artifact: Artifact, ids: Sequence[str], size: int) -> Tensor:
 
     artifact: with a table `rows` that has `id` and `image`. The array lies in the node's cache,
     whose place follows from the rows alone; a process writes it aside and renames it. Raises
-    BadImageError if an image cannot be decoded, ValueError if a row is not there.
+    BadImageError, which names it, if an image cannot be decoded, ValueError if a row is not there.
     """
     if not ids:  # nothing that could be mapped
         return torch.empty(0, 3, size, size, dtype=torch.uint8)
     manifest = artifact.manifest
-    name = digest(artifact.uri, manifest.content_hash, manifest.created, str(size), *ids).hex()
+    identity = (artifact.uri, manifest.content_hash, manifest.created)
+    name = digest(PIXELS, *identity, str(size), *ids).hex()
     path = node_cache() / f"pictures-{name}.npy"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,5 +60,8 @@ def _decode(artifact: Artifact, ids: Sequence[str], pixels: np.ndarray) -> None:
     for part in ordered.to_batches(ROWS_AT_ONCE):
         batch = {name: np.array(part.column(name).to_pylist()) for name in part.schema.names}
         for row, data in zip(batch["id"], read_images(batch), strict=True):
-            image = resized_square(decode_rgb(data), pixels.shape[-1])
+            try:
+                image = resized_square(decode_rgb(data), pixels.shape[-1])
+            except BadImageError as error:
+                raise BadImageError(f"{artifact.uri}, image {row}: {error}") from error
             pixels[number[row]] = image.transpose(2, 0, 1)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from actors.features.encoder import backbone, clean_view, view_tokens
-from actors.pictures.codec import BadImageError, decode_rgb
+from actors.pictures.codec import BadImageError, decode_rgb, picture_bytes
 from cluster.errors import ConfigError
 from models.methods import load_adapted
 from models.methods.adapted import Adapted, read_card
@@ -50,9 +50,9 @@ class Predictor:
         images, good = [], []
         for row in rows:
             try:
-                images.append(decode_rgb(Path(row["image"]).read_bytes()))
+                images.append(decode_rgb(picture_bytes(Path(row["image"]))))
                 good.append(row)
-            except (OSError, BadImageError) as error:
+            except BadImageError as error:
                 row["reason"] = str(error)
         if good:
             clip, names = self.model.clip, self.names or self.model.card.names
