@@ -1,6 +1,7 @@
 """Encoded images in and out: the only place where foreign image bytes are decoded."""
 
 import io
+import logging
 import re
 import stat
 import warnings
@@ -25,8 +26,9 @@ LARGEST_FILE = 256 << 20
 _ADDRESS = re.compile(r" ?<[^<>]*>| at 0x[0-9a-f]+")
 """What an error says of an object in memory, another text in each run."""
 
-# What Pillow warns of, of a picture that it reads all the same, nobody can mend.
+# A picture is read or has its reason; what Pillow says of it besides names no file.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class BadImageError(ValueError):
