@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from actors.pictures.codec import PIXELS, BadImageError, decode_rgb, resized_square
+from actors.pictures.codec import DECODING, BadImageError, decode_rgb, resized_square
 from cluster.artifacts import Artifact, open_artifact
 from cluster.errors import ConfigError
 from cluster.rows import digest, row_rng
@@ -118,7 +118,7 @@ class BaseSetRows:
             (artifact.uri, artifact.manifest.content_hash, artifact.manifest.created)
             for artifact in self.inputs.values()
         )
-        return node_cache() / f"decoded-{digest(PIXELS, *chain(*identities)).hex()}"
+        return node_cache() / f"decoded-{digest(DECODING, *chain(*identities)).hex()}"
 
 
 def open_base_set_rows(uri: str, curation: str | None = None) -> BaseSetRows:

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from actors.pictures.colours import as_rgb
 from cluster.picture_files import FORMATS
 
-PIXELS = "pixels-2"
+DECODING = "decoding-2"
 """Names how encoded images become pixels, for caches of decoded ones; another one with every change
 of those."""
 MAX_PIXELS = 64_000_000

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from actors.pictures.codec import PIXELS, BadImageError, decode_rgb, resized_square
+from actors.pictures.codec import DECODING, BadImageError, decode_rgb, resized_square
 from actors.pictures.places import image_places, read_images
 from cluster.artifacts import Artifact
 from cluster.rows import digest
@@ -30,7 +30,7 @@ def pictures(artifact: Artifact, ids: Sequence[str], size: int) -> Tensor:
         return torch.empty(0, 3, size, size, dtype=torch.uint8)
     manifest = artifact.manifest
     identity = (artifact.uri, manifest.content_hash, manifest.created)
-    name = digest(PIXELS, *identity, str(size), *ids).hex()
+    name = digest(DECODING, *identity, str(size), *ids).hex()
     path = node_cache() / f"pictures-{name}.npy"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -50,7 +50,7 @@ class Predictor:
         images, good = [], []
         for row in rows:
             try:
-                images.append(decode_rgb(picture_bytes(Path(row["image"]))))
+                images.append(decode_rgb(picture_bytes(Path(row["image"]).expanduser())))
                 good.append(row)
             except BadImageError as error:
                 row["reason"] = str(error)

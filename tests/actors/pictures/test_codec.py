@@ -81,9 +81,16 @@ def test_every_format_of_the_list_is_read_as_pillow_reads_it(name: str) -> None:
 
 
 def test_a_format_that_is_not_on_the_list_is_refused_unread() -> None:
-    for name in ("ICO", "TGA", "PCX", "EPS", "DDS", "SGI", "JPEG2000"):
+    for name in ("ICO", "TGA", "PCX", "EPS", "DDS", "SGI", "JPEG2000", "BLP"):
+        image = noise(16, 16).convert("P" if name == "BLP" else "RGB")
         with pytest.raises(BadImageError, match=r"^not a readable image \(none of AVIF, BMP, GIF"):
-            decode_rgb(encoded(noise(16, 16), name))
+            decode_rgb(encoded(image, name))
+
+
+def test_a_picture_that_its_decoder_gives_up_is_refused() -> None:
+    whole = encoded(Image.new("RGB", (60, 40), "red"), "AVIF")
+    with pytest.raises(BadImageError, match=r"^not a readable image \(RuntimeError: "):
+        decode_rgb(whole[:-32] + bytes(32))
 
 
 def test_bytes_that_are_no_image_are_refused() -> None:
