@@ -47,16 +47,17 @@ class Predictor:
         of the original's has scores that were never scaled for one: of it the order counts.
         """
         rows: list[dict[str, Any]] = [{"image": file} for file in files]
-        images, good = [], []
+        clip, squares, good = self.model.clip, [], []
         for row in rows:
             try:
-                images.append(decode_rgb(picture_bytes(Path(row["image"]).expanduser())))
-                good.append(row)
+                image = decode_rgb(picture_bytes(Path(row["image"]).expanduser()))
             except BadImageError as error:
                 row["reason"] = str(error)
+            else:  # one picture of full size is in memory at a time
+                squares.append(clean_view(image, clip.image_size))
+                good.append(row)
         if good:
-            clip, names = self.model.clip, self.names or self.model.card.names
-            views = torch.stack([clean_view(image, clip.image_size) for image in images])
+            names, views = self.names or self.model.card.names, torch.stack(squares)
             seen = views if self.model.reads == "images" else view_tokens(clip, views)
             with torch.no_grad():
                 scores = self.model.logits(seen, names).softmax(dim=1)
