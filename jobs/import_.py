@@ -16,16 +16,17 @@ from hashlib import blake2b
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from jsonargparse.typing import PositiveInt
 from safetensors.torch import save
 
 from actors.pretraining.state import METRICS, MODEL, TEACHER, teacher_facts
 from actors.synthesis.base_sets.importing import RECIPE, FileReader, import_plan
-from cluster.artifacts import Artifact, Draft, draft
+from cluster.artifacts import Artifact, Draft, Folder, draft
 from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.job import run_jobs
-from cluster.picture_files import unread_line
+from cluster.picture_files import NAMES_SHOWN, unread_line
 from cluster.pool import Pool
 from cluster.progress import already_done, say
 from cluster.row_pipeline import make_rows
@@ -68,7 +69,7 @@ def import_images(cfg: ImportImagesConfig) -> Artifact:
     out = draft(cfg.storage, "images", cfg.name, config=cfg, inputs={}, content=content)
     if out.artifact:
         already_done("import", out.artifact)
-        _say_left_out(plan.unread, out.artifact.manifest.rows["refused"])
+        _say_left_out(out.artifact, plan.unread)
         return out.artifact
     refused = make_rows(
         out,
@@ -82,13 +83,17 @@ def import_images(cfg: ImportImagesConfig) -> Artifact:
     )
     unread = {"file": list(plan.unread), "reason": list(plan.unread.values())}
     out.write_table("rejected", pa.table(unread, REJECTED))
-    _say_left_out(plan.unread, refused)
+    _say_left_out(out, plan.unread)
     return out.publish({"rows": len(rows), "refused": refused, "rejected": len(plan.unread)})
 
 
-def _say_left_out(unread: Mapping[str, str], refused: int) -> None:
-    if refused:
-        say(f"import: {refused} images refused (in the table rows, with their reason)")
+def _say_left_out(base_set: Folder, unread: Mapping[str, str]) -> None:
+    rows = base_set.open_table("rows")
+    refused = rows.to_table(columns=["file"], filter=pc.field("reason") != "")["file"].unique()
+    if len(refused):
+        names = ", ".join(refused[:NAMES_SHOWN].to_pylist())
+        more = f", and {len(refused) - NAMES_SHOWN} more" if len(refused) > NAMES_SHOWN else ""
+        say(f"import: {len(refused)} images refused: {names}{more}; why is in the table rows")
     if unread:
         say(f"import: {unread_line(unread)}; all of them are in the table rejected")
 

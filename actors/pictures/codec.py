@@ -80,7 +80,8 @@ def decode_rgb(data: bytes) -> Image.Image:
     except BadImageError:
         raise
     except UnidentifiedImageError as error:
-        raise BadImageError(f"not a readable image (none of {', '.join(FORMATS)})") from error
+        known = ", ".join(FORMATS)
+        raise BadImageError(f"not a readable image (none of {known} that can be read)") from error
     except Exception as error:  # anything: the parsers are many, and the bytes are to blame
         message = _ADDRESS.sub("", str(error)).strip()
         first_line = f"{type(error).__name__}: {message}".splitlines()[0]

@@ -74,7 +74,7 @@ def test_what_is_left_out_is_counted_and_named(
     assert made.manifest.rows == {"rows": 11, "refused": 1, "rejected": 2}
     line = "import: 2 not read: .ipynb_checkpoints (hidden); view1/okapi/notes.txt (no picture by"
     said = capsys.readouterr().err
-    assert "import: 1 images refused" in said
+    assert "import: 1 images refused: view2/red_panda/c.png; why is in the table rows" in said
     assert line in said
     (ibase / "view1" / "okapi" / "more.txt").write_text("none")
     assert imported(ibase, tmp_path / "runs") == made, "it does not count"

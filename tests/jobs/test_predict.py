@@ -129,7 +129,8 @@ def test_what_is_no_picture_has_a_reason_and_the_others_an_answer(
     reasons = {
         "pipe.png": "no regular file",
         "thin.png": "1 x 8000 pixels, sides of more than 1 to 20",
-        "bitmap.dds": "not a readable image (none of AVIF, BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP)",
+        "bitmap.dds": "not a readable image (none of AVIF, BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP "
+        "that can be read)",
         "nowhere.png": "no such file",
     }
     bad = [str(tmp_path / name) for name in reasons]
