@@ -15,17 +15,20 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from jsonargparse.typing import PositiveInt
 from safetensors.torch import save
 
 from actors.pretraining.state import METRICS, MODEL, TEACHER, teacher_facts
 from actors.synthesis.base_sets.importing import RECIPE, FileReader, import_plan
-from cluster.artifacts import Artifact, Draft, draft
+from cluster.artifacts import Artifact, Draft, Folder, draft
 from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.job import run_jobs
+from cluster.picture_files import NAMES_SHOWN, unread_line
 from cluster.pool import Pool
-from cluster.progress import already_done
+from cluster.progress import already_done, say
 from cluster.row_pipeline import make_rows
 from cluster.rows import digest
 from cluster.storage import resolve
@@ -33,6 +36,8 @@ from models.backbones import load_clip
 from models.methods.adapted import CARD, TENSORS
 from models.released.fine_tuned import OWN_CLIP, FineTunedConfig, read_fine_tuned
 from models.released.teacher import Inventory, read_teacher
+
+REJECTED = pa.schema([("file", pa.string()), ("reason", pa.string())])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +47,8 @@ class ImportImagesConfig:
     storage: str = unhashed()
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
     folder: str = unhashed()
-    """view1/CLASS/file, view2/CLASS/file, …, or CLASS/file; seen by all nodes."""
+    """view1/CLASS/file, view2/CLASS/file, …, or CLASS/file; seen by all nodes. What is in it and
+    is not read does not count: another such file changes no base set that is made already."""
     name: str
     """Of the base set, and the dataset that its classes belong to: with a dataset's own name its
     pictures are imagined ones of that dataset. What `jobs.export` wrote keeps its own datasets."""
@@ -51,26 +57,45 @@ class ImportImagesConfig:
 
 
 def import_images(cfg: ImportImagesConfig) -> Artifact:
-    """Reads every picture; one that cannot be decoded stays as a row with its reason."""
+    """Reads every picture; one that cannot be decoded stays as a row with its reason.
+
+    What else is in the folder is named in the table `rejected` (`file`, `reason`).
+    """
     folder = resolve(cfg.folder)
     plan = import_plan(folder, cfg.name)
-    files = digest(*(f"{row['file']} {row['bytes']} {row['id']}" for row in plan.to_pylist())).hex()
+    rows = plan.rows.to_pylist()
+    files = digest(*(f"{row['file']} {row['bytes']} {row['id']}" for row in rows)).hex()
     content = {"recipe": RECIPE, "files": files}
     out = draft(cfg.storage, "images", cfg.name, config=cfg, inputs={}, content=content)
     if out.artifact:
         already_done("import", out.artifact)
+        _say_left_out(out.artifact, plan.unread)
         return out.artifact
     refused = make_rows(
         out,
         "rows",
-        plan,
+        plan.rows,
         partial(FileReader, folder),
         title="import",
         unit="images",
         block_rows=256,
         pool=cfg.pool,
     )
-    return out.publish({"rows": len(plan), "refused": refused})
+    unread = {"file": list(plan.unread), "reason": list(plan.unread.values())}
+    out.write_table("rejected", pa.table(unread, REJECTED))
+    _say_left_out(out, plan.unread)
+    return out.publish({"rows": len(rows), "refused": refused, "rejected": len(plan.unread)})
+
+
+def _say_left_out(base_set: Folder, unread: Mapping[str, str]) -> None:
+    rows = base_set.open_table("rows")
+    refused = rows.to_table(columns=["file"], filter=pc.field("reason") != "")["file"].unique()
+    if len(refused):
+        names = ", ".join(refused[:NAMES_SHOWN].to_pylist())
+        more = f", and {len(refused) - NAMES_SHOWN} more" if len(refused) > NAMES_SHOWN else ""
+        say(f"import: {len(refused)} images refused: {names}{more}; why is in the table rows")
+    if unread:
+        say(f"import: {unread_line(unread)}; all of them are in the table rejected")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

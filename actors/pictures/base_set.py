@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from actors.pictures.codec import BadImageError, decode_rgb, resized_square
+from actors.pictures.codec import DECODING, BadImageError, decode_rgb, resized_square
 from cluster.artifacts import Artifact, open_artifact
 from cluster.cache import cached, new_array
 from cluster.errors import ConfigError
@@ -117,7 +117,7 @@ class BaseSetRows:
             (artifact.uri, artifact.manifest.content_hash, artifact.manifest.created)
             for artifact in self.inputs.values()
         )
-        return f"decoded-{digest(*chain(*identities)).hex()}"
+        return f"decoded-{digest(DECODING, *chain(*identities)).hex()}"
 
 
 def open_base_set_rows(uri: str, curation: str | None = None) -> BaseSetRows:

@@ -1,12 +1,34 @@
 """Encoded images in and out: the only place where foreign image bytes are decoded."""
 
 import io
+import logging
+import re
+import stat
+import warnings
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from actors.pictures.colours import as_rgb
+from cluster.picture_files import FORMATS
+
+DECODING = "decoding-2"
+"""Names how encoded images become pixels, for caches of decoded ones; another one with every change
+of those."""
 MAX_PIXELS = 64_000_000
 """A larger image is refused before it is decoded."""
+MAX_ASPECT = 20
+"""An image whose longer side is more than this many times the shorter one is refused, too: resized
+as a whole, as torchvision does it, it takes that many times the memory of its square."""
+LARGEST_FILE = 256 << 20
+"""Bytes of a file; a larger one is refused unread."""
+_ADDRESS = re.compile(r" ?<[^<>]*>| at 0x[0-9a-f]+")
+"""What an error says of an object in memory, another text in each run."""
+
+# A picture is read or has its reason; what Pillow says of it besides names no file.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class BadImageError(ValueError):
@@ -23,41 +45,68 @@ def png_bytes(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def decode_rgb(data: bytes) -> Image.Image:
-    """A whole RGB image from encoded bytes.
+def picture_bytes(path: Path) -> bytes:
+    """The bytes of a picture's file, undecoded.
 
-    Raises BadImageError on anything else, a truncated file included.
+    Raises BadImageError, whose message does not name the file, if it is not there, no regular file,
+    larger than LARGEST_FILE or cannot be read.
+    """
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # a pipe would be waited for
+            raise BadImageError("no regular file")
+        if state.st_size > LARGEST_FILE:
+            raise BadImageError(f"{state.st_size} bytes, more than {LARGEST_FILE}")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise BadImageError("no such file") from error
+    except OSError as error:
+        raise BadImageError(f"cannot be read ({error.strerror})") from error
+
+
+def decode_rgb(data: bytes) -> Image.Image:
+    """A whole RGB image from encoded bytes, by the rule of `actors.pictures.colours.as_rgb`.
+
+    Opened are the formats of `cluster.picture_files`, known by their content; of several frames or
+    pages the first. Raises BadImageError on anything else: a truncated file, more than MAX_PIXELS,
+    sides of more than 1 to MAX_ASPECT.
     """
     if not data:
         raise BadImageError("empty file")
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise BadImageError(
-                    f"{image.width} x {image.height} pixels, more than {MAX_PIXELS}"
-                )
-            return image.convert("RGB")
-    except (
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-    ) as error:
-        message = str(error).partition(" <")[0]  # without the buffer's address, another in each run
-        raise BadImageError(
-            f"not a readable image ({type(error).__name__}: {message})".splitlines()[0]
-        ) from error
+        with Image.open(io.BytesIO(data), formats=list(FORMATS)) as image:
+            _require_size(*image.size)
+            return as_rgb(image)
+    except BadImageError:
+        raise
+    except UnidentifiedImageError as error:
+        known = ", ".join(FORMATS)
+        raise BadImageError(f"not a readable image (none of {known} that can be read)") from error
+    except Exception as error:  # anything: the parsers are many, and the bytes are to blame
+        message = _ADDRESS.sub("", str(error)).strip()
+        first_line = f"{type(error).__name__}: {message}".splitlines()[0]
+        raise BadImageError(f"not a readable image ({first_line})") from error
+
+
+def _require_size(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise BadImageError(f"{width} x {height} pixels, more than {MAX_PIXELS}")
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise BadImageError(f"{width} x {height} pixels, sides of more than 1 to {MAX_ASPECT}")
 
 
 def resized_square(image: Image.Image, size: int) -> np.ndarray:
     """The image in CLIP's own test transform: uint8 (size, size, 3).
 
-    The shorter side is resized to `size` (bicubic), and the centre is cut out.
+    The shorter side is resized to `size` (bicubic), and the centre is cut out: to the pixel what
+    torchvision's `Resize(size, BICUBIC)` and `CenterCrop(size)` make of a PIL image, which truncate
+    the longer side and round the offset half to even. The whole is resized before it is cut, for a
+    box that Pillow resizes has other weights; MAX_ASPECT bounds what that takes.
     """
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
+    short, long = min(image.size), max(image.size)
+    longer = int(size * long / short)
+    width, height = (longer, size) if image.width > image.height else (size, longer)
     if (width, height) != image.size:
         image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = (width - size) // 2, (height - size) // 2
+    left, top = round((width - size) / 2), round((height - size) / 2)
     return np.asarray(image.crop((left, top, left + size, top + size)))

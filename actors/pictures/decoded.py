@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from actors.pictures.codec import decode_rgb, resized_square
+from actors.pictures.codec import DECODING, BadImageError, decode_rgb, resized_square
 from actors.pictures.places import image_places, read_images
 from cluster.artifacts import Artifact
 from cluster.cache import cached, new_array
@@ -22,13 +22,14 @@ def pictures(artifact: Artifact, ids: Sequence[str], size: int) -> Tensor:
     """(N, 3, size, size) uint8 of these rows, in this order, by CLIP's test transform.
 
     artifact: with a table `rows` that has `id` and `image`. The array lies in the node's cache,
-    whose place follows from the rows alone. Raises BadImageError if an image cannot be decoded,
-    ValueError if a row is not there.
+    whose place follows from the rows alone. Raises BadImageError, which names it, if an image
+    cannot be decoded, ValueError if a row is not there.
     """
     if not ids:  # nothing that could be mapped
         return torch.empty(0, 3, size, size, dtype=torch.uint8)
     manifest, shape = artifact.manifest, (len(ids), 3, size, size)
-    name = digest(artifact.uri, manifest.content_hash, manifest.created, str(size), *ids).hex()
+    identity = (artifact.uri, manifest.content_hash, manifest.created)
+    name = digest(DECODING, *identity, str(size), *ids).hex()
     folder = cached(
         f"pictures-{name}",
         lambda folder: _decode(artifact, ids, new_array(folder / PIXELS, shape)),
@@ -47,5 +48,8 @@ def _decode(artifact: Artifact, ids: Sequence[str], pixels: np.ndarray) -> None:
     for part in ordered.to_batches(ROWS_AT_ONCE):
         batch = {name: np.array(part.column(name).to_pylist()) for name in part.schema.names}
         for row, data in zip(batch["id"], read_images(batch), strict=True):
-            image = resized_square(decode_rgb(data), pixels.shape[-1])
+            try:
+                image = resized_square(decode_rgb(data), pixels.shape[-1])
+            except BadImageError as error:
+                raise BadImageError(f"{artifact.uri}, image {row}: {error}") from error
             pixels[number[row]] = image.transpose(2, 0, 1)

@@ -19,19 +19,21 @@ BUFFER_BYTES = 1 << 20
 def image_places(artifact: Artifact, columns: Sequence[str], which: pc.Expression) -> pa.Table:
     """`id`, these columns and PLACE of the rows that `which` holds for, in order of id, none twice.
 
-    artifact: with a table `rows` that has `id` and `image`; no image is read.
+    artifact: with a table `rows` that has `id` and `image`; no image is read. Its other columns may
+    have any name, those of PLACE too.
     """
     _, folder = artifact.filesystem()
     rows = artifact.open_table("rows")
-    names = [name for name in rows.schema.names if name != "image"]
+    wanted = {name: pc.field(name) for name in ("id", *columns)}
     parts = []
     for fragment in rows.get_fragments():
-        part = fragment.to_table(schema=rows.schema, columns=names)
+        part = fragment.to_table(schema=rows.schema, columns=wanted | {"which": which})
+        numbers = np.flatnonzero(part["which"].fill_null(False).to_numpy())
+        part = part.select(list(wanted)).take(numbers)
         place = (artifact.uri, fragment.path.removeprefix(f"{folder}/"))
         for name, value in zip(PLACE, place, strict=False):
             part = part.append_column(name, pa.repeat(value, len(part)))
-        part = part.append_column("place", pa.array(np.arange(len(part))))
-        parts.append(part.filter(which).select(["id", *columns, *PLACE]))
+        parts.append(part.append_column("place", pa.array(numbers)))
     places = pa.concat_tables(parts)
     _, first = np.unique(np.array(places["id"].to_pylist(), dtype=str), return_index=True)
     return places.take(first)

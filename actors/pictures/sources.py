@@ -11,17 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from actors.pictures.codec import BadImageError, decode_rgb
+from actors.pictures.codec import BadImageError, decode_rgb, picture_bytes
 from cluster.catalog.dataset import SCHEMA, Concept
-from cluster.catalog.listing import MISSING, SPLITS, Entry, Listing, require_images, shown_name
+from cluster.catalog.listing import SPLITS, Entry, Listing, require_images, shown_name
 from cluster.errors import ConfigError
 from cluster.rows import digest
 from cluster.storage import filesystem, resolve
 
 PART_BYTES, PART_ROWS = 32 << 20, 1024
 """Bytes of encoded images in memory at once, but for a part of a single larger one."""
-LARGEST_FILE = 256 << 20
-"""Bytes of a file; a larger one is refused unread."""
 PARQUET_ROWS = 128
 READ_SCHEMA = SCHEMA.append(pa.field("reason", pa.string()))
 """Columns of a dataset's rows; `reason` says why an image is refused, null for a good one."""
@@ -104,7 +102,7 @@ def _listed_parts(dataset: str, listing: Listing) -> Iterator[pa.Table]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for part in _cut(listing.sizes):
             entries = listing.entries[part]
-            read = pool.map(partial(read_image, listing), entries, listing.sizes[part])
+            read = pool.map(partial(read_image, listing), entries)
             rows = [
                 _listed_row(dataset, listing, entry) | {"image": image, "reason": reason}
                 for entry, (image, reason) in zip(entries, read, strict=True)
@@ -142,19 +140,15 @@ def _listed_row(dataset: str, listing: Listing, entry: Entry) -> dict[str, Any]:
     }
 
 
-def read_image(listing: Listing, entry: Entry, size: int) -> tuple[bytes | None, str | None]:
+def read_image(listing: Listing, entry: Entry) -> tuple[bytes | None, str | None]:
     """The bytes of a good image, or why there is none."""
     path = listing.path(entry)
     if path is None:
         return None, "the path leads out of the dataset's folder"
-    if size == MISSING:
-        return None, "no such file"
-    if size > LARGEST_FILE:
-        return None, f"{size} bytes, more than {LARGEST_FILE}"
     try:
-        return _checked(path.read_bytes())
-    except OSError as error:
-        return None, f"cannot be read ({error.strerror})"
+        return _checked(picture_bytes(path))
+    except BadImageError as error:
+        return None, str(error)
 
 
 def _checked(data: bytes) -> tuple[bytes | None, str | None]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from actors.features.encoder import backbone, clean_view, view_tokens
-from actors.pictures.codec import BadImageError, decode_rgb
+from actors.pictures.codec import BadImageError, decode_rgb, picture_bytes
 from cluster.errors import ConfigError
 from models.methods import load_adapted
 from models.methods.adapted import Adapted, read_card
@@ -47,16 +47,17 @@ class Predictor:
         of the original's has scores that were never scaled for one: of it the order counts.
         """
         rows: list[dict[str, Any]] = [{"image": file} for file in files]
-        images, good = [], []
+        clip, squares, good = self.model.clip, [], []
         for row in rows:
             try:
-                images.append(decode_rgb(Path(row["image"]).read_bytes()))
-                good.append(row)
-            except (OSError, BadImageError) as error:
+                image = decode_rgb(picture_bytes(Path(row["image"]).expanduser()))
+            except BadImageError as error:
                 row["reason"] = str(error)
+            else:  # one picture of full size is in memory at a time
+                squares.append(clean_view(image, clip.image_size))
+                good.append(row)
         if good:
-            clip, names = self.model.clip, self.names or self.model.card.names
-            views = torch.stack([clean_view(image, clip.image_size) for image in images])
+            names, views = self.names or self.model.card.names, torch.stack(squares)
             seen = views if self.model.reads == "images" else view_tokens(clip, views)
             with torch.no_grad():
                 scores = self.model.logits(seen, names).softmax(dim=1)

@@ -201,7 +201,7 @@ def _broken(listing: Listing, all_images: bool) -> tuple[int, list[str]]:
 
 def _reason(listing: Listing, i: int) -> str | None:
     """Why the image of an entry is refused; its bytes are let go of."""
-    return read_image(listing, listing.entries[i], listing.sizes[i])[1]
+    return read_image(listing, listing.entries[i])[1]
 
 
 def _version(*distributions: str) -> str | None:

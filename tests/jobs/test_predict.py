@@ -1,6 +1,7 @@
 """Saved models say of image files what they say of the encoder's tokens."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from actors.features.encoder import Encoder, EncoderConfig, clean_view
@@ -101,6 +103,41 @@ def test_files_are_predicted_as_their_stored_tokens_are(
         assert row["probabilities"] == pytest.approx(best.values.tolist(), rel=1e-3)
     assert set(rows[3]) == {"image", "reason"}
     assert "not a readable image" in rows[3]["reason"]
+
+
+def test_the_answer_is_the_pictures_whatever_it_is_encoded_as(
+    tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(tmp_path / "m", "zero_shot", load_clip("tiny"), files)
+    grey = np.random.default_rng(0).integers(0, 256, (40, 50)).astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / "8.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    Image.fromarray(grey / np.float32(255)).save(tmp_path / "float.tiff")
+    names = ("8.png", "16.png", "float.tiff")
+    rows = said(capsys, str(tmp_path / "m"), *(str(tmp_path / name) for name in names))
+    assert [row["probabilities"] for row in rows] == [rows[0]["probabilities"]] * 3
+    assert [row["names"] for row in rows] == [rows[0]["names"]] * 3
+
+
+def test_what_is_no_picture_has_a_reason_and_the_others_an_answer(
+    tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(tmp_path / "m", "zero_shot", load_clip("tiny"), files)
+    os.mkfifo(tmp_path / "pipe.png")
+    Image.new("RGB", (1, 8000)).save(tmp_path / "thin.png")
+    Image.new("RGB", (40, 40)).save(tmp_path / "bitmap.dds")
+    reasons = {
+        "pipe.png": "no regular file",
+        "thin.png": "1 x 8000 pixels, sides of more than 1 to 20",
+        "bitmap.dds": "not a readable image (none of AVIF, BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP "
+        "that can be read)",
+        "nowhere.png": "no such file",
+    }
+    bad = [str(tmp_path / name) for name in reasons]
+    rows = said(capsys, str(tmp_path / "m"), *bad, files[0])
+    assert [row.get("reason") for row in rows] == [*reasons.values(), None]
+    assert rows[-1]["image"] == files[0]
+    assert rows[-1]["names"]
 
 
 def test_a_model_that_reads_pictures_gets_them(

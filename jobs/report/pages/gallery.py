@@ -1,12 +1,14 @@
 """The gallery of a report: a few captions of a base set with the images made from them."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.compute as pc
 
+from actors.pictures.codec import BadImageError, decode_rgb, png_bytes
 from cluster.artifacts import Artifact
 from cluster.rows import row_rng
 from jobs.report.pages.render import data_uri
@@ -24,7 +26,7 @@ class GalleryItem:
     group: str
     caption: str
     images: list[str]
-    """Data URIs, in order of view."""
+    """Data URIs of those that can be decoded, in order of view."""
 
 
 def gallery(base_set: Artifact, captions: int, seed: int) -> list[GalleryItem]:
@@ -57,4 +59,11 @@ def in_turn(pools: Sequence[Sequence[Key]], count: int, seed: int) -> list[Key]:
 
 def _item(views: Sequence[dict[str, Any]]) -> GalleryItem:
     facts = {name: views[0][name] for name in ("dataset", "class_name", "group", "caption")}
-    return GalleryItem(**facts, images=[data_uri(view["image"]) for view in views])
+    return GalleryItem(**facts, images=[uri for view in views for uri in _shown(view["image"])])
+
+
+def _shown(data: bytes) -> Iterator[str]:
+    """The picture as PNG, for imported ones come in formats that no browser shows; none if it is
+    damaged."""
+    with suppress(BadImageError):
+        yield data_uri(png_bytes(decode_rgb(data)))

@@ -29,3 +29,16 @@ def test_every_picture_is_found_in_files_of_several_row_groups(tmp_path: Path) -
     order = np.random.default_rng(0).permutation(len(plan))
     batch = {name: plan[name].to_numpy(zero_copy_only=False)[order] for name in plan.column_names}
     assert read_images(batch) == [b"%d" % int(row) for row in batch["id"]]
+
+
+def test_a_table_may_have_columns_of_the_same_names(tmp_path: Path) -> None:
+    out = draft(str(tmp_path), "images", "named", content={}, config={}, inputs={})
+    rows = [
+        {"id": f"{i}", "image": b"%d" % i, "file": "x", "place": "y", "which": "z", "source": None}
+        for i in range(3)
+    ]
+    out.write_table("rows", pa.Table.from_pylist(rows))
+    plan = image_places(out.publish({"rows": 3}), [], pc.field("which") == "z")
+    assert plan.column_names == ["id", "source", "file", "place"]
+    batch = {name: np.array(plan[name].to_pylist()) for name in plan.column_names}
+    assert read_images(batch) == [b"0", b"1", b"2"]
