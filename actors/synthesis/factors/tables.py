@@ -15,6 +15,7 @@ from jsonschema.exceptions import best_match
 from actors.embedded.sprite_factors import factor_table
 from actors.synthesis.factors.drawing import MODE_SHARES
 from cluster.catalog.dataset import Dataset
+from cluster.catalog.names import composed
 from cluster.errors import ConfigError
 
 LISTS = ("attributes", "backgrounds", "viewpoints", "lightings", "degradations")
@@ -183,8 +184,3 @@ def one_line(text: str) -> str:
         if character.isspace() or unicodedata.category(character)[0] != "C"
     )
     return " ".join("".join(characters).split()).replace('"', "'").replace("\\", "/")
-
-
-def composed(text: str) -> str:
-    """Unicode in composed form (NFC)."""
-    return unicodedata.normalize("NFC", text)
