@@ -12,36 +12,36 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 """In the text of JSON: half of a character, which is one character only beside its other half."""
 
 
-def read_text(path: str | Path, field: str) -> str:
-    """What a local text file holds: UTF-8, with or without a byte order mark, lines ended by "\\n".
+def read_text(path: str | Path, field: str, allowed: str = "a local text file") -> str:
+    """What a local text file holds: UTF-8, with or without a byte order mark, lines ended by "\n".
 
-    field: the setting that says where it lies. Raises ConfigError, naming file and line, on another
-    encoding and on what is no regular file.
+    field: the setting that says where it lies; allowed: what else it may say. Raises ConfigError,
+    naming file and line, on another encoding and on what is no regular file.
     """
     file = Path(resolve(str(path)))
-    if not file.is_file():
-        state = "is no regular file" if file.exists() else "is not there"
-        raise ConfigError(f"{field}: {str(file)!r} {state}; allowed: a local text file")
     try:
+        if file.exists() and not file.is_file():
+            raise OSError(0, "no regular file")
         data = file.read_bytes()
     except OSError as error:
         raise ConfigError(
-            f"{field}: {str(file)!r} cannot be read ({error.strerror}); allowed: a local text file"
+            f"{field}: {str(path)!r} cannot be read ({error.strerror}); allowed: {allowed}"
         ) from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigError(
-            f"{field}: {str(file)!r}, line {line}: byte 0x{data[error.start]:02x} is no UTF-8; "
+            f"{field}: {str(path)!r}, line {line}: byte 0x{data[error.start]:02x} is no UTF-8; "
             "allowed: text saved as UTF-8"
         ) from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_lines(path: str | Path, field: str) -> list[str]:
+def read_lines(path: str | Path, field: str, allowed: str = "a local text file") -> list[str]:
     """Lines of a text file, trimmed, without empty ones; see `read_text`."""
-    return [line.strip() for line in read_text(path, field).split("\n") if line.strip()]
+    lines = read_text(path, field, allowed).split("\n")
+    return [line.strip() for line in lines if line.strip()]
 
 
 def read_json(path: str | Path, field: str) -> Any:

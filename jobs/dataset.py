@@ -25,7 +25,7 @@ from actors.pictures.sources import DatasetSource, from_listing, from_parquet, f
 from cluster.artifacts import Artifact, draft
 from cluster.catalog.benchmarks import BENCHMARKS
 from cluster.catalog.closing import closing_lines
-from cluster.catalog.dataset import Concept, hint_template, open_dataset, publish_dataset
+from cluster.catalog.dataset import Concept, Dataset, hint_template, open_dataset, publish_dataset
 from cluster.catalog.layouts import benchmark_listing, flat_listing, folder_listing
 from cluster.catalog.listing import NEEDED, Listing
 from cluster.catalog.missing import require_files
@@ -45,6 +45,8 @@ from cluster.unions import only_one
 
 PLACES = ("root", "folder", "parquet", "images")
 """Fields of which one says where the images are; none: they are embedded."""
+CLIP_TOKENS = 75
+"""Tokens of a text that CLIP reads, besides the one at its start and the one at its end."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,9 +109,27 @@ def dataset(cfg: DatasetConfig) -> Artifact:
     good image to train or test on.
     """
     artifact = _written(cfg)
-    for line in closing_lines(open_dataset(artifact.uri)):
+    written = open_dataset(artifact.uri)
+    for line in [*closing_lines(written), *_long_names(written)]:
         say(line)
     return artifact
+
+
+def _long_names(dataset: Dataset) -> Iterator[str]:
+    """A line for each class name that is longer than CLIP reads, which later jobs refuse."""
+    for label, concept in enumerate(dataset.concepts):
+        if len(concept.name.encode()) <= CLIP_TOKENS:  # a token is a byte at least
+            continue
+        from open_clip.tokenizer import (
+            SimpleTokenizer,
+        )  # here: it takes seconds, few names are long
+
+        tokens = len(SimpleTokenizer().encode(concept.name))
+        if tokens > CLIP_TOKENS:
+            yield (
+                f"dataset {dataset.name}: the name of class {label} has {tokens} tokens, and CLIP "
+                f"reads {CLIP_TOKENS}: {concept.name[:60]!r}…"
+            )
 
 
 def _written(cfg: DatasetConfig) -> Artifact:

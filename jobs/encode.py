@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.features.cost import feature_bytes, require_room, warm_up_seconds
-from actors.features.encoder import Encoder, EncoderConfig, backbone
+from actors.features.encoder import Encoder, EncoderConfig, backbone, require_names
 from actors.features.plan import encoding_plan
 from actors.features.store import TOKENS, write_features
 from actors.pictures.base_set import BaseSetRows, open_base_set_rows
@@ -59,6 +59,8 @@ def encode(cfg: EncodeConfig) -> list[Artifact]:
     datasets = [open_dataset(uri) for uri in cfg.datasets]
     base_set = open_base_set_rows(cfg.base_set, cfg.curation) if cfg.base_set else None
     clip = backbone(cfg.encoder.backbone)
+    for dataset in datasets:  # before hours go into features that no method could name
+        require_names(clip, f"dataset {dataset.name}", [c.name for c in dataset.concepts])
     outs = [_draft(cfg, clip, dataset, base_set) for dataset in datasets]
     for dataset, out in zip(datasets, outs, strict=True):
         if out.artifact:

@@ -169,7 +169,7 @@ def read_candidates(which: str, where: str) -> tuple[str, ...] | None:
     """The names of a file, each once; None for "own" and "every". ConfigError if it has none."""
     if which in (OWN, EVERY):
         return None
-    lines = read_lines(which, where)
+    lines = read_lines(which, where, "own, every, or a text file with a name a line")
     names = tuple(dict.fromkeys(name for line in lines if (name := shown_name(line))))
     if not names:
         raise ConfigError(f"{where}: {which!r} has no name; allowed: a name a line")

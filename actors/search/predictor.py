@@ -20,6 +20,7 @@ def open_model(folder: Path) -> Adapted:
 
     ConfigError if it is not complete or the CLIP is another one now.
     """
+    folder = folder.expanduser()
     own_clip = folder / OWN_CLIP
     try:
         clip = backbone(f"config:{own_clip}" if own_clip.is_file() else read_card(folder).backbone)
@@ -41,7 +42,8 @@ class Predictor:
 
     def __call__(self, files: Sequence[str]) -> list[dict[str, Any]]:
         """A row per file, in order: `image`, and `names` with their `probabilities`, most likely
-        first; or `reason`, why the file is no image.
+        first, and their `labels`, places in the label space, which tell classes of one name apart;
+        or `reason`, why the file is no image.
 
         Probabilities are the softmax of the chosen head's logits. A fused head imported with a rule
         of the original's has scores that were never scaled for one: of it the order counts.
@@ -50,7 +52,7 @@ class Predictor:
         images, good = [], []
         for row in rows:
             try:
-                images.append(decode_rgb(Path(row["image"]).read_bytes()))
+                images.append(decode_rgb(_bytes_of(row["image"])))
                 good.append(row)
             except (OSError, BadImageError) as error:
                 row["reason"] = str(error)
@@ -59,9 +61,18 @@ class Predictor:
             views = torch.stack([clean_view(image, clip.image_size) for image in images])
             seen = views if self.model.reads == "images" else view_tokens(clip, views)
             with torch.no_grad():
-                scores = self.model.logits(seen, names).softmax(dim=1)
+                scores = self.model.logits(seen, self.names or None).softmax(dim=1)
             best = scores.topk(min(self.top, len(names)), dim=1)
             for row, places, probabilities in zip(good, best.indices, best.values, strict=True):
                 row["names"] = [names[i] for i in places.tolist()]
+                row["labels"] = places.tolist()
                 row["probabilities"] = probabilities.tolist()
         return rows
+
+
+def _bytes_of(file: str) -> bytes:
+    """What the file holds. OSError if it is none that ends, such as a pipe."""
+    path = Path(file).expanduser()
+    if path.exists() and not path.is_file():
+        raise OSError(f"{file!r} is no regular file")
+    return path.read_bytes()

@@ -1,4 +1,4 @@
-"""What a job says at its end of a dataset: how much it holds, what it left out, which names are one."""
+"""What a job says of a dataset at its end: its size, what it left out, which names are equal."""
 
 from cluster.catalog.dataset import Dataset
 from cluster.catalog.names import equal_names

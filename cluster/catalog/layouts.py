@@ -207,18 +207,13 @@ def _folders(
                 f"folder: {class_folder!r} is not in {str(names_file)!r}; "
                 "allowed: a line for each class folder"
             )
+    shown = [names[composed(class_folder)] for class_folder in classes]
     entries = [
-        Entry(
-            file=f"{folders[split]}/{file}",
-            split=split,
-            label=label,
-            class_name=names[composed(class_folder)],
-        )
+        Entry(file=f"{folders[split]}/{file}", split=split, label=label, class_name=shown[label])
         for split, by_class in pictures.items()
         for label, class_folder in enumerate(classes)
         for file in by_class.get(class_folder, ())
     ]
-    shown = [names[composed(c)] for c in classes]
     return listing(dataset, root, entries, classes=shown, unread=unread, may_link=folders.values())
 
 

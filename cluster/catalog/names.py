@@ -44,10 +44,12 @@ def equal_names(names: Iterable[str]) -> list[list[int]]:
     return [group for group in places.values() if len(group) > 1]
 
 
-def told_apart(names: Sequence[str]) -> list[str]:
-    """Names as tables and figures show them: one that several classes have gets its label."""
-    classes = Counter(names)
-    return [f"{name} [{label}]" if classes[name] > 1 else name for label, name in enumerate(names)]
+def told_apart(names: Mapping[int, str]) -> dict[int, str]:
+    """Names by label as tables and figures show them: with the label where several have it."""
+    classes = Counter(names.values())
+    return {
+        label: f"{name} [{label}]" if classes[name] > 1 else name for label, name in names.items()
+    }
 
 
 def by_names(names: Sequence[str], content: Mapping[str, T], where: str) -> list[T]:
@@ -92,7 +94,7 @@ def _find(
         if len(matches) > 1 or (matches and len(by_form) > 1):
             raise ConfigError(
                 f"{where} has {', '.join(map(repr, matches))} for "
-                f"{', '.join(map(repr, by_form))}, which are equal but for case and signs; allowed: "
+                f"{', '.join(map(repr, by_form))}, equal but for case and signs; allowed: "
                 "keys that are the classes' names"
             )
         if matches:

@@ -24,7 +24,8 @@ def read_shot_lists(folder: str) -> ShotLists:
 
     jsonl: per line an object with `path` and `split`, as `Split.lines` has them. json: train and
     val, lists of paths, or of lists that begin with one, as CoOp's split files have them. Hidden
-    files are none (`unread_beside_lists`). Raises ConfigError on pickles, which could run code when read, and on anything else.
+    files are none (`unread_beside_lists`). Raises ConfigError on pickles, which could run code when
+    read, and on anything else.
     """
     lists: ShotLists = {}
     for path in _files(folder):

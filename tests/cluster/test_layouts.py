@@ -254,7 +254,7 @@ def test_labels_are_whole_numbers_also_written_as_fractions(tmp_path: Path) -> N
     for label in (0.5, "0", True, None):
         split["val"][0][1] = label
         path.write_text(json.dumps(split))
-        with pytest.raises(ConfigError, match="val entry 0 .* a whole number, not a text"):
+        with pytest.raises(ConfigError, match=r"val entry 0 .* a whole number, not a text"):
             benchmark_listing("eurosat", str(tmp_path), NO_SPLITS)
 
 

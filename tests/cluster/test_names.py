@@ -17,7 +17,8 @@ def test_names_are_equal_but_for_case_composition_and_spaces() -> None:
 
 
 def test_classes_of_one_name_are_shown_with_their_labels() -> None:
-    assert told_apart(["fox", "goat", "Fox", "fox"]) == ["fox [0]", "goat", "Fox", "fox [3]"]
+    shown = told_apart({0: "fox", 1: "goat", 2: "Fox", 7: "fox"})
+    assert shown == {0: "fox [0]", 1: "goat", 2: "Fox", 7: "fox [7]"}
 
 
 def test_each_name_finds_its_own_key() -> None:

@@ -310,7 +310,7 @@ def test_lists_and_prompts_are_read_with_a_byte_order_mark_and_beside_hidden_fil
     assert found.prompts[0] == ("one ant",)
     assert "lists/.DS_Store" in found.rejected["path"].to_pylist()
     (lists / "shot_01-seed_0.json").write_text("{}")
-    with pytest.raises(ConfigError, match="'shot_1-seed_0.jsonl' is the second list of 1 shots"):
+    with pytest.raises(ConfigError, match=r"'shot_1-seed_0\.jsonl' is the second list of 1 shots"):
         made(tmp_path, **settings)
     prompts.write_bytes(content.encode("utf-16"))
     with pytest.raises(ConfigError, match=r"prompts: '.*cafo.json', line 1: byte 0xff is no UTF-8"):
