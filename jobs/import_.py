@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from jsonargparse.typing import PositiveInt
 from safetensors.torch import save
@@ -137,7 +138,7 @@ def import_model(cfg: ImportModelConfig) -> Artifact:
     if isinstance(cfg.names, str):
         cfg = dataclasses.replace(cfg, names=read_lines(cfg.names, "names"))
     roles = ("adapter", "visual_head", "text_head", "visual_model")
-    places = {role: resolve(file) for role in roles if (file := getattr(cfg, role))}
+    places: dict[str, Any] = {role: resolve(file) for role in roles if (file := getattr(cfg, role))}
     cfg, files = dataclasses.replace(cfg, **places), _hashes(places)
     try:
         adapted, inventories = read_fine_tuned(cfg, load_clip(cfg.backbone), cfg.heads)

@@ -99,7 +99,8 @@ class PromptTokenizer:
         cut = self._context([before, after[0].removeprefix(mark)])
         contexts, ids = [], []
         behind = tuple(self._tokenizer.encode(mark))
-        contexts, ids = [], []
+        contexts: list[Context] = []
+        ids: list[Ids] = []
         for name in names:
             self.name(name)  # refuses one without tokens of its own
             both = tuple(self._tokenizer.encode(self.clean_name(name) + mark))

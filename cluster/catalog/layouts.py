@@ -275,5 +275,11 @@ def _names(path: Path) -> dict[str, str]:
 
 
 def _scanned(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder; nothing if it is none."""
-    return list(os.scandir(folder)) if folder.is_dir() else []
+    """What lies in a folder; nothing if it is none. ConfigError if it may not be read."""
+    try:
+        return list(os.scandir(folder)) if folder.is_dir() else []
+    except OSError as error:
+        raise ConfigError(
+            f"folder: {str(folder)!r} cannot be read ({error.strerror}); allowed: a folder that "
+            "this user may read"
+        ) from error

@@ -323,3 +323,16 @@ def test_images_that_are_elsewhere_leave_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"12 of all 12 .* folder: '{tmp_path}/pictures'"):
         made(tmp_path, name="dtd", root=str(tmp_path))
     assert not list(tmp_path.glob("runs/dataset/*"))
+
+
+def test_a_name_longer_than_clip_reads_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "zoo"
+    folder_tree(root, {"0": 1, "1": 1})
+    (root / "classnames.txt").write_text(f"0 {'ant ' * 80}\n1 {'antantant' * 20}\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made(tmp_path, name="zoo", folder="~/zoo")
+    said = capsys.readouterr().err
+    assert "the name of class 0 has 80 tokens, and CLIP reads 75: 'ant ant" in said
+    assert "the name of class 1" not in said
