@@ -97,7 +97,6 @@ class PromptTokenizer:
             return [plain] * len(names), [self.name(name) for name in names]
         mark = touching.group()
         cut = self._context([before, after[0].removeprefix(mark)])
-        contexts, ids = [], []
         behind = tuple(self._tokenizer.encode(mark))
         contexts: list[Context] = []
         ids: list[Ids] = []

@@ -129,7 +129,7 @@ def test_two_classes_never_share_a_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ["\u00e9", "e\u0301", "E", "e", "a b", "a-b", "a_b"]
-    rows = [
+    rows: list[dict[str, object]] = [
         {"dataset": dataset, "class_name": name, "index": index}
         for dataset in ("\u00e9", "e\u0301")
         for name in names
