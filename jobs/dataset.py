@@ -154,7 +154,7 @@ def _written(cfg: DatasetConfig) -> Artifact:
         def parts() -> Iterator[pa.Table]:
             for part in source.parts():
                 yield part
-                progress.advance(len(part))
+                progress.advance(len(part) - part["id"].null_count)  # what is no image has none
 
         return publish_dataset(
             out,

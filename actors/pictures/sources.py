@@ -62,8 +62,7 @@ def from_rows(
 def from_listing(dataset: str, listing: Listing) -> DatasetSource:
     """Images in files. A file that is missing, no image or not read gets a reason."""
     parts = partial(_listed_parts, dataset, listing)
-    count = len(listing.entries) + len(listing.unread)
-    return DatasetSource(listing.concepts, listing.content_hash, count, parts)
+    return DatasetSource(listing.concepts, listing.content_hash, len(listing.entries), parts)
 
 
 def from_parquet(dataset: str, uri: str) -> DatasetSource:
@@ -101,7 +100,7 @@ def from_parquet(dataset: str, uri: str) -> DatasetSource:
     identities = [*sorted(files.values()), *sorted(unread.items())]
     content_hash = digest(*map(repr, identities)).hex()
     parts = partial(_parquet_parts, dataset, table, label, unread)
-    return DatasetSource(concepts, content_hash, len(rows) + len(unread), parts)
+    return DatasetSource(concepts, content_hash, len(rows), parts)
 
 
 def _parquet_files(
@@ -154,7 +153,7 @@ def _listed_parts(dataset: str, listing: Listing) -> Iterator[pa.Table]:
 
 
 def _unread_rows(unread: Mapping[str, str]) -> pa.Table:
-    """Refused rows of what is no picture of any class."""
+    """Refused rows, without an id, of what is no picture of any class."""
     rows = [{"path": path, "reason": reason} for path, reason in unread.items()]
     return pa.Table.from_pylist(rows, schema=READ_SCHEMA)
 

@@ -199,7 +199,7 @@ def _folders(
         )
     _require_no_splits(root, folders, classes)
     names = {composed(c): renamed.get(c, c) for c in classes}
-    if names_file.is_file():
+    if names_file.exists():
         names = _names(names_file)
     for class_folder in classes:
         if composed(class_folder) not in names:

@@ -1,5 +1,6 @@
 """Images that are not where the source says: which path was tried, and where they may be."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -49,7 +50,7 @@ def likely_folder(root: Path, file: str) -> Path | None:
     for start in (root.parent, root.parent.parent):
         for folder in islice(_folders_below(start), FOLDERS_LOOKED_INTO):
             for tail in tails:
-                if folder.joinpath(*tail).is_file():
+                if os.path.isfile(folder.joinpath(*tail)):
                     return folder
     return None
 

@@ -6,7 +6,7 @@ import pytest
 from cluster.catalog.benchmarks import BENCHMARKS, COOP, LAION_BEYOND
 from cluster.catalog.layouts import HELD_OUT, benchmark_listing, folder_listing
 from cluster.catalog.listing import Listing
-from cluster.catalog.missing import require_files
+from cluster.catalog.missing import likely_folder, require_files
 from cluster.errors import ConfigError
 from tests.small_trees import AWKWARD, coop_tree, folder_tree, laion_tree, picture
 
@@ -240,6 +240,10 @@ def test_class_folders_of_a_names_file_are_found_however_they_are_composed(tmp_p
     (tmp_path / "classnames.txt").write_text("ant ant\nant bee\n")
     with pytest.raises(ConfigError, match="names 'ant' twice"):
         folder_listing("food", str(tmp_path))
+    (tmp_path / "classnames.txt").unlink()
+    (tmp_path / "classnames.txt").mkdir()
+    with pytest.raises(ConfigError, match=r"classnames\.txt' cannot be read \(no regular file"):
+        folder_listing("food", str(tmp_path))
 
 
 def test_labels_are_whole_numbers_also_written_as_fractions(tmp_path: Path) -> None:
@@ -282,5 +286,7 @@ def test_missing_images_are_told_by_a_path_and_their_likely_folder(tmp_path: Pat
     assert "class 'a' has 0 readable images in 'test'; 12 of all 12 images are not there" in said
     assert f"tried was '{tmp_path}/eurosat/2750/class_0/test_1.jpg'" in said
     assert f"likely folder: '{tmp_path}/eurosat/images'" in said
+    for odd in ("a\0.jpg", "a" * 5000):  # names that no file can have
+        assert likely_folder(tmp_path / "eurosat" / "2750", odd) is None
     (tmp_path / "eurosat" / "images").rename(tmp_path / "eurosat" / "2750")
     require_files("eurosat", benchmark_listing("eurosat", str(tmp_path), NO_SPLITS), "root")
