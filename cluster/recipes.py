@@ -16,7 +16,7 @@ RECIPES = {
     "features": 1,
     "images": 1,
     "model": 1,
-    "report": 4,
+    "report": 5,
     "results": 4,
     "teacher": 1,
     "tokens": 1,

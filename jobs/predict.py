@@ -24,7 +24,7 @@ def predict(model: str, images: list[str], names: list[str] | None, top: int) ->
 
     ConfigError if the model cannot answer.
     """
-    opened = open_model(Path(model))
+    opened = open_model(Path(model).expanduser())
     if names is not None:
         if not opened.open_vocabulary:
             method = opened.card.method

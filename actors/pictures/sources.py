@@ -194,7 +194,7 @@ def read_image(listing: Listing, entry: Entry, size: int) -> tuple[bytes | None,
     if path is None:
         return None, "the path leads out of the dataset's folder"
     if size == MISSING:
-        return None, "no regular file" if path.exists() else "no such file"
+        return None, "no such file"
     if size > LARGEST_FILE:
         return None, f"{size} bytes, more than {LARGEST_FILE}"
     try:

@@ -20,7 +20,6 @@ def open_model(folder: Path) -> Adapted:
 
     ConfigError if it is not complete or the CLIP is another one now.
     """
-    folder = folder.expanduser()
     own_clip = folder / OWN_CLIP
     try:
         clip = backbone(f"config:{own_clip}" if own_clip.is_file() else read_card(folder).backbone)
@@ -52,7 +51,7 @@ class Predictor:
         images, good = [], []
         for row in rows:
             try:
-                images.append(decode_rgb(_bytes_of(row["image"])))
+                images.append(decode_rgb(Path(row["image"]).read_bytes()))
                 good.append(row)
             except (OSError, BadImageError) as error:
                 row["reason"] = str(error)
@@ -68,11 +67,3 @@ class Predictor:
                 row["labels"] = places.tolist()
                 row["probabilities"] = probabilities.tolist()
         return rows
-
-
-def _bytes_of(file: str) -> bytes:
-    """What the file holds. OSError if it is none that ends, such as a pipe."""
-    path = Path(file).expanduser()
-    if path.exists() and not path.is_file():
-        raise OSError(f"{file!r} is no regular file")
-    return path.read_bytes()

@@ -1,7 +1,7 @@
 """Images that are not where the source says: which path was tried, and where they may be."""
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -57,14 +57,12 @@ def likely_folder(root: Path, file: str) -> Path | None:
 
 def _folders_below(start: Path) -> Iterator[Path]:
     """The folder and those below it, the highest first; links are not followed."""
-    level = [start]
-    while level:
-        yield from level
-        level = [inner for folder in level for inner in _inside(folder)]
-
-
-def _inside(folder: Path) -> list[Path]:
-    try:
-        return sorted(p for p in folder.iterdir() if p.is_dir() and not p.is_symlink())
-    except OSError:  # one that may not be read holds nothing for us
-        return []
+    folders = deque([start])
+    while folders:
+        yield (folder := folders.popleft())
+        try:
+            with os.scandir(folder) as entries:
+                inside = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+        except OSError:  # one that may not be read holds nothing for us
+            continue
+        folders.extend(folder / name for name in inside)

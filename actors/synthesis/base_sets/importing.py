@@ -1,5 +1,6 @@
 """Pictures that another program imagined, as rows of a base set."""
 
+import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,7 +11,6 @@ from actors.pictures.codec import BadImageError, decode_rgb
 from actors.synthesis.base_sets.exporting import INDEX
 from cluster.errors import ConfigError
 from cluster.rows import row_id
-from cluster.text_files import read_json_lines
 
 RECIPE = "import-1"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -94,10 +94,15 @@ class FileReader:
 
 def _indexed(root: Path) -> list[dict[str, Any]]:
     rows = []
-    for where, line in read_json_lines(root / INDEX, "folder"):
+    for number, text in enumerate((root / INDEX).read_text("utf-8").splitlines(), start=1):
+        where = f"{root / INDEX}, line {number}"
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"{where}: {error}; allowed: one JSON object per line") from error
         if not isinstance(line, dict) or {k: type(v) for k, v in line.items()} != FIELDS:
             wanted = ", ".join(f"{name} ({kind.__name__})" for name, kind in FIELDS.items())
-            raise ConfigError(f"{where}: {str(line)[:80]!r}; allowed are the fields {wanted}")
+            raise ConfigError(f"{where}: {text[:80]!r}; allowed are the fields {wanted}")
         path = PurePosixPath(line["file"])
         if path.is_absolute() or ".." in path.parts:
             raise ConfigError(f"{where}: file {line['file']!r}; allowed: a path inside the folder")
