@@ -1,7 +1,7 @@
 """The layouts in which datasets come: CoOp's, LAION-Beyond's, a folder per split and class."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -177,50 +177,63 @@ def _folders(
     unread = _unread_beside(root, {names_file.name, *folders.values()})
     pictures: dict[str, dict[str, list[str]]] = {}
     for split, folder in folders.items():
-        files = picture_files(root / folder)
-        unread |= {f"{folder}/{file}": reason for file, reason in files.unread.items()}
-        by_class: dict[str, list[str]] = {
-            e.name: []
-            for e in _scanned(root / folder)
-            if e.is_dir() and os.fsencode(e.name).decode("utf-8", "replace") == e.name
-            if e.name not in files.unread
-        }
-        for file in files.pictures:
-            class_folder, _, rest = file.partition("/")
-            if rest:
-                by_class[class_folder].append(file)
-            else:
-                unread[f"{folder}/{file}"] = "in no class's folder"
-        pictures[split] = by_class
+        pictures[split], unread_here = _class_pictures(root / folder)
+        unread |= {f"{folder}/{file}": reason for file, reason in unread_here.items()}
     classes = sorted(set().union(*pictures.values()))
     if not classes:
         raise ConfigError(
             f"folder: {str(root)!r} has no class folder; allowed: SPLIT/CLASS/image files"
         )
     _require_no_splits(root, folders, classes)
-    names = {composed(c): renamed.get(c, c) for c in classes}
-    if names_file.exists():
-        names = _names(names_file)
+    names = _class_names(classes, names_file, renamed)
+    entries = [
+        Entry(file=f"{folders[split]}/{file}", split=split, label=label, class_name=names[label])
+        for split, by_class in pictures.items()
+        for label, class_folder in enumerate(classes)
+        for file in by_class.get(class_folder, ())
+    ]
+    return listing(dataset, root, entries, classes=names, unread=unread, may_link=folders.values())
+
+
+def _class_pictures(folder: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Class folder to its pictures, CLASS/…/file, of a split's folder, and what else is in there.
+
+    A class folder without a picture is one of them.
+    """
+    files = picture_files(folder)
+    unread = dict(files.unread)
+    by_class: dict[str, list[str]] = {
+        name: []
+        for name in (entry.name for entry in _scanned(folder) if entry.is_dir())
+        if _readable(name) == name and name not in unread
+    }
+    for file in files.pictures:
+        class_folder, _, rest = file.partition("/")
+        if rest:
+            by_class[class_folder].append(file)
+        else:
+            unread[file] = "in no class's folder"
+    return by_class, unread
+
+
+def _class_names(classes: Sequence[str], names_file: Path, renamed: Mapping[str, str]) -> list[str]:
+    """What the classes of these folders are called. ConfigError if a names file lacks one."""
+    if not names_file.exists():
+        return [renamed.get(class_folder, class_folder) for class_folder in classes]
+    names = _names(names_file)
     for class_folder in classes:
         if composed(class_folder) not in names:
             raise ConfigError(
                 f"folder: {class_folder!r} is not in {str(names_file)!r}; "
                 "allowed: a line for each class folder"
             )
-    shown = [names[composed(class_folder)] for class_folder in classes]
-    entries = [
-        Entry(file=f"{folders[split]}/{file}", split=split, label=label, class_name=shown[label])
-        for split, by_class in pictures.items()
-        for label, class_folder in enumerate(classes)
-        for file in by_class.get(class_folder, ())
-    ]
-    return listing(dataset, root, entries, classes=shown, unread=unread, may_link=folders.values())
+    return [names[composed(class_folder)] for class_folder in classes]
 
 
 def _unread_beside(root: Path, known: set[str]) -> dict[str, str]:
     """What lies in a dataset's folder beside what is read, and why that is not read."""
     return {
-        os.fsencode(entry.name).decode("utf-8", "backslashreplace"): (
+        _readable(entry.name): (
             "hidden" if is_hidden(entry.name) else "beside the folders of the splits"
         )
         for entry in _scanned(root)
@@ -264,14 +277,20 @@ def _names(path: Path) -> dict[str, str]:
     """Class folder (NFC) to class name, of a names file. ConfigError if it names a folder twice."""
     lines = read_lines(path, "folder")
     parts = [line.partition("\t" if "\t" in line else " ") for line in lines]
-    names = {composed(class_folder): name for class_folder, _, name in parts}
-    if len(names) < len(parts):
-        folders = [class_folder for class_folder, _, _ in parts]
-        twice = next(folder for folder in folders if folders.count(folder) > 1)
-        raise ConfigError(
-            f"folder: {str(path)!r} names {twice!r} twice; allowed: a line for each class folder"
-        )
+    names: dict[str, str] = {}
+    for class_folder, _, name in parts:
+        if composed(class_folder) in names:
+            raise ConfigError(
+                f"folder: {str(path)!r} names {class_folder!r} twice; allowed: a line for each "
+                "class folder"
+            )
+        names[composed(class_folder)] = name
     return names
+
+
+def _readable(name: str) -> str:
+    """A file's name as text, bytes that are no UTF-8 written out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _scanned(folder: Path) -> list[os.DirEntry[str]]:

@@ -240,6 +240,9 @@ def test_class_folders_of_a_names_file_are_found_however_they_are_composed(tmp_p
     (tmp_path / "classnames.txt").write_text("ant ant\nant bee\n")
     with pytest.raises(ConfigError, match="names 'ant' twice"):
         folder_listing("food", str(tmp_path))
+    (tmp_path / "classnames.txt").write_text("ant ant\n\u00e9clair cake\ne\u0301clair pie\n")
+    with pytest.raises(ConfigError, match="names 'e\u0301clair' twice"):
+        folder_listing("food", str(tmp_path))
     (tmp_path / "classnames.txt").unlink()
     (tmp_path / "classnames.txt").mkdir()
     with pytest.raises(ConfigError, match=r"classnames\.txt' cannot be read \(no regular file"):
