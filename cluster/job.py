@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -14,6 +15,7 @@ from cluster.connect import ray_ended
 from cluster.errors import ConfigError, refusal
 from cluster.former import former_options
 from cluster.stopping import stoppable
+from cluster.text_files import read_text
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -62,6 +64,20 @@ def parsed(config_type: Any, recipe: Path | None = None) -> Any:
             default_config_files=defaults,
         )
     except ConfigError as error:  # of a part that refuses itself
+        refuse(str(error))
+    except UnicodeDecodeError:
+        _refuse_config_files()
+        raise
+
+
+def _refuse_config_files() -> None:
+    """Names the file of --config that is no UTF-8, and its line."""
+    values = [value for flag, value in pairwise(sys.argv) if flag == "--config"]
+    values += [flag.partition("=")[2] for flag in sys.argv if flag.startswith("--config=")]
+    try:
+        for value in values:
+            read_text(value, "config")
+    except ConfigError as error:
         refuse(str(error))
 
 

@@ -5,19 +5,19 @@ before are made again instead of being taken for done.
 """
 
 RECIPES = {
-    "adapted": 1,
+    "adapted": 2,
     "captions": 1,
     "clip": 1,
     "critique": 2,
     "curation": 1,
     "dataset": 2,
-    "discovery": 2,
+    "discovery": 3,
     "factors": 2,
     "features": 2,
     "images": 1,
     "model": 1,
     "report": 5,
-    "results": 3,
+    "results": 4,
     "teacher": 2,
     "tokens": 2,
 }

@@ -11,7 +11,7 @@ from actors.curation import decisions as curation
 from actors.curation.critic import Critic, CriticConfig
 from actors.curation.critique import TABLE, critique_plan, read_critique
 from actors.curation.decisions import CurationConfig
-from actors.features.encoder import backbone
+from actors.features.encoder import backbone, require_names
 from cluster.artifacts import Artifact, Draft, draft, open_artifact
 from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.content import unhashed
@@ -21,6 +21,7 @@ from cluster.pool import Pool
 from cluster.progress import already_done
 from cluster.row_pipeline import make_rows
 from jobs.computing import say_computing
+from models.clip import Clip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,7 @@ def curate(cfg: CurateConfig) -> Artifact:
     if out.artifact:
         already_done("curate", out.artifact)
         return out.artifact
-    critique = looks.artifact or _critique(cfg, looks, base_set, datasets, clip.embed_dim)
+    critique = looks.artifact or _critique(cfg, looks, base_set, datasets, clip)
     result = curation.curate(*read_critique(critique), cfg.rules)
     out.write_table("decisions", result.decisions)
     out.write_table("contamination", result.contamination)
@@ -79,9 +80,10 @@ def _opened(uris: list[str]) -> list[Dataset]:
 
 
 def _critique(
-    cfg: CurateConfig, out: Draft, base_set: Artifact, datasets: list[Dataset], embed_dim: int
+    cfg: CurateConfig, out: Draft, base_set: Artifact, datasets: list[Dataset], clip: Clip
 ) -> Artifact:
     plan = critique_plan(base_set, datasets)
+    require_names(clip, "base_set", plan["class_name"].unique().to_pylist())
     say_computing("critique", [cfg.critic.precision], cfg.pool)
     refused = make_rows(
         out,
@@ -93,7 +95,7 @@ def _critique(
         block_rows=128,
         pool=cfg.pool,
     )
-    return out.publish({"rows": len(plan), "refused": refused}, {"embed_dim": embed_dim})
+    return out.publish({"rows": len(plan), "refused": refused}, {"embed_dim": clip.embed_dim})
 
 
 if __name__ == "__main__":

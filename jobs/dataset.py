@@ -24,19 +24,29 @@ from actors.embedded.target_scenes import (
 from actors.pictures.sources import DatasetSource, from_listing, from_parquet, from_rows
 from cluster.artifacts import Artifact, draft
 from cluster.catalog.benchmarks import BENCHMARKS
-from cluster.catalog.dataset import Concept, hint_template, publish_dataset
+from cluster.catalog.closing import closing_lines
+from cluster.catalog.dataset import Concept, Dataset, hint_template, open_dataset, publish_dataset
 from cluster.catalog.layouts import benchmark_listing, flat_listing, folder_listing
 from cluster.catalog.listing import NEEDED, Listing
-from cluster.catalog.published import ShotLists, read_prompts, read_shot_lists, require_listed
+from cluster.catalog.missing import require_files
+from cluster.catalog.published import (
+    ShotLists,
+    read_prompts,
+    read_shot_lists,
+    require_listed,
+    unread_beside_lists,
+)
 from cluster.content import canonical, unhashed
 from cluster.errors import ConfigError
 from cluster.job import run_job
-from cluster.progress import already_done, show_progress
+from cluster.progress import already_done, say, show_progress
 from cluster.rows import digest
 from cluster.unions import only_one
 
 PLACES = ("root", "folder", "parquet", "images")
 """Fields of which one says where the images are; none: they are embedded."""
+CLIP_TOKENS = 75
+"""Tokens of a text that CLIP reads, besides the one at its start and the one at its end."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +65,8 @@ class DatasetSpec:
     ip_split: str | None = unhashed(None)
     """The split file of its IP classes."""
     folder: str | None = unhashed(None)
-    """Local folder with train/CLASS/*, val/CLASS/* and test/CLASS/*."""
+    """Local folder with train/CLASS/*, val/CLASS/* and test/CLASS/*; val may be called validation,
+    valid or dev."""
     parquet: str | None = unhashed(None)
     """Parquet file or folder, local or a URI, with columns image, class_name and split; if there
     are any, group (IP or OOP), path and caption."""
@@ -91,9 +102,37 @@ class DatasetConfig(DatasetSpec):
 
 
 def dataset(cfg: DatasetConfig) -> Artifact:
-    """Writes the dataset unless it is there already; images that are missing or broken go into its
-    table `rejected`. Raises ConfigError on a source that is not as it should be, or a class without
-    a good image to train or test on."""
+    """Writes the dataset unless it is there already, and says what is in it.
+
+    Images that are missing or broken, and what else is not read of a folder, go into its table
+    `rejected`. Raises ConfigError on a source that is not as it should be, or a class without a
+    good image to train or test on.
+    """
+    artifact = _written(cfg)
+    written = open_dataset(artifact.uri)
+    for line in [*closing_lines(written), *_long_names(written)]:
+        say(line)
+    return artifact
+
+
+def _long_names(dataset: Dataset) -> Iterator[str]:
+    """A line for each class name that is longer than CLIP reads, which later jobs refuse."""
+    for label, concept in enumerate(dataset.concepts):
+        if len(concept.name.encode()) <= CLIP_TOKENS:  # a token is a byte at least
+            continue
+        from open_clip.tokenizer import (
+            SimpleTokenizer,
+        )  # here: it takes seconds, few names are long
+
+        tokens = len(SimpleTokenizer().encode(concept.name))
+        if tokens > CLIP_TOKENS:
+            yield (
+                f"dataset {dataset.name}: the name of class {label} has {tokens} tokens, and CLIP "
+                f"reads {CLIP_TOKENS}: {concept.name[:60]!r}…"
+            )
+
+
+def _written(cfg: DatasetConfig) -> Artifact:
     shots = read_shot_lists(cfg.shots) if cfg.shots else {}
     opened = OPEN[only_one(cfg, PLACES)](cfg, shots)
     source, title = opened.source, f"dataset {cfg.name}"
@@ -115,7 +154,7 @@ def dataset(cfg: DatasetConfig) -> Artifact:
         def parts() -> Iterator[pa.Table]:
             for part in source.parts():
                 yield part
-                progress.advance(len(part))
+                progress.advance(len(part) - part["id"].null_count)  # what is no image has none
 
         return publish_dataset(
             out,
@@ -183,6 +222,11 @@ OPEN: dict[str | None, Callable[[DatasetSpec, ShotLists], _Opened]] = {
 
 def _listed(spec: DatasetSpec, listing: Listing, shots: ShotLists) -> DatasetSource:
     require_listed(shots, listing)
+    if spec.root is not None:  # what lies in folders is there
+        require_files(spec.name, listing, "root")
+    if spec.shots is not None:
+        unread = {**listing.unread, **unread_beside_lists(spec.shots)}
+        listing = dataclasses.replace(listing, unread=unread)
     return from_listing(spec.name, listing)
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.features.cost import feature_bytes, require_room, warm_up_seconds
-from actors.features.encoder import Encoder, EncoderConfig, backbone
+from actors.features.encoder import Encoder, EncoderConfig, backbone, require_names
 from actors.features.plan import encoding_plan
 from actors.features.store import TOKENS, write_features
 from actors.pictures.base_set import BaseSetRows, open_base_set_rows
@@ -63,6 +63,8 @@ def encode(cfg: EncodeConfig) -> list[Artifact]:
     ordered = sorted(datasets, key=lambda dataset: dataset.artifact.content_hash)
     drafts = {d.artifact.uri: _draft(cfg, clip, d, base_set) for d in ordered}
     outs = [drafts[dataset.artifact.uri] for dataset in datasets]
+    for dataset in datasets:  # before hours go into features that no method could name
+        require_names(clip, f"dataset {dataset.name}", [c.name for c in dataset.concepts])
     for dataset, out in zip(datasets, outs, strict=True):
         if out.artifact:
             already_done(f"encode {dataset.name}", out.artifact)

@@ -60,7 +60,7 @@ def export_images(cfg: ExportImagesConfig) -> None:
     with show_progress("export", count, "images") as progress:
         pictures = base_set.good(COLUMNS)
         WRITERS[cfg.layout](pictures, fs, folder, cfg.per_file, progress.advance)
-    print(f"{count} images: {target}")
+    print(f"{progress.done} images: {target}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,18 +107,19 @@ class ExportModelConfig:
 
 def export_model(cfg: ExportModelConfig) -> None:
     """ConfigError if the folder is not empty, or the model has no place in the original's files."""
+    adapted = resolve(cfg.adapted)
     if Path(cfg.name).name != cfg.name:
         raise ConfigError(f"name: {cfg.name!r}; allowed: the beginning of a file's name")
     folder = _empty_folder(cfg.folder)
     try:
-        card = read_card(cfg.adapted)
+        card = read_card(adapted)
         if card.method != ImagineFsl.name or card.hyper.get("lora"):
             lora = " with LoRA" * bool(card.hyper.get("lora"))
             raise ConfigError(
                 f"adapted: {cfg.adapted!r} is of method {card.method!r}{lora}; allowed: imaginefsl "
                 "on a plain CLIP"
             )
-        tensors = read_saved(cfg.adapted, clip := load_clip(card.backbone))[1]
+        tensors = read_saved(adapted, clip := load_clip(card.backbone))[1]
         write_fine_tuned(folder, cfg.name, ImagineFsl.restore(card, tensors, clip))
     except ValueError as error:
         raise ConfigError(str(error)) from error
@@ -126,7 +127,7 @@ def export_model(cfg: ExportModelConfig) -> None:
 
 
 def _empty_folder(name: str) -> Path:
-    folder = Path(name)
+    folder = Path(resolve(name))
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise _not_empty(name)

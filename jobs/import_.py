@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -32,6 +33,7 @@ from cluster.progress import already_done, say
 from cluster.row_pipeline import make_rows
 from cluster.rows import digest
 from cluster.storage import resolve
+from cluster.text_files import read_lines
 from models.backbones import load_clip
 from models.methods.adapted import CARD, TENSORS
 from models.released.fine_tuned import OWN_CLIP, FineTunedConfig, read_fine_tuned
@@ -125,9 +127,10 @@ def import_teacher(cfg: ImportTeacherConfig) -> Artifact:
     The inventory of the tensors goes to stderr and into the manifest. ConfigError for a file that
     does not fit in every tensor.
     """
-    files, clip = _hashes({"file": cfg.file}), load_clip(cfg.backbone)
+    file = resolve(cfg.file)
+    files, clip = _hashes({"file": file}), load_clip(cfg.backbone)
     try:
-        state, model, inventory = read_teacher(Path(cfg.file), clip, cfg.heads)
+        state, model, inventory = read_teacher(Path(file), clip, cfg.heads)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     content = {"files": files, "weights": clip.weights_hash, "model": model}
@@ -157,8 +160,11 @@ def import_model(cfg: ImportModelConfig) -> Artifact:
     The inventory of the tensors goes to stderr and into the manifest. ConfigError for files that do
     not fit in every tensor.
     """
+    if isinstance(cfg.names, str):
+        cfg = dataclasses.replace(cfg, names=read_lines(cfg.names, "names"))
     roles = ("adapter", "visual_head", "text_head", "visual_model")
-    files = _hashes({role: file for role in roles if (file := getattr(cfg, role))})
+    places: dict[str, Any] = {role: resolve(file) for role in roles if (file := getattr(cfg, role))}
+    cfg, files = dataclasses.replace(cfg, **places), _hashes(places)
     try:
         adapted, inventories = read_fine_tuned(cfg, load_clip(cfg.backbone), cfg.heads)
     except ValueError as error:

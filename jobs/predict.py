@@ -8,7 +8,9 @@ from pathlib import Path
 
 from jsonargparse.typing import PositiveInt
 
+from actors.features.encoder import require_names
 from actors.search.predictor import Predictor, open_model
+from cluster.catalog.names import shown_name
 from cluster.errors import ConfigError
 from cluster.job import OneLineParser, refuse
 
@@ -22,17 +24,23 @@ def predict(model: str, images: list[str], names: list[str] | None, top: int) ->
 
     ConfigError if the model cannot answer.
     """
-    opened = open_model(Path(model))
+    opened = open_model(Path(model).expanduser())
     if names is not None:
         if not opened.open_vocabulary:
             method = opened.card.method
             raise ConfigError(f"names: {names}; allowed: none, {method} knows its own classes only")
-        if empty_or_repeated := sorted({n for n in names if not n.strip() or names.count(n) > 1}):
-            raise ConfigError(f"names: {empty_or_repeated}; allowed: each class once, none empty")
+        shown = list(map(shown_name, names))
+        refused = {
+            n for n, text in zip(names, shown, strict=True) if not text or shown.count(text) > 1
+        }
+        if refused:
+            raise ConfigError(f"names: {sorted(refused)}; allowed: each class once, none empty")
+        require_names(opened.clip, "names", names)
     predictor = Predictor(opened, names, top)
     for start in range(0, len(images), IMAGES_AT_ONCE):
         for row in predictor(images[start : start + IMAGES_AT_ONCE]):
-            print(json.dumps(row, ensure_ascii=False), flush=True)
+            line = json.dumps(row, ensure_ascii=False)
+            print(line.encode("utf-8", "backslashreplace").decode(), flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -113,7 +113,8 @@ def search(cfg: SearchConfig) -> Artifact:
         already_done("search", out.artifact)
         return out.artifact
     say_computing("search", {precision_of(c.hyper) for c in cells}, cfg.pool)
-    url, models = cfg.studies or out.file("studies.journal"), out.file(MODELS)
+    url = resolve(cfg.studies) if cfg.studies else out.file("studies.journal")
+    models = out.file(MODELS)
 
     def current_studies() -> list[CellStudy]:
         fitted = fitted_seeds(models, cells, cfg.seeds)

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple, TypeVar
 from jsonargparse.typing import PositiveInt
 
 from actors.embedded.concepts import require_known
-from actors.features.encoder import EncoderConfig
+from actors.features.encoder import EncoderConfig, backbone, require_names
 from actors.pretraining.config import PretrainerConfig
 from actors.pretraining.probe import ProbeConfig
 from actors.synthesis.captions.writer import WriterConfig
 from actors.synthesis.painters.painter import PainterConfig
 from cluster.artifacts import Artifact
+from cluster.catalog.dataset import open_dataset
 from cluster.errors import ConfigError
 from cluster.job import run_job, show_made
 from cluster.pool import Pool
@@ -27,6 +28,8 @@ from jobs.synthesize import SynthesizeConfig, synthesize
 
 INPUTS = ("datasets", "features", "teacher", "base_set")
 """Fields of jobs that a world can fill."""
+SHORT = 64
+"""Bytes of a name that any CLIP can read: a token is a byte at least."""
 Config = TypeVar("Config")
 
 
@@ -71,6 +74,7 @@ def world(storage: str, cfg: WorldConfig) -> World:
     """Makes what is not there yet. storage: root of runs and artifacts, a local path or a URI."""
     datasets = [dataset(DatasetConfig(storage=storage, **vars(spec))) for spec in _specs(cfg)]
     targets = [artifact.uri for artifact in datasets]
+    _require_readable_names(targets, cfg.encoder.backbone)
     classes = factors(FactorsConfig(storage=storage, datasets=targets, **vars(cfg.factors)))
     base_set = synthesize(
         SynthesizeConfig(
@@ -98,6 +102,15 @@ def world(storage: str, cfg: WorldConfig) -> World:
         )
     )
     return World(datasets, base_set, teacher, features)
+
+
+def _require_readable_names(datasets: list[str], clip: str) -> None:
+    """ConfigError if a class name is longer than CLIP reads, before its captions are written."""
+    for dataset_uri in datasets:
+        target = open_dataset(dataset_uri)
+        names = [concept.name for concept in target.concepts]
+        if any(len(name.encode()) > SHORT for name in names):
+            require_names(backbone(clip), f"dataset {target.name}", names)
 
 
 def _specs(cfg: WorldConfig) -> list[DatasetSpec]:

@@ -73,7 +73,7 @@ _PREPROCESSING = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}
 
 
 def _from_file(backbone: str, arch: str, file: str) -> Clip:
-    path = Path(file)
+    path = Path(file).expanduser()
     if not path.is_file():
         raise ValueError(f"backbone: {backbone!r}, no file {path}")
     beside = path.with_suffix(".json")

@@ -11,6 +11,8 @@ from models.prompts import PromptTokenizer
 
 TEMPLATE = "a photo of a {name}."
 """The context before the name is learned; the class token stands at the end."""
+CONTEXT_TOKENS = 4
+"""Tokens of that context."""
 
 
 class ContextLearner(nn.Module):
@@ -26,8 +28,8 @@ class ContextLearner(nn.Module):
         super().__init__()
         self._clip = (clip,)  # in a tuple: a frozen tower is not this module's to save or train
         tokenizer = PromptTokenizer(clip)
-        template = tokenizer.template(TEMPLATE)
-        before, ids = template.pieces[0], [tokenizer.name(name) for name in names]
+        contexts, ids = tokenizer.named(TEMPLATE, names)
+        before = tokenizer.template(TEMPLATE).pieces[0]
         room = tokenizer.room - len(before)
         for name, name_ids in zip(names, ids, strict=True):
             if len(name_ids) > room:
@@ -37,7 +39,7 @@ class ContextLearner(nn.Module):
         start = clip.token_embedding(torch.tensor(before).to(clip.mean.device))
         self.context = nn.Parameter(start.detach().clone())
         """The learned context, (M, W)."""
-        self.prompts = tokenizer.fill([template] * len(names), ids)
+        self.prompts = tokenizer.fill(contexts, ids)
 
     def features(self, contexts: Tensor) -> Tensor:
         """(B, C, D) unit-norm text features of all names in B contexts (B, M, W), all at once."""

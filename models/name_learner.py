@@ -20,8 +20,8 @@ class NameLearner(nn.Module):
     CLIP's own embeddings of the names' tokens, so untrained it is zero-shot CLIP with the same
     prompt. CLIP's token table is not part of it. Source: FSNL (LAION-Beyond), default setting.
 
-    embeddings: (L_c, W) of names that start with these instead, as many as one likes. ValueError if
-    they are none, or do not fit into a prompt.
+    embeddings: by place of a name, (L_c, W) that it starts with instead, as many as one likes.
+    ValueError if they are none, or do not fit into a prompt.
     """
 
     def __init__(
@@ -29,32 +29,33 @@ class NameLearner(nn.Module):
         clip: Clip,
         names: Sequence[str],
         hint: str,
-        embeddings: Mapping[str, Tensor] | None = None,
+        embeddings: Mapping[int, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self._clip = (clip,)  # in a tuple: a frozen tower is not this module's to save or train
         self.tokenizer = PromptTokenizer(clip)
-        device, embeddings = clip.mean.device, embeddings or {}
-        start = {
-            n: embeddings[n].to(device) if n in embeddings else self._clip_embeddings(n)
-            for n in names
-        }
-        self.names: list[Ids] = [self._ids(name, len(start[name])) for name in names]
+        device, embeddings, template = clip.mean.device, embeddings or {}, fsnl_template(hint)
+        self.hands, ids = self.tokenizer.named(template, names)
+        """The hand prompt around each name."""
+        start = [
+            embeddings[place].to(device)
+            if place in embeddings
+            else clip.token_embedding(torch.tensor(of_name).to(device))
+            for place, of_name in enumerate(ids)
+        ]
+        self.names: list[Ids] = [
+            self._places(*name) for name in zip(names, ids, map(len, start), strict=True)
+        ]
         lengths = torch.tensor([len(ids) for ids in self.names])
         self._starts = (lengths.cumsum(0) - lengths).to(device)
-        self.table = nn.Parameter(torch.cat([start[name] for name in names]).detach().clone())
+        self.table = nn.Parameter(torch.cat(start).detach().clone())
         """The names' embeddings one after the other, (ΣL_c, W)."""
-        self.hand = self.tokenizer.template(fsnl_template(hint))
-        self.prompts = self.tokenizer.fill([self.hand] * len(names), self.names)
+        self.hand = self.tokenizer.template(template)
+        self.prompts = self.tokenizer.fill(self.hands, self.names)
         """The hand prompt with every name."""
 
-    def _clip_embeddings(self, name: str) -> Tensor:
-        (clip,) = self._clip
-        return clip.token_embedding(torch.tensor(self.tokenizer.name(name)).to(clip.mean.device))
-
-    def _ids(self, name: str, length: int) -> Ids:
+    def _places(self, name: str, ids: Ids, length: int) -> Ids:
         """Ids that hold the places of a name's embeddings."""
-        ids = self.tokenizer.name(name)
         if not 1 <= length <= self.tokenizer.room:
             allowed = f"allowed 1 to {self.tokenizer.room}"
             raise ValueError(f"class name {name!r} has {length} embeddings; {allowed}")

@@ -22,6 +22,8 @@ FSNL_TEMPLATE = "a photo of {name}, a type of {hint}."
 """The hand prompt of FSNL (LAION-Beyond); `hint` says what the classes are, such as "animal"."""
 
 Ids = tuple[int, ...]
+_PUNCTUATION = re.compile(r"(?:[^\s\w]|_)+")
+"""What CLIP's tokenizer takes for one word with punctuation before it."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class PromptTokenizer:
 
     Piece by piece is the same as the whole text at once, because names begin and end at word
     borders; only punctuation that touches a name which itself ends in punctuation ("C++,") is cut
-    at the name's border, so that the name has its tokens in every prompt.
+    at the name's border, so that the name has its tokens in every caption. In a template, where a
+    name that is not learned has to be zero-shot CLIP's, `named` says which tokens are the name's.
     """
 
     def __init__(self, clip: Clip) -> None:
@@ -68,15 +71,43 @@ class PromptTokenizer:
     def name(self, name: str) -> Ids:
         """Token ids of a class name, "_" read as a space. ValueError if it has none or too many."""
         ids = tuple(self._tokenizer.encode(self.clean_name(name)))
+        self._require_room(name, ids)
+        return ids
+
+    def _require_room(self, name: str, ids: Ids) -> None:
         if not 1 <= len(ids) <= self.room:
             raise ValueError(f"class name {name!r} has {len(ids)} tokens; allowed 1 to {self.room}")
-        return ids
 
     def template(self, template: str) -> Context:
         """The context of a template with `{name}` in it, such as "a photo of {name}."."""
         if SLOT not in template:
             raise ValueError(f"template {template!r} has no {SLOT}")
         return self._context(template.split(SLOT))
+
+    def named(self, template: str, names: Sequence[str]) -> tuple[list[Context], list[Ids]]:
+        """For each name the context of a template and the name's ids in it.
+
+        Filled, they are the tokens of the whole text: behind a name that ends in punctuation the
+        template's own punctuation is one word with it ("C++,"). Where its tokens cannot be told
+        apart ("+,") they are the name's (our choice). Raises ValueError as `template` and `name`.
+        """
+        plain, (before, *after) = self.template(template), template.split(SLOT)
+        touching = _PUNCTUATION.match(after[0])
+        if touching is None or len(after) > 1:
+            return [plain] * len(names), [self.name(name) for name in names]
+        mark = touching.group()
+        cut = self._context([before, after[0].removeprefix(mark)])
+        behind = tuple(self._tokenizer.encode(mark))
+        contexts: list[Context] = []
+        ids: list[Ids] = []
+        for name in names:
+            self.name(name)  # refuses one without tokens of its own
+            both = tuple(self._tokenizer.encode(self.clean_name(name) + mark))
+            apart = both[-len(behind) :] == behind
+            contexts.append(plain if apart else cut)
+            ids.append(both[: -len(behind)] if apart else both)
+            self._require_room(name, ids[-1])
+        return contexts, ids
 
     def captions(
         self, captions: Sequence[str], labels: Sequence[int], names: Sequence[str]
@@ -134,6 +165,21 @@ class PromptTokenizer:
 
     def _clean(self, text: str) -> str:
         return self._tokenizer.clean_fn(text)
+
+
+def require_readable(clip: Clip, names: Sequence[str], context: int = 0) -> None:
+    """ValueError for a name that has no token, or more than the text tower reads.
+
+    context: tokens that stand before every name. Of a tokenizer other than CLIP's own nothing is
+    known.
+    """
+    if not isinstance(clip.tokenizer, SimpleTokenizer):
+        return
+    tokenizer = PromptTokenizer(clip)
+    room = tokenizer.room - context
+    for name, ids in zip(names, tokenizer.named(FSNL_TEMPLATE, names)[1], strict=True):
+        if len(ids) > room:
+            raise ValueError(f"class name {name!r} has {len(ids)} tokens; allowed 1 to {room}")
 
 
 def fsnl_template(hint: str) -> str:

@@ -6,17 +6,17 @@ What clusters and names gets a `Problem`, in which no label of an unlabelled ima
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from jsonargparse.typing import NonNegativeInt
 from torch import Tensor
 
 from actors.search.tasks import EncodedDataset, Tasks
-from cluster.catalog.listing import shown_name
+from cluster.catalog.names import shown_name
 from cluster.catalog.splits import draw_shots
 from cluster.errors import ConfigError
 from cluster.rows import slug
+from cluster.text_files import read_lines
 from models.discovery.clustering import Clustering, ClusteringHyper, cluster
 from models.discovery.naming import NamedCluster, NamingHyper, name_clusters
 from models.discovery.problem import Problem
@@ -169,13 +169,7 @@ def read_candidates(which: str, where: str) -> tuple[str, ...] | None:
     """The names of a file, each once; None for "own" and "every". ConfigError if it has none."""
     if which in (OWN, EVERY):
         return None
-    try:
-        lines = Path(which).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{where}: {which!r} cannot be read ({type(error).__name__}); allowed: own, every, or "
-            "a text file with a name a line"
-        ) from error
+    lines = read_lines(which, where, "own, every, or a text file with a name a line")
     names = tuple(dict.fromkeys(name for line in lines if (name := shown_name(line))))
     if not names:
         raise ConfigError(f"{where}: {which!r} has no name; allowed: a name a line")

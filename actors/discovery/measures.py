@@ -19,20 +19,14 @@ class Unlabelled:
 
     in_place: np.ndarray
     """bool: in the cluster that is matched with the image's class, one matching for all classes."""
-    cluster_names: np.ndarray
-    """str, "" for none."""
-    learned_names: np.ndarray
-    """The image's own name after the last round."""
-    class_names: np.ndarray
+    named: np.ndarray
+    """bool: the cluster's name is the class's; see `actors.discovery.metrics`."""
+    learned: np.ndarray
+    """bool: the image's own name after the last round is the class's."""
 
     def of(self, images: np.ndarray) -> "Unlabelled":
         """images: (N,) bool."""
-        return Unlabelled(
-            self.in_place[images],
-            self.cluster_names[images],
-            self.learned_names[images],
-            self.class_names[images],
-        )
+        return Unlabelled(self.in_place[images], self.named[images], self.learned[images])
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +48,13 @@ OF_IMAGES: dict[str, Measure[Unlabelled]] = by_name(
     Measure(
         "naming",
         "names of clusters",
-        lambda images: float((images.cluster_names == images.class_names).mean()),
+        lambda images: float(images.named.mean()),
         note="The share of the unlabelled images whose cluster has the name of their class.",
     ),
     Measure(
         "assigned",
         "names after learning",
-        lambda images: float((images.learned_names == images.class_names).mean()),
+        lambda images: float(images.learned.mean()),
         note="The share of the unlabelled images that have the name of their class after the last "
         "round.",
     ),

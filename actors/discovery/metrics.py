@@ -3,7 +3,7 @@
 Labels of unlabelled images and the test split are opened here alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ from models.methods.adapted import Adapted, class_tokens
 from models.text_classifier import templates, text_classifier
 
 SPACES: tuple[Concepts, ...] = ("OOP", "IP", "all")
+Name = tuple[str, int | None]
+"""A given name, "" for none, and the place of the known concept that it is, if it is one."""
 
 CLUSTERS = pa.schema(
     [
@@ -101,12 +103,9 @@ def assignment_rows(cell: DiscoveryCell, discovered: Discovered) -> list[dict[st
 
 def image_names(discovered: Discovered) -> tuple[list[str], list[float]]:
     """Name of each unlabelled image, "" for none, and its confidence."""
-    learned = discovered.learned
-    if learned is None:
-        names = _cluster_names(discovered)
-        return names, [0.0] * len(names)
-    names = [*learned.names, ""]  # NONE, -1, is the last one
-    return [names[k] for k in learned.assigned.tolist()], learned.confidence.tolist()
+    names, learned = _learned_names(discovered), discovered.learned
+    confidences = learned.confidence.tolist() if learned else [0.0] * len(names)
+    return [name for name, _ in names], confidences
 
 
 def discovery_rows(
@@ -129,7 +128,13 @@ def discovery_rows(
     hyper = cell.config.learning.fsnl
     learned = discovered.learned
     model = learned.model if learned else untaught(discovered.problem, hyper, cell.seed)
-    return rows + score_rows(model, encoded, cell.name, cell.seed)
+    known, place = _known_labels(encoded, discovered), model.card.names.index
+    own = {
+        label: place(concept.name)
+        for label, concept in enumerate(encoded.dataset.concepts)
+        if label not in known and concept.name in model.card.names
+    }
+    return rows + score_rows(model, encoded, cell.name, cell.seed, own)
 
 
 def baseline_rows(tasks: Tasks, cell: Cell, seed: int) -> list[dict[str, Any]]:
@@ -137,7 +142,9 @@ def baseline_rows(tasks: Tasks, cell: Cell, seed: int) -> list[dict[str, Any]]:
     ((model, outcome),) = fit_cell(tasks, cell, seed, [{}], None)
     if model is None:
         raise RuntimeError(f"{cell.key}, seed {seed}: {outcome.error}")
-    return score_rows(model, tasks.encoded[cell.dataset], cell.name, seed)
+    encoded = tasks.encoded[cell.dataset]
+    own = {label: place for place, label in enumerate(encoded.labels(cell.config.concepts))}
+    return score_rows(model, encoded, cell.name, seed, own)
 
 
 def reference_rows(tasks: Tasks, dataset: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
@@ -171,13 +178,16 @@ def reference_rows(tasks: Tasks, dataset: str, seeds: Sequence[int]) -> list[dic
 
 
 def score_rows(
-    model: Adapted, encoded: EncodedDataset, method: str, seed: int
+    model: Adapted, encoded: EncodedDataset, method: str, seed: int, own: Mapping[int, int]
 ) -> list[dict[str, Any]]:
-    """Of METRICS: scores on test images in every label space that the model can answer in."""
-    learned = [space for space in SPACES if encoded.names(space) == model.card.names][:1]
+    """Of METRICS: scores on test images in every label space that the model can answer in.
+
+    own: labels of the classes that the model was taught, each with its place among those.
+    """
+    learned = [space for space in SPACES if encoded.labels(space) == list(own)][:1]
     spaces = label_spaces("all", True) if model.open_vocabulary else learned
     key = {"dataset": encoded.dataset.name, "method": method, "seed": seed}
-    answers = answers_on_test(model, encoded, spaces) if spaces else {}
+    answers = answers_on_test(model, encoded, spaces, own) if spaces else {}
     return [key | score for score in scores(answers)]
 
 
@@ -186,23 +196,51 @@ def _unlabelled(encoded: EncodedDataset, discovered: Discovered) -> tuple[Unlabe
     index = encoded.store.index["train"]
     label = dict(zip(index["id"].to_pylist(), index["label"].to_pylist(), strict=True))
     labels = np.array([label[row] for row in discovered.ids], dtype=np.int64)
+    known = _known_labels(encoded, discovered)
+    concepts = encoded.dataset.concepts
+
+    def right(names: Sequence[Name]) -> np.ndarray:
+        """(N,) bool: a known concept is its own class alone, another name an unknown class."""
+        pairs = zip(names, labels.tolist(), strict=True)
+        return np.array(
+            [
+                name == concepts[label].name
+                and (label not in known if place is None else known[place] == label)
+                for (name, place), label in pairs
+            ],
+            dtype=bool,
+        )
+
     images = Unlabelled(
         joint_hits(_clusters(discovered), labels),
-        np.array(_cluster_names(discovered), object),
-        np.array(image_names(discovered)[0], object),
-        np.array(encoded.names("all"), object)[labels],
+        right(_cluster_names(discovered)),
+        right(_learned_names(discovered)),
     )
-    return images, np.array([concept.group for concept in encoded.dataset.concepts])[labels]
+    return images, np.array([concept.group for concept in concepts])[labels]
+
+
+def _known_labels(encoded: EncodedDataset, discovered: Discovered) -> list[int]:
+    """Labels of the problem's known concepts, in their order."""
+    return encoded.labels("IP") if discovered.problem.known_names else []
 
 
 def _clusters(discovered: Discovered) -> np.ndarray:
     return discovered.problem.parts(discovered.clustering.labels)[0].numpy()
 
 
-def _cluster_names(discovered: Discovered) -> list[str]:
-    """Of each unlabelled image, "" for none."""
-    name = {n.cluster: n.name for n in discovered.named}
+def _cluster_names(discovered: Discovered) -> list[Name]:
+    """Of each unlabelled image that of its cluster."""
+    name = {n.cluster: (n.name, n.known) for n in discovered.named}
     return [name[cluster] for cluster in _clusters(discovered).tolist()]
+
+
+def _learned_names(discovered: Discovered) -> list[Name]:
+    """Of each unlabelled image its own after the last round; its cluster's if none was learned."""
+    learned = discovered.learned
+    if learned is None:
+        return _cluster_names(discovered)
+    names: list[Name] = [*zip(learned.names, learned.known, strict=True), ("", None)]  # NONE is -1
+    return [names[k] for k in learned.assigned.tolist()]
 
 
 def _key(cell: DiscoveryCell) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from actors.discovery.metrics import (
     discovery_rows,
     reference_rows,
 )
+from actors.features.encoder import require_names
 from actors.search.cells import Cell, MethodConfig, declared_cells
 from actors.search.fits import MODELS
 from actors.search.tasks import Tasks, TaskSource
@@ -100,6 +101,7 @@ def declared_works(
 ) -> list[Work]:
     """All pieces of a job; ConfigError if one cannot be made, before anything is computed."""
     labelled = [name for name, encoded in tasks.encoded.items() if encoded.dataset.labelled]
+    tasks.require_readable_names(declared_cells(labelled, baselines, {}))
     return [
         *_discoveries(tasks, discoveries, seeds),
         *_baselines(tasks, labelled, baselines, seeds),
@@ -113,6 +115,7 @@ def _discoveries(
     for name, config in discoveries.items():
         where = f"discoveries.{name}"
         names = read_candidates(config.candidates, f"{where}.candidates")
+        require_names(tasks.clip, f"{where}.candidates", names or ())
         for dataset in tasks.encoded:
             for seed in seeds:
                 cell = DiscoveryCell(dataset, name, seed, config, names)

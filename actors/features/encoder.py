@@ -18,6 +18,7 @@ from cluster.rows import row_rng
 from models.backbones import load_clip
 from models.clip import Clip
 from models.precision import Precision, autocast
+from models.prompts import require_readable
 from models.views import NUMBERS, ViewConfig, make_views
 
 AUGMENTATION = ViewConfig(smallest_crop=0.3, grey=0.0, blur=(0.0, 0.0), solarise=(0.0, 0.0))
@@ -47,6 +48,17 @@ def backbone(name: str) -> Clip:
         return load_clip(name)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def require_names(clip: Clip, where: str, names: Sequence[str], context: int = 0) -> None:
+    """ConfigError if CLIP cannot read one of these class names as a whole.
+
+    where: the beginning of the message. context: tokens that stand before every name.
+    """
+    try:
+        require_readable(clip, names, context)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 class Encoder:

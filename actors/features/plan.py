@@ -9,6 +9,7 @@ from actors.features.store import INDEX_COLUMNS
 from actors.pictures.base_set import BaseSetRows
 from actors.pictures.places import PLACE, image_places
 from cluster.catalog.dataset import Dataset
+from cluster.catalog.names import composed
 
 
 def encoding_plan(
@@ -16,19 +17,20 @@ def encoding_plan(
 ) -> pa.Table:
     """One row per image: where it is, how many views of it, and what the index says of it.
 
-    An imagined image of a name that two classes have belongs to neither.
+    An imagined image of a name (NFC) that two classes have belongs to neither.
     """
-    names = Counter(concept.name for concept in dataset.concepts)
-    label = {c.name: i for i, c in enumerate(dataset.concepts) if names[c.name] == 1}
+    names = [composed(concept.name) for concept in dataset.concepts]
+    classes = Counter(names)
+    label = {name: i for i, name in enumerate(names) if classes[name] == 1}
     columns = ["label", "class_name", "split", "caption"]
     rows = image_places(dataset.artifact, columns, pc.scalar(True)).to_pylist()
     if base_set:
         ours = base_set.usable & (pc.field("dataset") == dataset.name)
         imagined = image_places(base_set.artifact, ["class_name", "caption"], ours).to_pylist()
         rows += [
-            row | {"split": "imagined", "label": label[row["class_name"]]}
+            row | {"split": "imagined", "label": label[composed(row["class_name"])]}
             for row in imagined
-            if row["class_name"] in label
+            if composed(row["class_name"]) in label
         ]
     for row in rows:
         row |= {"caption": row["caption"] or "", "views": views[row["split"]]}

@@ -1,7 +1,7 @@
 """A dataset's images on their way into its artifact: read, checked and passed on part by part."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -10,11 +10,20 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from actors.pictures.codec import BadImageError, decode_rgb, picture_bytes
 from cluster.catalog.dataset import SCHEMA, Concept
-from cluster.catalog.listing import SPLITS, Entry, Listing, require_images, shown_name
+from cluster.catalog.listing import (
+    SPLITS,
+    Entry,
+    Listing,
+    require_images,
+    split_of,
+)
+from cluster.catalog.names import shown_name
 from cluster.errors import ConfigError
+from cluster.picture_files import is_hidden
 from cluster.rows import digest
 from cluster.storage import filesystem, resolve
 
@@ -48,7 +57,7 @@ def from_rows(
 
 
 def from_listing(dataset: str, listing: Listing) -> DatasetSource:
-    """Images in files. A file that is missing or no image gets a reason."""
+    """Images in files. A file that is missing, no image or not read gets a reason."""
     parts = partial(_listed_parts, dataset, listing)
     return DatasetSource(listing.concepts, listing.content_hash, len(listing.entries), parts)
 
@@ -57,16 +66,14 @@ def from_parquet(dataset: str, uri: str) -> DatasetSource:
     """Images in Parquet, a file or a folder of files, local or a URI.
 
     Columns: `image` (bytes, or a struct with `bytes` as Hugging Face has it), `class_name`, `split`
-    (train, val or test); optional `group` (IP or OOP; IP without it), `path` and `caption`. The
-    content hash is over names and sizes of the files. Raises ConfigError if a column is missing, or
-    a class without a row to train or test on.
+    (train, val or test; validation, valid and dev are val); optional `group` (IP or OOP; IP without
+    it), `path` and `caption`. Other files of the folder are not read. The content hash is over
+    names and sizes of the files. Raises ConfigError if a column is missing, or a class without a
+    row to train or test on.
     """
-    fs, path = filesystem(resolve(uri))
     try:
-        table = ds.dataset(path, filesystem=fs, format="parquet")
-        sizes = {
-            f.path.removeprefix(path): fs.get_file_info(f.path).size for f in table.get_fragments()
-        }
+        fs, files, unread = _parquet_files(resolve(uri))
+        table = ds.dataset(list(files), filesystem=fs, format="parquet")
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"parquet: {uri!r} cannot be read ({error}); allowed: Parquet") from error
     types = {name: table.schema.field(name).type for name in table.schema.names}
@@ -83,13 +90,44 @@ def from_parquet(dataset: str, uri: str) -> DatasetSource:
     if not _is_bytes(types["image"]):
         raise ConfigError(f"parquet: column 'image' is of {types['image']}; allowed: binary")
     rows = table.to_table(columns=[name for name in texts if name not in ("path", "caption")])
-    pairs = {(*_class_of(row), row["split"]) for row in rows.to_pylist()}
+    pairs = {(*_class_of(row), split_of(row["split"]) or "") for row in rows.to_pylist()}
     concepts = tuple(Concept(*key) for key in sorted({key[:2] for key in pairs if key[0]}))
     label = {(c.name, c.group): i for i, c in enumerate(concepts)}
     require_images(dataset, concepts, {(label[k[:2]], k[2]) for k in pairs if k[0]})
-    content_hash = digest(*[repr(item) for item in sorted(sizes.items())]).hex()
-    parts = partial(_parquet_parts, dataset, table, label)
+    identities = [*sorted(files.values()), *sorted(unread.items())]
+    content_hash = digest(*map(repr, identities)).hex()
+    parts = partial(_parquet_parts, dataset, table, label, unread)
     return DatasetSource(concepts, content_hash, len(rows), parts)
+
+
+def _parquet_files(
+    uri: str,
+) -> tuple[FileSystem, dict[str, tuple[str, int]], dict[str, str]]:
+    """Path of every Parquet file to its name below the folder and its size, and what is not read.
+
+    Raises ConfigError if there is none, OSError if the place cannot be read.
+    """
+    fs, root = filesystem(uri)
+    infos = [fs.get_file_info(root)]
+    if not infos[0].is_file:
+        infos = fs.get_file_info(FileSelector(root, recursive=True))
+    files: dict[str, tuple[str, int]] = {}
+    unread: dict[str, str] = {}
+    for info in sorted(infos, key=lambda info: info.path):
+        name = info.path.removeprefix(root)
+        if info.type == FileType.Directory:
+            continue
+        if any(is_hidden(part) or part.startswith("_") for part in name.split("/")):
+            unread[name.lstrip("/")] = "hidden"
+        elif not info.is_file:
+            unread[name.lstrip("/")] = "no regular file"
+        elif info.path != root and not name.lower().endswith(".parquet"):
+            unread[name.lstrip("/")] = "no Parquet by its suffix"
+        else:
+            files[info.path] = name, info.size
+    if not files:
+        raise ConfigError(f"parquet: {uri!r} holds no file *.parquet; allowed: Parquet")
+    return fs, files, unread
 
 
 def _drawn_parts(rows: Callable[[], Iterator[dict[str, Any]]]) -> Iterator[pa.Table]:
@@ -108,6 +146,13 @@ def _listed_parts(dataset: str, listing: Listing) -> Iterator[pa.Table]:
                 for entry, (image, reason) in zip(entries, read, strict=True)
             ]
             yield pa.Table.from_pylist(rows, schema=READ_SCHEMA)
+    yield _unread_rows(listing.unread)
+
+
+def _unread_rows(unread: Mapping[str, str]) -> pa.Table:
+    """Refused rows, without an id, of what is no picture of any class."""
+    rows = [{"path": path, "reason": reason} for path, reason in unread.items()]
+    return pa.Table.from_pylist(rows, schema=READ_SCHEMA)
 
 
 def _cut(sizes: Sequence[int]) -> Iterator[slice]:
@@ -174,7 +219,10 @@ def _class_of(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _parquet_parts(
-    dataset: str, table: ds.Dataset, label: dict[tuple[str, str], int]
+    dataset: str,
+    table: ds.Dataset,
+    label: dict[tuple[str, str], int],
+    unread: Mapping[str, str],
 ) -> Iterator[pa.Table]:
     columns = [name for name in (*PARQUET_COLUMNS, *MAY_HAVE) if name in table.schema.names]
     batches = table.to_batches(
@@ -185,6 +233,7 @@ def _parquet_parts(
         rows = [_parquet_row(dataset, row, next(number), label) for row in batch.to_pylist()]
         if rows:
             yield pa.Table.from_pylist(rows, schema=READ_SCHEMA)
+    yield _unread_rows(unread)
 
 
 def _parquet_row(
@@ -195,7 +244,8 @@ def _parquet_row(
     if isinstance(data, dict):
         data = data.get("bytes")
     image, reason = _checked(data or b"")
-    if row["split"] not in SPLITS:
+    split = split_of(row["split"])
+    if split is None:
         image, reason = None, f"split {row['split']!r}; allowed: {', '.join(SPLITS)}"
     if not name:
         image, reason = None, "no class name"
@@ -205,7 +255,7 @@ def _parquet_row(
         "class_name": name,
         "label": label.get((name, group)),
         "group": group,
-        "split": row["split"],
+        "split": split or row["split"],
         "image": image,
         "path": row.get("path"),
         "caption": row.get("caption"),

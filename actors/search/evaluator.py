@@ -1,7 +1,7 @@
 """Evaluators: kept models on the test split, which is opened here and nowhere else."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from actors.search.tasks import EncodedDataset, Tasks, TaskSource
 from cluster.artifacts import Artifact, open_artifact
 from cluster.catalog.splits import Concepts
 from models.methods import load_adapted
-from models.methods.adapted import Adapted
+from models.methods.adapted import OTHER, Adapted
 
 IMAGES_AT_ONCE = 1024
 SCHEMAS = {
@@ -48,7 +48,9 @@ SCHEMAS = {
             ("shots", pa.int32()),
             ("seed", pa.int32()),
             ("label_space", pa.string()),
+            ("label", pa.int32()),
             ("class_name", pa.string()),
+            ("predicted_label", pa.int32()),
             ("predicted", pa.string()),
             ("images", pa.int32()),
         ]
@@ -65,7 +67,8 @@ SCHEMAS = {
     ),
 }
 """Tables of a results artifact: every measure of `actors.search.measures` on test; test images by
-class and answer, in the widest label space of each model; val accuracy by fusion weight."""
+class and answer, in the widest label space of each model, where a class is its label and
+`class_name` and `predicted` only say its name; val accuracy by fusion weight."""
 
 
 class Evaluator:
@@ -86,13 +89,16 @@ class Evaluator:
         model = load_adapted(folder, self.tasks.clip)
         cell = {"dataset": fit.dataset, "method": fit.name, "shots": fit.shots, "seed": fit.seed}
         spaces = label_spaces(fit.concepts, model.open_vocabulary)  # type: ignore[arg-type]
-        answers = answers_on_test(model, encoded, spaces)
+        own = {label: place for place, label in enumerate(encoded.labels(fit.concepts))}  # type: ignore[arg-type]
+        answers = answers_on_test(model, encoded, spaces, own)
         origin = self._origin(fit, model)
         rows = [{**cell, **score, **origin} for score in scores(answers)]
-        names, counts = encoded.names(spaces[0]), answers[spaces[0]].confusion
+        labels, counts = encoded.labels(spaces[0]), answers[spaces[0]].confusion
+        names = encoded.names(spaces[0])
         confusion = [
-            {**cell, "label_space": spaces[0], "class_name": names[true],
-             "predicted": names[answer], "images": int(counts[true, answer])}
+            {**cell, "label_space": spaces[0], "label": labels[true], "class_name": names[true],
+             "predicted_label": labels[answer], "predicted": names[answer],
+             "images": int(counts[true, answer])}
             for true, answer in counts.nonzero().tolist()
         ]  # fmt: skip
         curve = [
@@ -127,13 +133,17 @@ def label_spaces(learned: Concepts, open_vocabulary: bool) -> list[Concepts]:
 
 
 def answers_on_test(
-    model: Adapted, encoded: EncodedDataset, spaces: Sequence[Concepts]
+    model: Adapted,
+    encoded: EncodedDataset,
+    spaces: Sequence[Concepts],
+    own: Mapping[int, int] | None = None,
 ) -> dict[Concepts, Answers]:
     """Answers of the chosen head on the test images of each label space.
 
     A label space is its classes alone; one without classes is left out. The first one holds all
     the others. Each image is answered once, in the first: where a model answers in several label
-    spaces, a name's logit is the same in all of them.
+    spaces, a name's logit is the same in all of them. own: label of each class that the model was
+    taught, to its place among those; by default a class is found there by its name.
     """
     widest = spaces[0]
     test = encoded.of_concepts(encoded.store.features("test"), widest)
@@ -141,7 +151,9 @@ def answers_on_test(
         rows, size = encoded.ids("test", widest), model.clip.image_size
         test = replace(test, images=pictures(encoded.dataset.artifact, rows, size))
     seen, names, labels = test.inputs(model.reads), encoded.names(widest), encoded.labels(widest)
-    logits = torch.cat([model.logits(part, names) for part in seen.split(IMAGES_AT_ONCE)])
+    places = None if own is None else [own.get(label, OTHER) for label in labels]
+    parts = seen.split(IMAGES_AT_ONCE)
+    logits = torch.cat([model.logits(part, names, places) for part in parts])
     answers = {widest: Answers(logits, test.labels)} if labels else {}
     for space in spaces[1:]:
         members = set(encoded.labels(space))

@@ -41,7 +41,8 @@ class Predictor:
 
     def __call__(self, files: Sequence[str]) -> list[dict[str, Any]]:
         """A row per file, in order: `image`, and `names` with their `probabilities`, most likely
-        first; or `reason`, why the file is no image.
+        first, and their `labels`, places in the label space, which tell classes of one name apart;
+        or `reason`, why the file is no image.
 
         Probabilities are the softmax of the chosen head's logits. A fused head imported with a rule
         of the original's has scores that were never scaled for one: of it the order counts.
@@ -60,9 +61,10 @@ class Predictor:
             names, views = self.names or self.model.card.names, torch.stack(squares)
             seen = views if self.model.reads == "images" else view_tokens(clip, views)
             with torch.no_grad():
-                scores = self.model.logits(seen, names).softmax(dim=1)
+                scores = self.model.logits(seen, self.names or None).softmax(dim=1)
             best = scores.topk(min(self.top, len(names)), dim=1)
             for row, places, probabilities in zip(good, best.indices, best.values, strict=True):
                 row["names"] = [names[i] for i in places.tolist()]
+                row["labels"] = places.tolist()
                 row["probabilities"] = probabilities.tolist()
         return rows

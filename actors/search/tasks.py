@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from actors.features.encoder import backbone
+from actors.features.encoder import backbone, require_names
 from actors.features.store import FeatureStore, select_rows
 from actors.pictures.decoded import pictures
 from actors.search.cells import Cell
@@ -161,6 +161,15 @@ class Tasks:
                 f"with weights {teacher.model['weights_hash']}; allowed: the CLIP of the features"
             )
         return teacher
+
+    def require_readable_names(self, cells: Iterable[Cell]) -> None:
+        """ConfigError if a dataset has a class name without a token, or longer than CLIP reads.
+
+        cells: those whose methods have to leave room for context before the names.
+        """
+        context = max((METHODS[cell.config.method].context_tokens for cell in cells), default=0)
+        for name, encoded in self.encoded.items():
+            require_names(self.clip, f"dataset {name}", encoded.names("all"), context)
 
     def task(self, cell: Cell, split: Split | None) -> Task:
         """The task of a cell; split: its drawn shots or None. The test split stays closed."""

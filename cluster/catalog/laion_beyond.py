@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from cluster.catalog.benchmarks import LaionSet
-from cluster.catalog.index_files import part_of, read_json
+from cluster.catalog.index_files import label_of, part_of
 from cluster.catalog.listing import SPLITS, Entry, Listing, listing
 from cluster.errors import ConfigError
+from cluster.text_files import read_json
 
 CAPTION = "Refined_caption3"
 """Key of LAION-Beyond's caption in what it says about an image."""
@@ -51,12 +52,13 @@ def _chosen(benchmark: LaionSet, root: Path, group: str, choice: str | None) -> 
 
 def _laion_entries(path: Path, group: str) -> Iterator[Entry]:
     """The entries of a `split_Xin_*.json`; an image without a caption keeps None."""
-    content = read_json(path)
+    content = read_json(path, "root")
     for split in SPLITS:
         items = part_of(content, split, dict, path).items()
         for place, (index, item) in enumerate(items):
+            label = label_of(item.get("label")) if isinstance(item, dict) else None
             match item:
-                case {"classname": str(name), "image_name": str(file), "label": int(label)}:
+                case {"classname": str(name), "image_name": str(file)} if label is not None:
                     yield Entry(
                         file=f"{path.parent.name}/images/{name}/{file}",
                         split=split,
@@ -69,7 +71,8 @@ def _laion_entries(path: Path, group: str) -> Iterator[Entry]:
                 case _:
                     raise ConfigError(
                         f"root: {str(path)!r} has a {split} entry {index!r} without classname, "
-                        "image_name or label; allowed: all three, the label a whole number"
+                        "image_name or label; allowed: all three, the label a whole number, not "
+                        "a text"
                     )
 
 

@@ -1,20 +1,30 @@
 """What a dataset's folder says before an image is opened: files, classes, splits, captions."""
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from cluster.catalog.dataset import Concept
+from cluster.catalog.names import shown_name
 from cluster.errors import ConfigError
 from cluster.rows import digest
 
 SPLITS = ("train", "val", "test")
+_SPELLINGS = {"validation": "val", "valid": "val", "dev": "val"}
 NEEDED = ("train", "test")
 """Splits in which every class must have an image."""
 MISSING = -1
-"""Size of a file that is not there."""
+"""Size of what is no regular file or not there."""
+
+
+def split_of(name: str | None) -> str | None:
+    """The split that a folder or a column calls so, in either case; None if it is none."""
+    spelling = (name or "").strip().casefold()
+    split = _SPELLINGS.get(spelling, spelling)
+    return split if split in SPLITS else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,22 +53,42 @@ class Listing:
     concepts: tuple[Concept, ...]
     labels: dict[tuple[str, int], int]
     """(group, label of the source) to label, which is the place among the concepts."""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """What lies in the folder and is no entry, and why: it is not read, and counts as rejected."""
+    may_link: tuple[str, ...] = ()
+    """Folders of the root that may be links to elsewhere, such as those of its splits."""
 
     def path(self, entry: Entry) -> Path | None:
-        """Path of an entry's image; None if its name leads out of the root."""
+        """Path of an entry's image; None if its name or a link leads out of the root."""
         relative = PurePosixPath(entry.file)
         if relative.is_absolute() or ".." in relative.parts or "\0" in entry.file:
             return None
-        return self.root / relative
+        path = self.root / relative
+        folder = str(path.parent)
+        if folder not in self._real_folders:
+            self._real_folders[folder] = os.path.realpath(folder)
+        real = os.path.join(self._real_folders[folder], path.name)
+        if os.path.islink(path):
+            real = os.path.realpath(path)
+        return path if any(real.startswith(home) for home in self._homes) else None
+
+    @cached_property
+    def _homes(self) -> list[str]:
+        places = [self.root, *(self.root / folder for folder in self.may_link)]
+        return [os.path.join(os.path.realpath(place), "") for place in places]
+
+    @cached_property
+    def _real_folders(self) -> dict[str, str]:
+        return {}
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Bytes of each entry's file, MISSING for one that is not there."""
+        """Bytes of each entry's file, MISSING for what is none."""
         return [self._size(entry) for entry in self.entries]
 
     @cached_property
     def content_hash(self) -> str:
-        """Hash over classes, entries and sizes of files.
+        """Hash over classes, entries, sizes of files, and what is not read.
 
         What is in the files is not hashed: a dataset of a million images is not read twice.
         """
@@ -67,14 +97,16 @@ class Listing:
             label = self.labels[entry.group, entry.label]
             identity = (entry.file, entry.split, label, entry.place, entry.caption, size)
             fields.append(repr(identity))
+        fields += map(repr, self.unread.items())
         return digest(*fields).hex()
 
     def _size(self, entry: Entry) -> int:
         path = self.path(entry)
         try:
-            return MISSING if path is None else os.stat(path).st_size
+            status = os.stat(path) if path else None
         except OSError:
             return MISSING
+        return status.st_size if status and stat.S_ISREG(status.st_mode) else MISSING
 
 
 def listing(
@@ -84,12 +116,15 @@ def listing(
     *,
     classes: Iterable[str] = (),
     by_name: bool = False,
+    unread: Mapping[str, str] | None = None,
+    may_link: Iterable[str] = (),
 ) -> Listing:
     """Entries in order, their classes numbered.
 
     classes: names by label where the source has a list of them, with or without images. by_name:
     classes in order of their names, as a joint label space has them; else in the order of the
-    source's labels. Two labels of one name stay two classes, of one group or of two.
+    source's labels. Two labels of one name stay two classes, of one group or of two. unread and
+    may_link: see `Listing`.
     Raises ConfigError if a label has two names or none, or a class no image to train or test on.
     """
     ordered = tuple(entries)
@@ -110,7 +145,8 @@ def listing(
                 "allowed: a name with letters"
             )
     concepts = tuple(Concept(display_names[key], key[0]) for key in order)
-    result = Listing(root, ordered, concepts, {key: i for i, key in enumerate(order)})
+    labels = {key: i for i, key in enumerate(order)}
+    result = Listing(root, ordered, concepts, labels, unread or {}, tuple(may_link))
     pairs = {(entry.group, entry.label, entry.split) for entry in ordered}
     require_images(
         dataset, concepts, {(result.labels[group, label], split) for group, label, split in pairs}
@@ -127,8 +163,3 @@ def require_images(dataset: str, concepts: Iterable[Concept], pairs: set[tuple[i
                     f"dataset {dataset}: class {concept.name!r} has 0 readable images in "
                     f"{split!r}; allowed: at least 1"
                 )
-
-
-def shown_name(name: str) -> str:
-    """A class name as prompts have it: on one line, an underscore read as a space."""
-    return " ".join(name.replace("_", " ").split())

@@ -1,13 +1,16 @@
 """Published files beside a dataset: lists of few-shot images, and prompts per class."""
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from cluster.catalog.listing import Listing
+from cluster.catalog.names import by_names
 from cluster.errors import ConfigError
+from cluster.picture_files import is_hidden
+from cluster.storage import resolve
+from cluster.text_files import read_json, read_json_lines
 
 _NAME = re.compile(r"shot_(\d+)-seed_(\d+)\.(json|jsonl)")
 LISTED = ("train", "val")
@@ -20,13 +23,14 @@ def read_shot_lists(folder: str) -> ShotLists:
     """The lists of shots in a folder's files shot_{K}-seed_{S}.jsonl and shot_{K}-seed_{S}.json.
 
     jsonl: per line an object with `path` and `split`, as `Split.lines` has them. json: train and
-    val, lists of paths, or of lists that begin with one, as CoOp's split files have them.
-    Raises ConfigError on pickles, which could run code when read, and on anything else.
+    val, lists of paths, or of lists that begin with one, as CoOp's split files have them. Hidden
+    files are none (`unread_beside_lists`). Raises ConfigError on pickles, which could run code when
+    read, and on anything else.
     """
-    if not Path(folder).is_dir():
-        raise ConfigError(f"shots: {folder!r} is no folder; allowed: one with shot lists")
     lists: ShotLists = {}
-    for path in sorted(Path(folder).iterdir()):
+    for path in _files(folder):
+        if is_hidden(path.name):
+            continue
         if path.suffix in (".pkl", ".pickle"):
             raise ConfigError(
                 f"shots: {path.name!r} is a pickle, which may run code when it is read; allowed: "
@@ -36,15 +40,36 @@ def read_shot_lists(folder: str) -> ShotLists:
         if name is None:
             raise ConfigError(f"shots: {path.name!r}; allowed: shot_K-seed_S.json or .jsonl")
         try:
-            text = path.read_text(encoding="utf-8")
-            paths = _of_lines(text) if name[3] == "jsonl" else _of_lists(json.loads(text))
+            if name[3] == "jsonl":
+                paths = _of_lines(row for _, row in read_json_lines(path, "shots"))
+            else:
+                paths = _of_lists(read_json(path, "shots"))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"shots: {path.name!r} is not understood ({type(error).__name__}: {error}); "
                 "allowed: lines with path and split, or lists train and val of paths"
             ) from error
-        lists[f"{int(name[1])}-{int(name[2])}"] = paths
+        key = f"{int(name[1])}-{int(name[2])}"
+        if key in lists:
+            raise ConfigError(
+                f"shots: {path.name!r} is the second list of {name[1]} shots with seed {name[2]}; "
+                "allowed: one of each"
+            )
+        lists[key] = paths
     return lists
+
+
+def unread_beside_lists(folder: str) -> dict[str, str]:
+    """What lies among the lists of shots and is none, and why it is not read."""
+    return {f"{path.parent.name}/{path.name}": "hidden" for path in _files(folder)
+            if is_hidden(path.name)}  # fmt: skip
+
+
+def _files(folder: str) -> list[Path]:
+    place = Path(resolve(folder))
+    if not place.is_dir():
+        raise ConfigError(f"shots: {folder!r} is no folder; allowed: one with shot lists")
+    return sorted(place.iterdir())
 
 
 def require_listed(shots: ShotLists, listing: Listing) -> None:
@@ -63,33 +88,19 @@ def require_listed(shots: ShotLists, listing: Listing) -> None:
 def read_prompts(path: str, names: Sequence[str]) -> list[list[str]]:
     """The prompts of each of these classes from a JSON file {class: [prompts]}, CaFo's format.
 
-    A class is found by its exact name, else by its letters and digits in whatever case.
-    Raises ConfigError if a class has no prompt or the file is another one.
+    A class is found by its exact name, else by its letters in whatever case, else by its letters
+    and digits; see `by_names`. Raises ConfigError if a class has no prompt of its own or the file
+    is another one.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"prompts: {path!r} is no JSON ({error}); allowed: a JSON file"
-        ) from error
+    content = read_json(path, "prompts")
     if not isinstance(content, dict) or not all(map(_is_texts, content.values())):
         raise ConfigError(f"prompts: {path!r}; allowed: an object of lists of texts, none empty")
-    loosely: dict[str, list[str]] = {}
-    for key, prompts in content.items():
-        loosely.setdefault(_loose(key), prompts)
-    missing = [name for name in names if name not in content and _loose(name) not in loosely]
-    if missing:
-        raise ConfigError(
-            f"prompts: {path!r} has none for {len(missing)} of {len(names)} classes, the first "
-            f"{missing[0]!r}; allowed: prompts for every class"
-        )
-    return [content.get(name) or loosely[_loose(name)] for name in names]
+    return by_names(names, content, f"prompts: {path!r}")
 
 
-def _of_lines(text: str) -> dict[str, list[str]]:
+def _of_lines(rows: Iterable[Any]) -> dict[str, list[str]]:
     paths: dict[str, list[str]] = {split: [] for split in LISTED}
-    for line in text.splitlines():
-        row = json.loads(line)
+    for row in rows:
         paths[row["split"]].append(_text(row["path"]))
     return paths
 
@@ -115,7 +126,3 @@ def _is_texts(value: Any) -> bool:
         and bool(value)
         and all(isinstance(text, str) and text.strip() for text in value)
     )
-
-
-def _loose(name: str) -> str:
-    return "".join(character for character in name.casefold() if character.isalnum())

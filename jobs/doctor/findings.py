@@ -18,7 +18,8 @@ from actors.pictures.sources import read_image
 from cluster.artifacts import open_complete
 from cluster.catalog.benchmarks import BENCHMARKS
 from cluster.catalog.layouts import benchmark_listing
-from cluster.catalog.listing import MISSING, Listing, require_images
+from cluster.catalog.listing import MISSING, Listing
+from cluster.catalog.missing import require_files
 from cluster.connect import connect, ray_address
 from cluster.errors import ConfigError
 from cluster.storage import require_writable, resolve
@@ -154,7 +155,7 @@ def benchmark(
     """
     try:
         listing = benchmark_listing(name, root, splits)
-        _require_files(name, listing)
+        require_files(name, listing, "root")
     except (ConfigError, OSError) as error:
         return Finding("fail", name, str(error))
     classes, expected = len(listing.concepts), BENCHMARKS[name].classes
@@ -172,16 +173,6 @@ def benchmark(
     if len(words) > 1:
         return Finding("warn", name, "; ".join(words))
     return Finding("ok", name, f"{words[0]}; {looked_at} images looked at")
-
-
-def _require_files(name: str, listing: Listing) -> None:
-    """ConfigError if a class has no file to train or test on."""
-    there = {
-        (listing.labels[entry.group, entry.label], entry.split)
-        for entry, size in zip(listing.entries, listing.sizes, strict=True)
-        if size != MISSING
-    }
-    require_images(name, listing.concepts, there)
 
 
 def _broken(listing: Listing, all_images: bool) -> tuple[int, list[str]]:

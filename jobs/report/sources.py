@@ -67,6 +67,11 @@ def _scores(folder: Folder, table: str, field: str) -> list[Score]:
 
 def confusions(results: Artifact) -> list[Confusion]:
     """Test images of a "results" artifact by class and answer."""
+    if "label" not in results.open_table("confusion").schema.names:
+        raise ConfigError(
+            f"results: {results.uri!r} was written by an older version, without labels of classes; "
+            "allowed: an artifact of kind 'results' made now"
+        )
     rows = results.read_table("confusion", list(Confusion._fields))
     return [Confusion(**row) for row in rows.to_pylist()]
 

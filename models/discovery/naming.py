@@ -50,6 +50,8 @@ class NamedCluster:
     """Cosine by which the candidate is ahead of the next best name; 0 if it is a known name."""
     by: By
     """What gave the name; "none" if the cluster stays unnamed."""
+    known: int | None = None
+    """Place of the known concept that it is, which another concept may be called like."""
 
     @property
     def name(self) -> str:
@@ -73,8 +75,10 @@ def name_clusters(
     sizes = unlabelled.bincount(minlength=clustering.clusters)
     present = clustering.labels.unique().tolist()
     by_cluster = {
-        cluster: NamedCluster(cluster, int(sizes[cluster]), name, share, 0.0, "labelled")
-        for cluster, (name, share) in known_clusters(problem, labelled).items()
+        cluster: NamedCluster(
+            cluster, int(sizes[cluster]), problem.known_names[known], share, 0.0, "labelled", known
+        )
+        for cluster, (known, share) in known_clusters(problem, labelled).items()
     }
     open_clusters = [
         c for c in present if c not in by_cluster and int(sizes[c]) >= hyper.min_images
@@ -96,8 +100,10 @@ def name_clusters(
     ]
 
 
-def known_clusters(problem: Problem, labelled: Tensor) -> dict[int, tuple[str, float]]:
-    """Cluster to the known name whose images it holds, and their share of that name's images.
+def known_clusters(problem: Problem, labelled: Tensor) -> dict[int, tuple[int, float]]:
+    """Cluster to the known concept whose images it holds, and their share of that one's images.
+
+    A concept is its place among the known names, of which two may be equal.
 
     labelled: (L,) int64, the clusters of the labelled images.
     """
@@ -108,7 +114,7 @@ def known_clusters(problem: Problem, labelled: Tensor) -> dict[int, tuple[str, f
     shares = counts / counts.sum(dim=0).clamp(min=1)
     rows, columns = linear_sum_assignment(counts.numpy(), maximize=True)
     return {
-        row: (problem.known_names[column], shares[row, column].item())
+        row: (column, shares[row, column].item())
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
         if shares[row, column] > 0.5
     }

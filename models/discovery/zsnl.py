@@ -47,6 +47,8 @@ class LearnedNames:
     """(U,) int64 into names, NONE for images in unnamed clusters."""
     confidence: Tensor
     """(U,) float, probability of that name, in [0, 1], 0 where there is none."""
+    known: list[int | None]
+    """Of each name the place of the known concept that it is, None for a discovered one."""
     changed: tuple[float, ...]
     """Share of the images whose name a round changed, for each round."""
 
@@ -69,15 +71,14 @@ def learn_names(
     Source: ZSNL (LAION-Beyond's project page), which learns once; the rounds are ours.
     """
     unlabelled, _, _ = problem.parts(clustering.labels)
-    discovered = [n.name for n in clusters if n.by in ("text", "imagined")]
-    if not discovered:
+    by_likeness = [n for n in clusters if n.by in ("text", "imagined")]
+    if not by_likeness:
         return None
-    known = [n.name for n in clusters if n.by == "labelled"]
-    names = [*discovered, *known]
+    named = [*by_likeness, *(n for n in clusters if n.by == "labelled")]
+    names, discovered = [n.name for n in named], [n.name for n in by_likeness]
     name_of_cluster = torch.full((clustering.clusters,), NONE)
-    for n in clusters:
-        if n.name:
-            name_of_cluster[n.cluster] = names.index(n.name)
+    for place, n in enumerate(named):
+        name_of_cluster[n.cluster] = place
     assigned = name_of_cluster[unlabelled]
     features = problem.pool[: len(unlabelled)]
     confidence = _nearness(features, assigned, len(names))
@@ -94,7 +95,8 @@ def learn_names(
         if changed[-1] <= hyper.settled:
             break
     assert model is not None
-    return LearnedNames(model, names, assigned, confidence, tuple(changed))
+    known = [n.known for n in named]
+    return LearnedNames(model, names, assigned, confidence, known, tuple(changed))
 
 
 def untaught(problem: Problem, hyper: FsnlHyper, seed: int) -> FsnlAdapted:

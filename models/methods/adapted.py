@@ -6,6 +6,7 @@ with it besides the frozen CLIP, which it names and whose weights' hash it carri
 
 import json
 from abc import ABC, abstractmethod
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -20,6 +21,8 @@ from models.methods.selection import Selection
 from models.task import Reads, Task
 
 TENSORS, CARD = "adapted.safetensors", "adapted.json"
+OTHER = -1
+"""In a label space, the place of a class that is not one of the model's own."""
 
 Watch = Callable[[dict[str, float]], None]
 """Called at evaluation points with `step`, `loss`, and of val `val_accuracy` and `val_loss`."""
@@ -79,20 +82,32 @@ class Adapted(ABC):
         self.clip = clip
 
     @abstractmethod
-    def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
+    def heads(
+        self,
+        tokens: Tensor,
+        names: Sequence[str] | None = None,
+        own: Sequence[int] | None = None,
+    ) -> dict[str, Tensor]:
         """Logits (N, C) of every head. tokens: (N, T, D), or pictures (see `reads`).
 
-        names: the label space, by default the names of the task. Raises ValueError if the method
-        has learned a classifier per class and the names are others.
+        names: the label space, by default the names of the task. own: of each name the place of its
+        class among the task's, OTHER for a class that is not one of them; by default a name is the
+        task's class of that name. Raises ValueError if the method has learned a classifier per
+        class and the names are others, or if without `own` a name leaves open which class it is.
         """
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """What was learned, as it is saved."""
 
-    def logits(self, tokens: Tensor, names: Sequence[str] | None = None) -> Tensor:
+    def logits(
+        self,
+        tokens: Tensor,
+        names: Sequence[str] | None = None,
+        own: Sequence[int] | None = None,
+    ) -> Tensor:
         """Logits (N, C) of the head that was chosen on val; see `heads`."""
-        return self.heads(tokens, names)[self.card.selection.head]
+        return self.heads(tokens, names, own)[self.card.selection.head]
 
     def save(self, folder: str | Path) -> None:
         """Writes both files; the card last, so that a folder with a card is complete."""
@@ -102,12 +117,41 @@ class Adapted(ABC):
         save_file(tensors, path / TENSORS)
         (path / CARD).write_text(json.dumps(asdict(self.card), indent=1, ensure_ascii=False))
 
-    def _only_own_names(self, names: Sequence[str] | None) -> None:
-        if names is not None and list(names) != self.card.names:
+    def _label_space(
+        self, names: Sequence[str] | None, own: Sequence[int] | None
+    ) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """The names and places of `heads`, without defaults."""
+        if names is None:
+            return tuple(self.card.names), tuple(range(len(self.card.names)))
+        return tuple(names), tuple(own_places(names, self.card.names) if own is None else own)
+
+    def _only_own_names(self, names: Sequence[str] | None, own: Sequence[int] | None) -> None:
+        every = list(range(len(self.card.names)))
+        others = own is not None and list(own) != every
+        if names is not None and (list(names) != self.card.names or others):
             raise ValueError(
                 f"{self.card.method} has one classifier per trained class; names: allowed are the "
                 f"{len(self.card.names)} of {self.card.dataset}, in their order, got {list(names)}"
             )
+
+
+def own_places(names: Sequence[str], own_names: Sequence[str]) -> list[int]:
+    """Of each name its place among a model's own names, OTHER if it is none of them.
+
+    Several of one name are taken in their order. Raises ValueError if a name that several classes
+    have is not there as often among both, for then which of them is meant stays open.
+    """
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, name in enumerate(own_names):
+        places[name].append(place)
+    times = Counter(names)
+    for name, of_name in places.items():
+        if times[name] not in (0, len(of_name)):
+            raise ValueError(
+                f"names: {name!r} is {len(of_name)} classes of the model, but {times[name]} of "
+                "those to choose from; allowed: as many, or the places of the classes"
+            )
+    return [places[name].pop(0) if places[name] else OTHER for name in names]
 
 
 class Method(ABC):
@@ -118,6 +162,8 @@ class Method(ABC):
     """Frozen dataclass of the hyper-parameters, with their defaults."""
     reads: ClassVar[Reads] = "tokens"
     """What its models read. Of a task it always gets the tokens; pictures only if it reads them."""
+    context_tokens: ClassVar[int] = 0
+    """Tokens that it needs in a prompt before a class name."""
 
     @staticmethod
     @abstractmethod

@@ -71,8 +71,13 @@ class ClipAdapterAdapted(ZeroShotAdapted):
         super().__init__(card, clip, text)
         self.adapter = adapter.requires_grad_(False)
 
-    def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        text = self.text(tuple(self.card.names if names is None else names))
+    def heads(
+        self,
+        tokens: Tensor,
+        names: Sequence[str] | None = None,
+        own: Sequence[int] | None = None,
+    ) -> dict[str, Tensor]:
+        text = self.text(*self._label_space(names, own))
         return {"text": self.clip.logit_scale * self.adapter(tokens[..., 0, :].float()) @ text.T}
 
     def tensors(self) -> dict[str, Tensor]:

@@ -65,8 +65,13 @@ class ClipLoraAdapted(Adapted):
         self._texts: dict[tuple[str, ...], Tensor] = {}
 
     @torch.no_grad()
-    def heads(self, images: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        asked = tuple(self.card.names if names is None else names)
+    def heads(
+        self,
+        images: Tensor,
+        names: Sequence[str] | None = None,
+        own: Sequence[int] | None = None,
+    ) -> dict[str, Tensor]:
+        asked, _ = self._label_space(names, own)
         precision = self.card.hyper["precision"]
         if asked not in self._texts:
             ids = prompt_ids(self.clip, asked, self.card.template)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from models.clip import Clip
-from models.context_learner import ContextLearner
+from models.context_learner import CONTEXT_TOKENS, ContextLearner
 from models.methods.adapted import (
     Adapted,
     Card,
@@ -80,8 +80,13 @@ class CoCoOpAdapted(Adapted):
         super().__init__(card, clip)
         self._learned = learned
 
-    def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        asked = self.card.names if names is None else names
+    def heads(
+        self,
+        tokens: Tensor,
+        names: Sequence[str] | None = None,
+        own: Sequence[int] | None = None,
+    ) -> dict[str, Tensor]:
+        asked, _ = self._label_space(names, own)
         model = ConditionalContext(ContextLearner(self.clip, asked), self.clip)
         model.load_state_dict(self._learned)
         return {"text": model.predict(class_tokens(tokens))}
@@ -98,6 +103,7 @@ class CoCoOp(Method):
     """
 
     name = "cocoop"
+    context_tokens = CONTEXT_TOKENS
     Hyper = CoCoOpHyper
 
     @staticmethod

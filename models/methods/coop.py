@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from models.clip import Clip
-from models.context_learner import ContextLearner
+from models.context_learner import CONTEXT_TOKENS, ContextLearner
 from models.methods.adapted import (
     Adapted,
     Card,
@@ -56,8 +56,13 @@ class CoOpAdapted(Adapted):
         self._text: dict[tuple[str, ...], Tensor] = {}
 
     @torch.no_grad()
-    def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        asked = tuple(self.card.names if names is None else names)
+    def heads(
+        self,
+        tokens: Tensor,
+        names: Sequence[str] | None = None,
+        own: Sequence[int] | None = None,
+    ) -> dict[str, Tensor]:
+        asked, _ = self._label_space(names, own)
         if asked not in self._text:
             learner = ContextLearner(self.clip, asked)
             (self._text[asked],) = learner.features(self.context[None])
@@ -75,6 +80,7 @@ class CoOp(BatchedMethod):
     """
 
     name = "coop"
+    context_tokens = CONTEXT_TOKENS
     Hyper = CoOpHyper
     varying = frozenset({"lr", "epochs", "momentum", "weight_decay"})
 

@@ -10,6 +10,7 @@ from torch.nn.functional import normalize
 
 from models.clip import Clip
 from models.methods.adapted import (
+    OTHER,
     Adapted,
     Card,
     WatchMany,
@@ -31,7 +32,7 @@ from models.methods.selection import Selection, only_head
 from models.methods.teacher import take_over
 from models.moment_adapter import AdapterConfig, MomentAdapter
 from models.name_learner import NameLearner
-from models.prompts import PromptTokenizer
+from models.prompts import PromptTokenizer, fsnl_template
 from models.task import Features, Task
 
 ADAPTER = "adapter."
@@ -73,9 +74,9 @@ class FsnlHyper:
 class FsnlAdapted(Adapted):
     """Zero-shot CLIP with FSNL's prompt, where learned names stand for the names that were learned.
 
-    Any name can be asked for: the task's own have their learned embeddings, all others CLIP's, so
-    the logits of a label space without learned names are those of zero-shot (on the same image
-    features). One head, `text`.
+    Any name can be asked for: the task's own classes have their learned embeddings, all others
+    CLIP's, so the logits of a label space without learned names are those of zero-shot (on the same
+    image features). One head, `text`.
     """
 
     open_vocabulary = True
@@ -89,26 +90,32 @@ class FsnlAdapted(Adapted):
     ) -> None:
         super().__init__(card, clip)
         self.adapter = adapter
-        self._learned = dict(zip(card.names, embeddings, strict=True))
-        self._text: dict[tuple[str, ...], Tensor] = {}
+        self._learned = list(embeddings)
+        self._text: dict[tuple[tuple[str, ...], tuple[int, ...]], Tensor] = {}
 
-    def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        text = self._text_features(tuple(self.card.names if names is None else names))
+    def heads(
+        self,
+        tokens: Tensor,
+        names: Sequence[str] | None = None,
+        own: Sequence[int] | None = None,
+    ) -> dict[str, Tensor]:
+        text = self._text_features(*self._label_space(names, own))
         if self.adapter is not None:
             tokens = _blended(tokens, self.adapter, self.card.hyper["adapted_weight"])
         return {"text": self.clip.logit_scale * class_tokens(tokens) @ text.T}
 
     def tensors(self) -> dict[str, Tensor]:
-        names = {_key(i): self._learned[name] for i, name in enumerate(self.card.names)}
+        names = {_key(place): embedding for place, embedding in enumerate(self._learned)}
         adapter = self.adapter.state_dict() if self.adapter is not None else {}
         return names | {ADAPTER + name: tensor for name, tensor in adapter.items()}
 
     @torch.no_grad()
-    def _text_features(self, names: tuple[str, ...]) -> Tensor:
-        if names not in self._text:
-            learner = NameLearner(self.clip, names, self.card.hint, self._learned)
-            self._text[names] = learner.class_features()
-        return self._text[names]
+    def _text_features(self, names: tuple[str, ...], own: tuple[int, ...]) -> Tensor:
+        if (names, own) not in self._text:
+            learned = {i: self._learned[place] for i, place in enumerate(own) if place != OTHER}
+            learner = NameLearner(self.clip, names, self.card.hint, learned)
+            self._text[names, own] = learner.class_features()
+        return self._text[names, own]
 
 
 class Fsnl(BatchedMethod):
@@ -132,7 +139,7 @@ class Fsnl(BatchedMethod):
 
     @staticmethod
     def member_bytes(task: Task, hyper: FsnlHyper) -> int:
-        lengths = [length for length, _ in _shapes(task.clip, task.names, hyper)]
+        lengths = [length for length, _ in _shapes(task.clip, task.names, task.hint, hyper)]
         tower = len(task.clip.model.transformer.resblocks)
         with_captions = any(task.train.captions or ()) and hyper.loss != "base"
         prompts = len(task.names) * (1 + SHOTS_PER_BATCH * with_captions)
@@ -150,10 +157,10 @@ class Fsnl(BatchedMethod):
         if adapter is not None:
             task = _on_blended(task, adapter, hypers[0].adapted_weight)
         generator = torch.Generator().manual_seed(seed)
-        shapes = _shapes(task.clip, task.names, hypers[0])
+        shapes = _shapes(task.clip, task.names, task.hint, hypers[0])
         random = hypers[0].fixed_length or not hypers[0].clip_init
         start = [RANDOM_DEVIATION * torch.randn(shape, generator=generator) for shape in shapes]
-        embeddings = dict(zip(task.names, start, strict=True)) if random else {}
+        embeddings = dict(enumerate(start)) if random else {}
         learner = NameLearner(task.clip, task.names, task.hint, embeddings)
         learned = _train(learner, task, hypers, generator, watch)
 
@@ -174,7 +181,7 @@ class Fsnl(BatchedMethod):
         sizes = AdapterConfig(**card.hyper.get("adapter", {}))
         hyper = FsnlHyper(**card.hyper | {"adapter": sizes})
         names = {n: t for n, t in tensors.items() if not n.startswith(ADAPTER)}
-        shapes = _shapes(clip, card.names, hyper)
+        shapes = _shapes(clip, card.names, card.hint, hyper)
         exactly(names, {_key(i): shape for i, shape in enumerate(shapes)}, card.method)
         adapter = _adapter(clip, hyper, tensors if hyper.adapted_weight else None)
         return FsnlAdapted(card, clip, [names[_key(i)] for i in range(len(names))], adapter)
@@ -217,11 +224,10 @@ def _blended(tokens: Tensor, adapter: MomentAdapter, weight: float) -> Tensor:
     return torch.lerp(plain, adapted, weight).unsqueeze(1)
 
 
-def _shapes(clip: Clip, names: Sequence[str], hyper: FsnlHyper) -> list[tuple[int, int]]:
+def _shapes(clip: Clip, names: Sequence[str], hint: str, hyper: FsnlHyper) -> list[tuple[int, int]]:
     """(L_c, W) of every name's embeddings."""
-    tokenizer, width = PromptTokenizer(clip), clip.text_width
-    lengths = [hyper.n_ctx if hyper.fixed_length else len(tokenizer.name(n)) for n in names]
-    return [(length, width) for length in lengths]
+    _, ids = PromptTokenizer(clip).named(fsnl_template(hint), names)
+    return [(hyper.n_ctx if hyper.fixed_length else len(i), clip.text_width) for i in ids]
 
 
 def _train(

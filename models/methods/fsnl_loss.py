@@ -10,7 +10,6 @@ from torch.nn.functional import cross_entropy
 
 from kernels.contrastive import base_double_loss, caption_loss
 from models.name_learner import NameLearner
-from models.prompts import Context
 from models.task import Features
 
 NameLoss = Literal["full", "base", "caption", "clip"]
@@ -46,8 +45,7 @@ class ImageLoss:
         self.learner, self.labels, self.scale = learner, features.labels, scale
         self.generator = generator
         self.which: NameLoss = "base" if which == "full" and not any(captions) else which
-        contexts = learner.tokenizer.captions(captions, self.labels.tolist(), names)
-        self.contexts: list[Context] = [context or learner.hand for context in contexts]
+        self.contexts = learner.tokenizer.captions(captions, self.labels.tolist(), names)
 
     def __call__(
         self, tables: Tensor, images: Tensor, rows: Tensor, classes: Tensor | None
@@ -82,8 +80,12 @@ class ImageLoss:
 
     def _texts(self, tables: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
         """(k, B, D) features of these images' contexts with the names of labels (B,)."""
-        contexts = [self.contexts[row] for row in rows.tolist()]
-        names = [self.learner.names[label] for label in labels.tolist()]
+        of_labels = labels.tolist()
+        contexts = [
+            self.contexts[row] or self.learner.hands[label]
+            for row, label in zip(rows.tolist(), of_labels, strict=True)
+        ]
+        names = [self.learner.names[label] for label in of_labels]
         prompts = self.learner.tokenizer.fill(contexts, names)
         return self.learner.stacked_features(tables, prompts, labels)
 

@@ -28,8 +28,13 @@ class ImagineFslAdapted(Adapted):
         super().__init__(card, clip)
         self.model = model.eval()
 
-    def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        self._only_own_names(names)
+    def heads(
+        self,
+        tokens: Tensor,
+        names: Sequence[str] | None = None,
+        own: Sequence[int] | None = None,
+    ) -> dict[str, Tensor]:
+        self._only_own_names(names, own)
         visual, text = self.model.predict(tokens)
         selection = self.card.selection
         fused = fuse(

@@ -58,8 +58,13 @@ class ImagineFslLoraAdapted(ImagineFslAdapted):
         super().__init__(card, clip, model)
         self.lora = lora
 
-    def heads(self, images: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        self._only_own_names(names)
+    def heads(
+        self,
+        images: Tensor,
+        names: Sequence[str] | None = None,
+        own: Sequence[int] | None = None,
+    ) -> dict[str, Tensor]:
+        self._only_own_names(names, own)
         return super().heads(self.lora.tokens(images, self.model.precision))
 
     def tensors(self) -> dict[str, Tensor]:

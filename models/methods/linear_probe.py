@@ -40,8 +40,13 @@ class LinearProbeAdapted(Adapted):
         super().__init__(card, clip)
         self.weight, self.bias = weight, bias
 
-    def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        self._only_own_names(names)
+    def heads(
+        self,
+        tokens: Tensor,
+        names: Sequence[str] | None = None,
+        own: Sequence[int] | None = None,
+    ) -> dict[str, Tensor]:
+        self._only_own_names(names, own)
         return {"visual": class_tokens(tokens) @ self.weight.T + self.bias}
 
     def tensors(self) -> dict[str, Tensor]:

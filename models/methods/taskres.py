@@ -53,8 +53,13 @@ class TaskResAdapted(Adapted):
         super().__init__(card, clip)
         self._text = text
 
-    def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        self._only_own_names(names)
+    def heads(
+        self,
+        tokens: Tensor,
+        names: Sequence[str] | None = None,
+        own: Sequence[int] | None = None,
+    ) -> dict[str, Tensor]:
+        self._only_own_names(names, own)
         return {"text": self.clip.logit_scale * class_tokens(tokens) @ self._text.T}
 
     def tensors(self) -> dict[str, Tensor]:

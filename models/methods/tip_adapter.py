@@ -81,8 +81,13 @@ class TipAdapterAdapted(Adapted):
         super().__init__(card, clip)
         self.cache = cache
 
-    def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        self._only_own_names(names)
+    def heads(
+        self,
+        tokens: Tensor,
+        names: Sequence[str] | None = None,
+        own: Sequence[int] | None = None,
+    ) -> dict[str, Tensor]:
+        self._only_own_names(names, own)
         return {"fused": self.cache.logits(class_tokens(tokens), self.clip.logit_scale)}
 
     def tensors(self) -> dict[str, Tensor]:

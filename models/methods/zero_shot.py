@@ -8,6 +8,7 @@ from torch import Tensor
 
 from models.clip import Clip
 from models.methods.adapted import (
+    OTHER,
     Adapted,
     Card,
     Method,
@@ -35,23 +36,34 @@ class ZeroShotAdapted(Adapted):
 
     def __init__(self, card: Card, clip: Clip, text: Tensor) -> None:
         super().__init__(card, clip)
-        self._saved = text
-        self._text = dict(zip(card.names, text, strict=True))
+        self._own = text
+        self._others: dict[str, Tensor] = {}
 
-    def heads(self, tokens: Tensor, names: Sequence[str] | None = None) -> dict[str, Tensor]:
-        text = self.text(tuple(self.card.names if names is None else names))
+    def heads(
+        self,
+        tokens: Tensor,
+        names: Sequence[str] | None = None,
+        own: Sequence[int] | None = None,
+    ) -> dict[str, Tensor]:
+        text = self.text(*self._label_space(names, own))
         return {"text": self.clip.logit_scale * class_tokens(tokens) @ text.T}
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"text": self._saved}
+        return {"text": self._own}
 
-    def text(self, names: tuple[str, ...]) -> Tensor:
-        """(C, D) unit-norm text features of these names, the task's own and any others."""
-        if others := [name for name in names if name not in self._text]:
+    def text(self, names: Sequence[str], own: Sequence[int]) -> Tensor:
+        """(C, D) unit-norm text features of these classes, the task's own and any others."""
+        others = [name for name, place in zip(names, own, strict=True) if place == OTHER]
+        if new := [name for name in dict.fromkeys(others) if name not in self._others]:
             which = templates(self.card.hyper["templates"], self.card.template)
-            features = text_classifier(self.clip, others, which)
-            self._text |= dict(zip(others, features, strict=True))
-        return torch.stack([self._text[name] for name in names])
+            features = text_classifier(self.clip, new, which)
+            self._others |= dict(zip(new, features, strict=True))
+        return torch.stack(
+            [
+                self._others[name] if place == OTHER else self._own[place]
+                for name, place in zip(names, own, strict=True)
+            ]
+        )
 
 
 class ZeroShot(Method):

@@ -179,15 +179,11 @@ def _read_heads(model: ImagineModel, cfg: FineTunedConfig) -> list[Inventory]:
     return inventories
 
 
-def _class_names(source: list[str] | str) -> list[str]:
-    """Class names; ValueError if the file is missing or a name is empty or there twice."""
-    if isinstance(source, str):
-        if not Path(source).is_file():
-            raise ValueError(
-                f"names: no file {source!r}; allowed: a list, or a file with one per line"
-            )
-        source = Path(source).read_text(encoding="utf-8").splitlines()
-    names = [name.strip() for name in source]
-    if repeated := sorted({name for name in names if not name or names.count(name) > 1}):
-        raise ValueError(f"names: {repeated} are empty or there twice; allowed: each class once")
-    return names
+def _class_names(names: list[str] | str) -> list[str]:
+    """Class names, trimmed; two classes may have one. ValueError if one is empty, or for a file."""
+    if isinstance(names, str):
+        raise ValueError(f"names: {names!r}; allowed: a list of names, as its file holds them")
+    trimmed = [name.strip() for name in names]
+    if "" in trimmed:
+        raise ValueError(f"names: class {trimmed.index('')} has an empty one; allowed: a name each")
+    return trimmed

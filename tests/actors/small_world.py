@@ -61,13 +61,19 @@ def truncated(data: bytes) -> bytes:
     return data[: len(data) // 2]
 
 
-def make_dataset(storage: Path, images: dict[str, int] = IMAGES, bad: int = 0) -> Dataset:
+def make_dataset(
+    storage: Path,
+    images: dict[str, int] = IMAGES,
+    bad: int = 0,
+    concepts: tuple[Concept, ...] = CONCEPTS,
+) -> Dataset:
     """bad: training images of the first class that are cut off in the middle."""
     rows = []
-    for label, concept in enumerate(CONCEPTS):
+    for label, concept in enumerate(concepts):
+        twins = sum(other.name == concept.name for other in concepts[:label])
         for split, count in images.items():
             for index in range(count):
-                row = row_id("toys", concept.name, index, 0, split)
+                row = row_id("toys", concept.name, index + 1000 * twins, 0, split)
                 broken = label == 0 and split == "train" and index < bad
                 rows.append(
                     {
@@ -80,11 +86,11 @@ def make_dataset(storage: Path, images: dict[str, int] = IMAGES, bad: int = 0) -
                         "image": truncated(picture(row)) if broken else picture(row),
                     }
                 )
-    content = {"images": images, "bad": bad}
+    content = {"images": images, "bad": bad, "concepts": [(c.name, c.group) for c in concepts]}
     made = draft(str(storage), "dataset", "toys", content=content, config=None, inputs={})
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     return publish_dataset(
-        made, table, CONCEPTS, hint="toy", template="a photo of a {}, a type of toy."
+        made, table, concepts, hint="toy", template="a photo of a {}, a type of toy."
     )
 
 

@@ -78,5 +78,14 @@ def test_a_configuration_that_refuses_itself_is_one_line_and_exit_2(tmp_path: Pa
     assert refused.stderr == "error: rows: 12 does not suit the rest; allowed: any other number\n"
 
 
+def test_a_recipe_in_another_encoding_is_refused_by_file_and_line(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_bytes("rows: 3\nstorage: caf\u00e9\n".encode("latin-1"))
+    for arguments in (["--config", str(recipe)], [f"--config={recipe}"]):
+        refused = run(*arguments)
+        assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+        assert f"config: '{recipe}', line 2: byte 0xe9 is no UTF-8" in refused.stderr
+
+
 def test_help_shows_the_words_under_a_field() -> None:
     assert "How many rows to make." in run("--help").stdout

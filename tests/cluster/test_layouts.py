@@ -6,6 +6,7 @@ import pytest
 from cluster.catalog.benchmarks import BENCHMARKS, COOP, LAION_BEYOND
 from cluster.catalog.layouts import HELD_OUT, benchmark_listing, folder_listing
 from cluster.catalog.listing import Listing
+from cluster.catalog.missing import likely_folder, require_files
 from cluster.errors import ConfigError
 from tests.small_trees import AWKWARD, coop_tree, folder_tree, laion_tree, picture
 
@@ -176,3 +177,119 @@ def test_a_names_file_names_folders_that_cannot_have_their_names(tmp_path: Path)
     (tmp_path / "val").rename(tmp_path / "vla")
     with pytest.raises(ConfigError, match="has no folder 'val'"):
         folder_listing("planes", str(tmp_path))
+
+
+def test_what_lies_in_folders_and_is_no_picture_of_a_class_is_named(tmp_path: Path) -> None:
+    root, outside = tmp_path / "zoo", tmp_path / "outside"
+    folder_tree(root, {"ant": 2, "okapi": 1})
+    folder_tree(outside, {"goat": 1}, splits=("train",))
+    picture(root / "train" / "ant" / "part2" / "deep.png")
+    picture(root / "train" / ".ipynb_checkpoints" / "ant.png")
+    picture(root / "train" / "@eaDir" / "ant.png")
+    picture(root / "train" / "lone.png")
+    picture(root / "more" / "ant" / "0.png")
+    (root / "test" / "ant" / ".DS_Store").write_bytes(b"x")
+    (root / "README.md").write_text("about")
+    (root / "train" / "goat").symlink_to(outside / "train" / "goat")
+    (root / "val").rename(tmp_path / "elsewhere")
+    (root / "valid").symlink_to(tmp_path / "elsewhere")
+    listing = folder_listing("zoo", str(root))
+    assert [concept.name for concept in listing.concepts] == ["ant", "okapi"]
+    assert files(listing, "train")[0] == "train/ant/part2/deep.png"
+    assert len(files(listing, "val")) == 3, "the folder of a split may be a link and may be valid/"
+    assert min(listing.sizes) > 0
+    assert listing.unread == {
+        "README.md": "beside the folders of the splits",
+        "more": "beside the folders of the splits",
+        "test/ant/.DS_Store": "hidden",
+        "train/.ipynb_checkpoints": "hidden",
+        "train/@eaDir": "hidden",
+        "train/goat": "a link that leads out of the folder",
+        "train/lone.png": "in no class's folder",
+    }
+
+
+def test_a_class_folder_without_a_picture_is_no_class_left_out(tmp_path: Path) -> None:
+    folder_tree(tmp_path, {"ant": 1})
+    (tmp_path / "train" / "okapi").mkdir()
+    with pytest.raises(ConfigError, match="class 'okapi' has 0 readable images in 'train'"):
+        folder_listing("zoo", str(tmp_path))
+
+
+def test_splits_within_a_split_are_no_classes(tmp_path: Path) -> None:
+    folder_tree(tmp_path / "train", {"ant": 1})
+    folder_tree(tmp_path, {"train": 1, "bus": 1}, splits=("val", "test"))
+    with pytest.raises(ConfigError, match="called as a split and holds folders alone"):
+        folder_listing("zoo", str(tmp_path))
+    folder_tree(tmp_path / "traffic", {"train": 1, "bus": 1})
+    listing = folder_listing("traffic", str(tmp_path / "traffic"))
+    assert [concept.name for concept in listing.concepts] == ["bus", "train"]
+
+
+def test_two_folders_of_one_split_are_refused(tmp_path: Path) -> None:
+    folder_tree(tmp_path, {"ant": 1}, splits=("train", "val", "validation", "test"))
+    with pytest.raises(ConfigError, match="has 'val' and 'validation', which are both val"):
+        folder_listing("zoo", str(tmp_path))
+
+
+def test_class_folders_of_a_names_file_are_found_however_they_are_composed(tmp_path: Path) -> None:
+    folder_tree(tmp_path, {"e\u0301clair": 1, "ant": 1})
+    (tmp_path / "classnames.txt").write_bytes("ant ant\n\u00e9clair cake\n".encode("utf-8-sig"))
+    listing = folder_listing("food", str(tmp_path))
+    assert {concept.name for concept in listing.concepts} == {"ant", "cake"}
+    (tmp_path / "classnames.txt").write_text("ant ant\nant bee\n")
+    with pytest.raises(ConfigError, match="names 'ant' twice"):
+        folder_listing("food", str(tmp_path))
+    (tmp_path / "classnames.txt").write_text("ant ant\n\u00e9clair cake\ne\u0301clair pie\n")
+    with pytest.raises(ConfigError, match="names 'e\u0301clair' twice"):
+        folder_listing("food", str(tmp_path))
+    (tmp_path / "classnames.txt").unlink()
+    (tmp_path / "classnames.txt").mkdir()
+    with pytest.raises(ConfigError, match=r"classnames\.txt' cannot be read \(no regular file"):
+        folder_listing("food", str(tmp_path))
+
+
+def test_labels_are_whole_numbers_also_written_as_fractions(tmp_path: Path) -> None:
+    path = coop_tree(tmp_path, {"a": 1, "b": 1}, *EUROSAT)
+    split = json.loads(path.read_text())
+    for part in split.values():
+        for entry in part:
+            entry[1] = float(entry[1])
+    path.write_bytes(json.dumps(split).encode("utf-8-sig"))
+    listing = benchmark_listing("eurosat", str(tmp_path), NO_SPLITS)
+    assert [concept.name for concept in listing.concepts] == ["a", "b"]
+    for label in (0.5, "0", True, None):
+        split["val"][0][1] = label
+        path.write_text(json.dumps(split))
+        with pytest.raises(ConfigError, match=r"val entry 0 .* a whole number, not a text"):
+            benchmark_listing("eurosat", str(tmp_path), NO_SPLITS)
+
+
+def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+    coop_tree(tmp_path, {"a": 2, "b": 2}, *EUROSAT)
+    images = tmp_path / "eurosat" / "2750"
+    picture(tmp_path / "secret.jpg")
+    (images / "class_0" / "train_0.jpg").unlink()
+    (images / "class_0" / "train_0.jpg").symlink_to(tmp_path / "secret.jpg")
+    (images / "class_1").rename(images / "moved")
+    (images / "class_1").symlink_to(images / "moved")
+    listing = benchmark_listing("eurosat", str(tmp_path), NO_SPLITS)
+    paths = {entry.file: listing.path(entry) for entry in listing.entries}
+    assert paths["class_0/train_0.jpg"] is None
+    assert paths["class_1/train_0.jpg"] == images / "class_1" / "train_0.jpg"
+
+
+def test_missing_images_are_told_by_a_path_and_their_likely_folder(tmp_path: Path) -> None:
+    coop_tree(tmp_path, {"a": 2, "b": 2}, *EUROSAT)
+    (tmp_path / "eurosat" / "2750").rename(tmp_path / "eurosat" / "images")
+    listing = benchmark_listing("eurosat", str(tmp_path), NO_SPLITS)
+    with pytest.raises(ConfigError) as refusal:
+        require_files("eurosat", listing, "root")
+    said = str(refusal.value)
+    assert "class 'a' has 0 readable images in 'test'; 12 of all 12 images are not there" in said
+    assert f"tried was '{tmp_path}/eurosat/2750/class_0/test_1.jpg'" in said
+    assert f"likely folder: '{tmp_path}/eurosat/images'" in said
+    for odd in ("a\0.jpg", "a" * 5000):  # names that no file can have
+        assert likely_folder(tmp_path / "eurosat" / "2750", odd) is None
+    (tmp_path / "eurosat" / "images").rename(tmp_path / "eurosat" / "2750")
+    require_files("eurosat", benchmark_listing("eurosat", str(tmp_path), NO_SPLITS), "root")

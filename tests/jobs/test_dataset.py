@@ -1,6 +1,7 @@
 """Datasets from disk into artifacts, and the shots that are drawn from them."""
 
 import json
+import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -21,7 +22,7 @@ from cluster.catalog.splits import ShotRule, Split, draw_shots
 from cluster.errors import ConfigError
 from jobs.dataset import DatasetConfig, dataset
 from tests.command_line import run_module
-from tests.small_trees import AWKWARD, coop_tree, folder_tree, laion_tree
+from tests.small_trees import AWKWARD, coop_tree, folder_tree, laion_tree, picture
 
 DTD = ("dtd", "images", "split_zhou_DescribableTextures.json")
 COUNTS = {**dict.fromkeys(AWKWARD, 6), "few": 3}
@@ -248,3 +249,105 @@ def test_published_shots(tmp_path: Path, root: Path, dtd: Dataset) -> None:
 def test_a_bad_setting_is_named(tmp_path: Path, settings: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         made(tmp_path, **settings)
+
+
+def test_what_a_folder_holds_besides_is_counted_named_and_rejected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "zoo"
+    folder_tree(root, {"fox": 2, "Fox": 2, "ant": 2})
+    (root / "train" / "ant" / "notes.txt").write_text("x")
+    (root / "train" / ".hidden").mkdir()
+    (root / os.fsdecode(b"train/ant/\xff.png")).write_bytes(b"x")
+    (root / "val").rename(root / "validation")
+    for _ in range(2):  # an earlier run's is said again
+        zoo = made(tmp_path, name="zoo", folder=str(root))
+        said = capsys.readouterr().err
+        assert "dataset zoo: 18 images of 3 classes, 3 rejected; " in said
+        assert "(train/ant/notes.txt)" in said
+        assert "(train/ant/\\xff.png)" in said
+        assert "'Fox' (label 0), 'fox' (label 2)" in said
+    reasons = {row["path"]: row["reason"] for row in zoo.rejected.to_pylist()}
+    assert reasons["train/.hidden"] == "hidden"
+    assert len(reasons) == zoo.artifact.manifest.rows["rejected"] == 3
+    assert Counter(zoo.rows["split"].to_pylist()) == {"train": 6, "val": 6, "test": 6}
+
+
+def test_images_without_classes_are_pictures_alone(tmp_path: Path) -> None:
+    root = tmp_path / "finds"
+    picture(root / "a.png")
+    picture(root / "deep" / "b.png")
+    os.mkfifo(root / "pipe.png")
+    (root / "deep" / "README.md").write_text("x")
+    picture(tmp_path / "outside" / "c.png")
+    (root / "linked").symlink_to(tmp_path / "outside")
+    finds = made(tmp_path, name="finds", images=str(root))
+    assert sorted(finds.rows["path"].to_pylist()) == ["a.png", "deep/b.png"]
+    assert set(finds.rejected["path"].to_pylist()) == {"deep/README.md", "linked", "pipe.png"}
+
+
+def test_parquet_in_a_folder_with_other_files_and_other_spellings(tmp_path: Path) -> None:
+    image = png_bytes(Image.new("RGB", (5, 5)))
+    rows = [
+        {"image": image, "class_name": name, "split": split}
+        for name in ("ant", "e\u0301clair")
+        for split in ("train", "validation", "test")
+    ]
+    folder = tmp_path / "mine"
+    (folder / "more").mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
+    rows = [row | {"class_name": "éclair", "split": "Dev"} for row in rows[:1]]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "more" / "b.parquet")
+    (folder / "README.md").write_text("about")
+    (folder / "_SUCCESS").write_text("")
+    mine = made(tmp_path, name="mine", parquet=str(folder))
+    assert [concept.name for concept in mine.concepts] == ["ant", "éclair"]
+    assert Counter(mine.rows["split"].to_pylist()) == {"train": 2, "val": 3, "test": 2}
+    assert set(mine.rejected["path"].to_pylist()) == {"README.md", "_SUCCESS"}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"holds no file \*.parquet"):
+        made(tmp_path, name="mine", parquet=str(tmp_path / "empty"))
+
+
+def test_lists_and_prompts_are_read_with_a_byte_order_mark_and_beside_hidden_files(
+    tmp_path: Path, root: Path, dtd: Dataset
+) -> None:
+    lists, prompts = tmp_path / "lists", tmp_path / "cafo.json"
+    lists.mkdir()
+    own = draw_shots(dtd, 1, 0, "min", "all")
+    (lists / "shot_1-seed_0.jsonl").write_bytes(own.lines.encode("utf-8-sig"))
+    (lists / ".DS_Store").write_bytes(b"\xff")
+    content = json.dumps({name: [f"one {name}"] for name in COUNTS})
+    prompts.write_bytes(content.encode("utf-8-sig"))
+    settings = {"name": "dtd", "root": str(root), "shots": str(lists), "prompts": str(prompts)}
+    found = made(tmp_path, **settings)
+    assert draw_shots(found, 1, 0, "min", "all", "published").lines == own.lines
+    assert found.prompts[0] == ("one ant",)
+    assert "lists/.DS_Store" in found.rejected["path"].to_pylist()
+    (lists / "shot_01-seed_0.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"'shot_1-seed_0\.jsonl' is the second list of 1 shots"):
+        made(tmp_path, **settings)
+    prompts.write_bytes(content.encode("utf-16"))
+    with pytest.raises(ConfigError, match=r"prompts: '.*cafo.json', line 1: byte 0xff is no UTF-8"):
+        made(tmp_path, **{**settings, "shots": None})
+
+
+def test_images_that_are_elsewhere_leave_nothing_behind(tmp_path: Path) -> None:
+    coop_tree(tmp_path, {"ant": 2, "plant": 2}, *DTD)
+    (tmp_path / "dtd" / "images").rename(tmp_path / "pictures")
+    with pytest.raises(ConfigError, match=f"12 of all 12 .* folder: '{tmp_path}/pictures'"):
+        made(tmp_path, name="dtd", root=str(tmp_path))
+    assert not list(tmp_path.glob("runs/dataset/*"))
+
+
+def test_a_name_longer_than_clip_reads_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "zoo"
+    folder_tree(root, {"0": 1, "1": 1})
+    (root / "classnames.txt").write_text(f"0 {'ant ' * 80}\n1 {'antantant' * 20}\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    made(tmp_path, name="zoo", folder="~/zoo")
+    said = capsys.readouterr().err
+    assert "the name of class 0 has 80 tokens, and CLIP reads 75: 'ant ant" in said
+    assert "the name of class 1" not in said

@@ -115,3 +115,33 @@ def test_a_folder_that_is_not_empty_is_refused(base_set: Artifact, tmp_path: Pat
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match=r"folder: '.*out' is not empty"):
         exported(base_set, tmp_path / "out", "views")
+
+
+def base_set_of(where: Path, rows: list[dict[str, object]]) -> Artifact:
+    made = draft(str(where / "runs"), "images", "toys", content={}, config=None, inputs={})
+    common = {"view": 0, "caption": "", "reason": "", "image": picture(0, 0, 0)}
+    table = pa.Table.from_pylist([{"id": str(i)} | common | row for i, row in enumerate(rows)])
+    made.write_table("rows", table)
+    return made.publish({"rows": len(rows), "refused": 0})
+
+
+def test_two_classes_never_share_a_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["\u00e9", "e\u0301", "E", "e", "a b", "a-b", "a_b"]
+    rows: list[dict[str, object]] = [
+        {"dataset": dataset, "class_name": name, "index": index}
+        for dataset in ("\u00e9", "e\u0301")
+        for name in names
+        for index in range(2)
+    ]
+    folder = exported(base_set_of(tmp_path, rows), tmp_path / "out", "views")
+    assert capsys.readouterr().out.startswith(f"{len(rows)} images: ")
+    assert len(list((folder / "view1").iterdir())) == len(names)
+    assert len(list(folder.rglob("*.png"))) == len(rows)
+
+
+def test_two_pictures_of_one_place_are_refused(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [{"dataset": "d", "class_name": "fox", "index": 0}] * 2
+    with pytest.raises(ConfigError, match="two pictures are view 0 of caption 0 of class 'fox'"):
+        exported(base_set_of(tmp_path, rows), tmp_path / "out", "views")

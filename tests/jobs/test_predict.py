@@ -66,19 +66,24 @@ def pictures_of(clip: Clip, files: list[str]) -> torch.Tensor:
 
 
 def saved(
-    folder: Path, method: str, clip: Clip, files: list[str], hyper: dict[str, Any] | None = None
+    folder: Path,
+    method: str,
+    clip: Clip,
+    files: list[str],
+    hyper: dict[str, Any] | None = None,
+    names: list[str] = NAMES,
 ) -> Adapted:
     tokens, pictures = tokens_of(clip, files[:3]), pictures_of(clip, files[:3])
     task = Task(
         dataset="animals",
-        names=NAMES,
+        names=names,
         hint="animal",
         template=TEMPLATE,
         train=Features(tokens[None], torch.arange(3), None, pictures),
         val=None,
         imagined=None,
         clip=clip,
-        text=text_classifier(clip, NAMES, [TEMPLATE]),
+        text=text_classifier(clip, names, [TEMPLATE]),
     )
     made = METHODS[method].fit(task, METHODS[method].Hyper(**hyper or {}), seed=0)
     made.save(folder)
@@ -181,3 +186,44 @@ def test_a_clip_beside_the_model_is_the_one_it_runs_on(
     expected = model.logits(tokens_of(clip, files[:1])).softmax(dim=1)
     found = dict(zip(row["names"], row["probabilities"], strict=True))
     assert [found[name] for name in NAMES] == pytest.approx(expected[0].tolist(), rel=1e-3)
+
+
+def test_classes_of_one_name_are_told_apart_by_their_labels(
+    tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hyper = {"epochs": 40, "lr": 0.1}
+    names = ["fox", "ant", "fox"]
+    model = saved(tmp_path / "m", "fsnl", load_clip("tiny"), files, hyper, names)
+    rows = said(capsys, str(tmp_path / "m"), *files[:3])
+    expected = model.logits(tokens_of(model.clip, files[:3])).argmax(dim=1).tolist()
+    assert [row["labels"][0] for row in rows] == expected
+    for row in rows:
+        assert sorted(row["labels"]) == [0, 1, 2]
+        assert row["names"] == [names[label] for label in row["labels"]]
+    refusals = (
+        (["fox", "ant"], "names: 'fox' is 2 classes of the model"),
+        (["cat", "c\u0061t "], "names: ['cat', 'cat ']; allowed: each class once"),
+        (["caf\u00e9", "cafe\u0301"], "allowed: each class once"),
+        (["ant " * 80], "80 tokens; allowed 1 to 75"),
+    )
+    for asked, words in refusals:
+        with pytest.raises(SystemExit, match="2"):
+            main([str(tmp_path / "m"), files[0], "--names", *asked])
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.count("\n") == 1
+
+
+def test_a_file_whose_name_is_no_utf_8_has_a_row(
+    tmp_path: Path,
+    files: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    saved(tmp_path / "m", "zero_shot", load_clip("tiny"), files)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    odd = tmp_path / os.fsdecode(b"\xff.png")
+    Path(files[0]).rename(odd)
+    (row,) = said(capsys, "~/m", str(odd))
+    assert row["image"] == str(odd)
+    assert row["names"]

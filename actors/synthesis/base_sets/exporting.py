@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
-from cluster.rows import slug
+from cluster.catalog.names import composed
+from cluster.errors import ConfigError
+from cluster.rows import digest, slug
 from cluster.storage import write
 
 Layout = Literal["views", "webdataset", "parquet"]
@@ -30,12 +32,20 @@ def write_views(
     """ImagineFSL's iBase: view1 … viewN, the same paths in each, a folder per class.
 
     A class's folder and a file's name are slugs, for a class may be called "a/b"; what they stand
-    for is in INDEX, written last. per_file: of no use here, a picture is a file.
+    for is in INDEX, written last. per_file: of no use here, a picture is a file. Raises ConfigError
+    for two pictures of one place.
     """
-    lines = []
+    lines, files = [], set()
     for row in rows:
-        place = f"{slug(row['class_name'])}/{slug(row['dataset'])}-{row['index']:06d}.png"
+        place = f"{_slug(row['class_name'])}/{_slug(row['dataset'])}-{row['index']:06d}.png"
         file = f"view{row['view'] + 1}/{place}"
+        if file in files:
+            raise ConfigError(
+                f"images: two pictures are view {row['view']} of caption {row['index']} of class "
+                f"{row['class_name']!r} in dataset {row['dataset']!r}; allowed with the layout "
+                "views: one"
+            )
+        files.add(file)
         _write(fs, f"{folder}/{file}", row["image"])
         lines.append(json.dumps({"file": file} | {name: row[name] for name in COLUMNS}))
         advance(1)
@@ -88,6 +98,12 @@ WRITERS: dict[str, Callable[[Iterator[Row], FileSystem, str, int, Advance], None
     "webdataset": write_webdataset,
     "parquet": write_parquet,
 }
+
+
+def _slug(name: str) -> str:
+    """The slug of a name, another one for a name of the same letters that is not composed (NFC)."""
+    marks = "" if composed(name) == name else f"-{digest(name, size=4).hex()}"
+    return slug(name) + marks
 
 
 def _parts(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:

@@ -4,7 +4,6 @@
 import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +14,9 @@ from jsonschema.exceptions import best_match
 from actors.embedded.sprite_factors import factor_table
 from actors.synthesis.factors.drawing import MODE_SHARES
 from cluster.catalog.dataset import Dataset
+from cluster.catalog.names import composed
 from cluster.errors import ConfigError
+from cluster.text_files import read_text
 
 LISTS = ("attributes", "backgrounds", "viewpoints", "lightings", "degradations")
 MODES = tuple(MODE_SHARES)
@@ -65,8 +66,8 @@ def read_factor_file(path: str, datasets: Sequence[Dataset]) -> dict[str, Any]:
     """
     try:
         # Every scalar is a string: a class may be called 8, no or 2026-01-01.
-        table = yaml.load(Path(path).read_text("utf-8"), Loader=yaml.BaseLoader)
-    except (OSError, RecursionError, UnicodeDecodeError, yaml.YAMLError) as unread:
+        table = yaml.load(read_text(path, "table"), Loader=yaml.BaseLoader)
+    except (RecursionError, yaml.YAMLError) as unread:
         why = " ".join(str(unread).split())
         raise ConfigError(f"table: {path!r} cannot be read ({why}); allowed: YAML, UTF-8") from None
     if error := best_match(_FILE.iter_errors(table)):
@@ -79,6 +80,12 @@ def read_factor_file(path: str, datasets: Sequence[Dataset]) -> dict[str, Any]:
         "classes": {composed(c.name) for dataset in datasets for c in dataset.concepts},
     }
     for section, names in known.items():
+        asked = list(map(composed, table.get(section, {})))
+        if twice := next((name for name in asked if asked.count(name) > 1), None):
+            raise ConfigError(
+                f"table: {path!r}, {section}: {twice!r} is there twice, composed otherwise; "
+                "allowed: each name once"
+            )
         for name in table.get(section, {}):
             if composed(name) not in names:
                 raise ConfigError(
@@ -183,8 +190,3 @@ def one_line(text: str) -> str:
         if character.isspace() or unicodedata.category(character)[0] != "C"
     )
     return " ".join("".join(characters).split()).replace('"', "'").replace("\\", "/")
-
-
-def composed(text: str) -> str:
-    """Unicode in composed form (NFC)."""
-    return unicodedata.normalize("NFC", text)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 
 from cluster.catalog.dataset import Concept
+from cluster.catalog.names import told_apart
 from jobs.report.figures.axes import COLOURS, png
 
 MARKERS = {"IP": "o", "OOP": "^"}
@@ -55,23 +56,24 @@ def names_figure(concepts: Sequence[Concept], labels: np.ndarray, names: np.ndar
 
     labels: (N,) places in `concepts`. names: (N,) str, "" for none.
     """
-    ordered = sorted(concepts, key=lambda concept: concept.group, reverse=True)
-    classes = [concept.name for concept in ordered]
+    order = sorted(range(len(concepts)), key=lambda label: concepts[label].group, reverse=True)
+    shown = told_apart({label: concepts[label].name for label in order})
+    classes = list(dict.fromkeys(concepts[label].name for label in order))
     given = np.array([name or UNNAMED for name in names.tolist()], object)
     columns = [*dict.fromkeys([*classes, *sorted(set(given.tolist()))])]
-    line_of = np.array([classes.index(concept.name) for concept in concepts])
+    line_of = np.argsort(order)
     column_of = {name: place for place, name in enumerate(columns)}
-    shares = np.zeros((len(classes), len(columns)))
+    shares = np.zeros((len(order), len(columns)))
     np.add.at(shares, (line_of[labels], [column_of[name] for name in given.tolist()]), 1)
     shares /= shares.sum(axis=1, keepdims=True).clip(min=1)
     used = [c for c in range(len(columns)) if c < len(classes) or shares[:, c].any()]
-    size = 2.2 + 0.17 * len(used), 1.8 + 0.17 * len(classes)
+    size = 2.2 + 0.17 * len(used), 1.8 + 0.17 * len(order)
     figure = Figure(figsize=size, layout="constrained")
     panel = figure.subplots()
     panel.imshow(shares[:, used], cmap="Blues", vmin=0, vmax=1, aspect="auto")
     panel.set_xticks(range(len(used)), [_short(columns[c]) for c in used], rotation=90, fontsize=6)
-    panel.set_yticks(range(len(classes)), [_short(name) for name in classes], fontsize=6)
-    panel.axhline(sum(c.group == "OOP" for c in ordered) - 0.5, color=COLOURS[1], lw=0.8)
+    panel.set_yticks(range(len(order)), [_short(name) for name in shown.values()], fontsize=6)
+    panel.axhline(sum(c.group == "OOP" for c in concepts) - 0.5, color=COLOURS[1], lw=0.8)
     panel.set_xlabel("given name", fontsize=8)
     panel.set_ylabel("true class, OOP ones above the line", fontsize=8)
     return png(figure)

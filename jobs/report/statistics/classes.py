@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cluster.catalog.names import told_apart
+
 
 class Confusion(NamedTuple):
     """Test images of one class that one method gave one answer, of one or several seeds."""
@@ -13,7 +15,10 @@ class Confusion(NamedTuple):
     method: str
     shots: int
     label_space: str
+    label: int
+    """Of the class; `class_name` is its name, which other classes may have, too."""
     class_name: str
+    predicted_label: int
     predicted: str
     images: int
 
@@ -26,7 +31,9 @@ class ClassScore:
     method: str
     shots: int
     label_space: str
+    label: int
     class_name: str
+    """With the label beside it if another class of the dataset has the name."""
     images: int
     """Test images, once for each seed."""
     accuracy: float
@@ -38,17 +45,22 @@ class ClassScore:
 
 def class_scores(confusions: Iterable[Confusion]) -> list[ClassScore]:
     """Every class of every cell, in the order of the confusions."""
-    answers: dict[tuple[str, str, int, str, str], Counter[str]] = defaultdict(Counter)
+    answers: dict[tuple[str, str, int, str, int], Counter[int]] = defaultdict(Counter)
+    names: dict[str, dict[int, str]] = defaultdict(dict)
     for confusion in confusions:
-        answers[confusion[:5]][confusion.predicted] += confusion.images
+        answers[confusion[:5]][confusion.predicted_label] += confusion.images
+        names[confusion.dataset][confusion.label] = confusion.class_name
+        names[confusion.dataset][confusion.predicted_label] = confusion.predicted
+    shown = {dataset: told_apart(of_dataset) for dataset, of_dataset in names.items()}
     scores = []
     for cell, counts in answers.items():
-        class_name = cell[-1]
-        wrong = Counter({name: n for name, n in counts.items() if name != class_name})
-        ((taken_for, taken),) = wrong.most_common(1) or [("", 0)]
+        dataset, label = cell[0], cell[-1]
+        wrong = Counter({answer: n for answer, n in counts.items() if answer != label})
+        ((answer, taken),) = wrong.most_common(1) or [(label, 0)]
+        taken_for = shown[dataset][answer] if taken else ""
         images = counts.total()
-        right = counts[class_name] / images
-        scores.append(ClassScore(*cell, images, right, taken_for, taken))
+        right = counts[label] / images
+        scores.append(ClassScore(*cell, shown[dataset][label], images, right, taken_for, taken))
     return scores
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-_FORMULA = re.compile(r"[=+\-@\t\r]")
+_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r\n]")
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|$&~])")
 
 Value = str | int | float | bool | None
@@ -54,7 +54,8 @@ class Table:
         return "".join(f"| {' | '.join(row)} |\n" for row in (header, marks, *lines))
 
     def csv(self) -> str:
-        """For programs and spreadsheets, which take what begins with =, +, - or @ for a formula.
+        """For programs and spreadsheets, which take what begins with =, +, - or @ for a formula,
+        some of them also behind spaces or as wide letters.
 
         A string that does begins with ' here, as the header's; numbers stay numbers.
         """

@@ -82,6 +82,18 @@ def test_a_bad_table_is_named_in_one_line(tmp_path: Path, text: str, said: str) 
     assert "\n" not in str(error.value)
 
 
+def test_a_table_is_read_with_a_byte_order_mark_and_in_utf_8_alone(tmp_path: Path) -> None:
+    path = tmp_path / "table.yaml"
+    path.write_bytes("attributes: [gr\u00fcn]".encode("utf-8-sig"))
+    assert read_factor_file(str(path), [PETS]) == {"attributes": ["gr\u00fcn"]}
+    path.write_bytes("backgrounds: []\nattributes: [gr\u00fcn]".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"table.yaml', line 2: byte 0xfc is no UTF-8"):
+        read_factor_file(str(path), [PETS])
+    path.write_text("classes: {cr\u00e8me: {}, cre\u0300me: {}}")
+    with pytest.raises(ConfigError, match="is there twice, composed otherwise"):
+        read_factor_file(str(path), [PETS])
+
+
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"table: '.*none\.yaml' cannot be read"):
         read_factor_file(str(tmp_path / "none.yaml"), [PETS])

@@ -91,13 +91,14 @@ def _results(storage: Path, rows: list[dict[str, object]]) -> Artifact:
         str(storage), "results", "results", content={"rows": measured}, config={}, inputs={}
     )
     out.write_table("rows", pa.Table.from_pylist(measured, SCHEMAS["rows"]))
-    confusion = (("fox", "fox", 90), ("fox", "wolf", 10), ("tomato", "fox", 100))
+    names = ("fox", "wolf", "tomato")
     answers = [
-        {**row, "class_name": name, "predicted": predicted, "images": images}
+        {**row, "label": label, "class_name": names[label], "predicted_label": answer,
+         "predicted": names[answer], "images": images}
         for row in rows
         if row["label_space"] == "all"
-        for name, predicted, images in confusion
-    ]
+        for label, answer, images in ((0, 0, 90), (0, 1, 10), (2, 0, 100))
+    ]  # fmt: skip
     out.write_table("confusion", pa.Table.from_pylist(answers, SCHEMAS["confusion"]))
     return out.publish({"rows": len(measured)})
 

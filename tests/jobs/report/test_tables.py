@@ -40,6 +40,8 @@ def test_no_cell_of_a_csv_is_a_formula_and_numbers_are_numbers() -> None:
     names = [line[0] for line in lines]
     assert names == [f"'{name}" if name[0] in "=-+@" else name for name in NAMES]
     assert {(int(n), float(share)) for _, n, share in lines} == {(-2, -0.5)}
+    for cell in (" =1+1", "\n@sum", "＝1"):
+        assert next(csv.reader(io.StringIO(Table([cell], []).csv()))) == [f"'{cell}"]
     assert Table(["=a", "b"], [["\t=1", None]]).csv() == "'=a,b\n'\t=1,\n"
 
 

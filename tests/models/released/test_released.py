@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,16 @@ def test_a_fine_tuned_set_predicts_as_the_original_does(tmp_path: Path) -> None:
     fewer = FineTunedConfig(**{**settings, "names": NAMES[1:]}, log_temperature=4.5)
     with pytest.raises(ValueError, match=r"linear.bias: expected \(4,\), found \(5,\); linear.wei"):
         read_fine_tuned(fewer, clip, heads=2)
+
+
+def test_two_classes_of_a_fine_tuned_set_may_have_one_name(tmp_path: Path) -> None:
+    clip, tokens, names = tiny_clip(), features(2, 7).clean.float(), ["fox", *NAMES[1:4], "fox"]
+    cfg = FineTunedConfig(**fine_tuned(tmp_path, names, clip.embed_dim), log_temperature=4.5)
+    model, _ = read_fine_tuned(cfg, clip, heads=2)
+    assert model.card.names == names
+    assert model.logits(tokens).shape == (len(tokens), 5)
+    with pytest.raises(ValueError, match="names: class 1 has an empty one"):
+        read_fine_tuned(replace(cfg, names=["fox", " "]), clip, heads=2)
 
 
 def test_a_fitted_model_goes_out_and_comes_back(tmp_path: Path) -> None:

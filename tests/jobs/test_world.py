@@ -1,0 +1,21 @@
+from pathlib import Path
+
+import pytest
+
+from actors.pretraining.config import PretrainerConfig
+from cluster.errors import ConfigError
+from jobs.dataset import DatasetSpec
+from jobs.world import WorldConfig, world
+from tests.small_trees import folder_tree
+
+
+def test_a_name_longer_than_clip_reads_is_refused_before_a_caption_is_written(
+    tmp_path: Path,
+) -> None:
+    folder_tree(tmp_path / "zoo", {"ant": 1, "okapi": 1})
+    (tmp_path / "zoo" / "classnames.txt").write_text(f"ant ant\nokapi {'okapi ' * 80}\n")
+    spec = DatasetSpec(name="zoo", folder=str(tmp_path / "zoo"))
+    cfg = WorldConfig(datasets=[spec], pretrainer=PretrainerConfig())
+    with pytest.raises(ConfigError, match=r"dataset zoo: class name 'okapi .* allowed 1 to 75"):
+        world(str(tmp_path / "runs"), cfg)
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["dataset"]
