@@ -6,13 +6,13 @@ before are made again instead of being taken for done.
 
 RECIPES = {
     "adapted": 1,
-    "captions": 1,
+    "captions": 2,
     "clip": 1,
     "critique": 1,
     "curation": 1,
     "dataset": 1,
     "discovery": 2,
-    "factors": 2,
+    "factors": 3,
     "features": 1,
     "images": 1,
     "model": 1,
