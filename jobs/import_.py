@@ -100,8 +100,9 @@ def import_teacher(cfg: ImportTeacherConfig) -> Artifact:
     The inventory of the tensors goes to stderr and into the manifest. ConfigError for a file that
     does not fit in every tensor.
     """
-    files, clip = _hashes({"file": cfg.file}), load_clip(cfg.backbone)
+    files = _hashes({"file": cfg.file})
     try:
+        clip = load_clip(cfg.backbone)
         state, model, inventory = read_teacher(Path(cfg.file), clip, cfg.heads)
     except ValueError as error:
         raise ConfigError(str(error)) from error

@@ -28,8 +28,8 @@ from models.methods.population import (
     tower_bytes,
 )
 from models.methods.selection import Selection, only_head
-from models.methods.teacher import take_over
-from models.moment_adapter import AdapterConfig, MomentAdapter
+from models.methods.teacher import adapter_weights, take_over
+from models.moment_adapter import AdapterConfig, MomentAdapter, require_fit
 from models.name_learner import NameLearner
 from models.prompts import PromptTokenizer
 from models.task import Features, Task
@@ -189,6 +189,7 @@ def _adapter(
         return None
     if teacher is None:
         raise ValueError(f"adapted_weight: {hyper.adapted_weight}; allowed without a teacher: 0")
+    require_fit(clip.embed_dim, hyper.adapter, adapter_weights(teacher))
     adapter = MomentAdapter(clip.embed_dim, hyper.adapter).requires_grad_(False)
     take_over(adapter, teacher, Fsnl.name)
     return adapter

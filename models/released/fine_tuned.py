@@ -18,7 +18,8 @@ from models.methods.imaginefsl import ImagineFsl, ImagineFslAdapted
 from models.methods.selection import Selection
 from models.moment_adapter import AdapterConfig, MomentAdapter
 from models.released.lora import LoraUpdate, read_visual_model
-from models.released.teacher import Inventory, State, adapter_config, fit, read_state, shapes
+from models.released.teacher import Inventory, adapter_config, fit, read_state, shapes
+from models.weights import State
 
 OWN_CLIP = "clip.safetensors"
 """File for the CLIP with the image tower of a LoRA set; the JSON beside it is `Clip.config`."""
@@ -186,7 +187,10 @@ def _class_names(source: list[str] | str) -> list[str]:
             raise ValueError(
                 f"names: no file {source!r}; allowed: a list, or a file with one per line"
             )
-        source = Path(source).read_text(encoding="utf-8").splitlines()
+        try:
+            source = Path(source).read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"names: {source!r} is no text in UTF-8; allowed: one") from error
     names = [name.strip() for name in source]
     if repeated := sorted({name for name in names if not name or names.count(name) > 1}):
         raise ValueError(f"names: {repeated} are empty or there twice; allowed: each class once")
