@@ -104,11 +104,11 @@ def read_safetensors(path: Path) -> State:
 def unwrapped(content: Any) -> Any:
     """The mapping of tensors inside WRAPPERS, or the content where there is none."""
     for _ in WRAPPERS:
-        inner = (content.get(key) for key in WRAPPERS) if isinstance(content, Mapping) else ()
-        found = next((value for value in inner if isinstance(value, Mapping)), None)
-        if found is None:
+        values = (content.get(key) for key in WRAPPERS) if isinstance(content, Mapping) else ()
+        inner = next((value for value in values if isinstance(value, Mapping)), None)
+        if inner is None:
             break
-        content = found
+        content = inner
     return content
 
 

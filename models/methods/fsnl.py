@@ -176,6 +176,8 @@ class Fsnl(BatchedMethod):
         names = {n: t for n, t in tensors.items() if not n.startswith(ADAPTER)}
         shapes = _shapes(clip, card.names, hyper)
         exactly(names, {_key(i): shape for i, shape in enumerate(shapes)}, card.method)
+        if hyper.adapted_weight:
+            require_fit(clip.embed_dim, sizes, adapter_weights(tensors))
         adapter = _adapter(clip, hyper, tensors if hyper.adapted_weight else None)
         return FsnlAdapted(card, clip, [names[_key(i)] for i in range(len(names))], adapter)
 
@@ -189,7 +191,6 @@ def _adapter(
         return None
     if teacher is None:
         raise ValueError(f"adapted_weight: {hyper.adapted_weight}; allowed without a teacher: 0")
-    require_fit(clip.embed_dim, hyper.adapter, adapter_weights(teacher))
     adapter = MomentAdapter(clip.embed_dim, hyper.adapter).requires_grad_(False)
     take_over(adapter, teacher, Fsnl.name)
     return adapter

@@ -15,8 +15,8 @@ from actors.synthesis.language_models.answers import (
     has_odd_characters,
     json_values,
     names_class,
+    plain_answer,
     refuses,
-    said,
     speech,
     without_names,
 )
@@ -63,7 +63,7 @@ def read_caption(answer: str, names: Sequence[str]) -> tuple[str, str]:
     """
     names = [unicodedata.normalize("NFC", name) for name in names]
     try:
-        text = unicodedata.normalize("NFC", said(answer))
+        text = unicodedata.normalize("NFC", plain_answer(answer))
     except AnswerError as error:
         return "", str(error)
     lines = list(dict.fromkeys(_candidates(text, names)))

@@ -11,7 +11,7 @@ from actors.synthesis.language_models.answers import (
     AnswerError,
     json_values,
     names_class,
-    said,
+    plain_answer,
     speech,
     without_names,
 )
@@ -73,7 +73,7 @@ def read_answer(text: str, kind: str, class_name: str) -> list[str]:
     have bullets. A phrase that is none is left out, and what is beyond the number that was asked
     for. Raises AnswerError, also if less than half of the phrases that were asked for are left.
     """
-    answer = said(text)
+    answer = plain_answer(text)
     if kind == "example":
         return [_caption(answer, class_name)]
     lists = phrase_lists(answer, kind)

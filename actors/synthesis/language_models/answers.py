@@ -45,7 +45,7 @@ _TURN_MARK = re.compile(
 _END_OF_TURN = re.compile(r"(?i)(?:end|eot|eos|/s)(?!_header)")
 
 
-def said(answer: str) -> str:
+def plain_answer(answer: str) -> str:
     """The answer less what the model thought, and less the marks of chat templates.
 
     What follows a model's own turn is left out. Raises AnswerError if the answer ends while the

@@ -22,6 +22,7 @@ from actors.synthesis.language_models.answers import AnswerError
 from actors.synthesis.language_models.redaction import redacted, shares
 from actors.synthesis.language_models.stages import NO_THOUGHTS, Sampling, Stage, answered
 from cluster.content import unhashed
+from cluster.errors import ConfigError
 from cluster.pool import Pool
 
 MOST_BYTES = 2**20
@@ -74,11 +75,15 @@ class Endpoint:
 
     The key is read from the environment here, and goes nowhere but into the requests' headers. Of
     a server's answer at most MOST_BYTES are read, for at most `timeout_s` from the first byte sent
-    to the last one received.
+    to the last one received. ConfigError for a key that no header can hold.
     """
 
     def __init__(self, cfg: EndpointConfig) -> None:
         self.cfg, self._key = cfg, os.environ.get(cfg.key_variable, "").strip()
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise ConfigError(
+                f"key_variable: {cfg.key_variable!r} holds no key; allowed: printable ASCII"
+            )
         self._url = f"{cfg.base_url.rstrip('/')}/chat/completions"
         self._proxy = _proxy(self._url)
         self._template: dict[str, Any] = {"chat_template_kwargs": NO_THOUGHTS}
@@ -119,11 +124,12 @@ class Endpoint:
 
     def _answer(self, question: dict[str, Any]) -> Any:
         """The server's JSON. Raises AnswerError."""
-        status, body = asyncio.run(self._asked(question | self._template))
-        if status in (400, 422) and b"chat_template" in body and self._template:
+        template = self._template  # another thread may set it meanwhile
+        status, body = asyncio.run(self._asked(question | template))
+        if template and status in (400, 422) and b"chat_template" in body:
             self._template = {}
             status, body = asyncio.run(self._asked(question))
-        if status != 200:
+        if not 200 <= status < 300:
             raise AnswerError(self._status(status, body))
         return _json(body)
 
@@ -169,7 +175,8 @@ class Endpoint:
         except (AttributeError, IndexError, KeyError, TypeError):
             raise AnswerError("the answer is not a chat completion") from None
         if refusal:
-            raise AnswerError(redacted(f"refused: {refusal}", self._key))
+            words = refusal if isinstance(refusal, str) else "in no words"
+            raise AnswerError(redacted(f"refused: {words}", self._key))
         if choice.get("finish_reason") == "content_filter":
             raise AnswerError("refused: content filter")
         if whole and choice.get("finish_reason") == "length":

@@ -14,6 +14,7 @@ import pytest
 
 from actors.synthesis.language_models.answers import AnswerError
 from actors.synthesis.language_models.endpoint import MOST_BYTES, Endpoint, EndpointConfig
+from cluster.errors import ConfigError
 
 KEY = "sentinel-5d20c4"
 SILENCE = 0
@@ -161,6 +162,18 @@ def test_no_part_of_a_key_is_in_a_reason(endpoint: Endpoint, status: int, text: 
     assert not [part for i in range(len(KEY) - 3) if (part := KEY[i : i + 4]) in shown]
     assert "".join(c for c in KEY if c.isalnum()) not in "".join(c for c in shown if c.isalnum())
     assert "c2VudG" not in str(raised.value)
+
+
+def test_a_key_that_no_header_can_hold_is_not_repeated(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_KEY", f"{KEY}\r\nX-Other: 1")
+    with pytest.raises(ConfigError, match=r"^key_variable: 'SOME_KEY' holds no key") as raised:
+        Endpoint(endpoint.cfg)
+    assert KEY not in str(raised.value)
+    monkeypatch.setenv("SOME_KEY", f"{KEY}\n")  # as files of secrets end
+    assert ask(Endpoint(endpoint.cfg), (200, completion())) == "fine"
+    assert Scripted.heard[-1][0] == f"Bearer {KEY}"
 
 
 def test_an_answer_with_the_key_in_it_is_refused(endpoint: Endpoint) -> None:
