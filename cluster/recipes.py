@@ -6,13 +6,13 @@ before are made again instead of being taken for done.
 
 RECIPES = {
     "adapted": 2,
-    "captions": 1,
+    "captions": 2,
     "clip": 1,
     "critique": 2,
     "curation": 1,
     "dataset": 2,
     "discovery": 3,
-    "factors": 2,
+    "factors": 3,
     "features": 2,
     "images": 1,
     "model": 1,

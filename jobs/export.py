@@ -12,7 +12,6 @@ from pathlib import Path
 
 from jsonargparse.typing import PositiveInt
 from pyarrow.fs import FileSelector
-from safetensors.torch import load_file
 
 from actors.pictures.base_set import open_base_set_rows
 from actors.pretraining.state import TEACHER
@@ -28,6 +27,7 @@ from models.methods.imaginefsl import ImagineFsl
 from models.moment_adapter import load_teacher
 from models.released.fine_tuned import write_fine_tuned
 from models.released.teacher import write_teacher
+from models.weights import read_safetensors
 
 CHECKPOINT = "teacher_checkpoint.pth"
 
@@ -77,15 +77,18 @@ def export_teacher(cfg: ExportTeacherConfig) -> None:
     """ConfigError if the folder is not empty, or the teacher does not fit the CLIP of its name."""
     source = open_artifact(cfg.teacher, "teacher").local_dir()
     folder = _empty_folder(cfg.folder)
-    model = load_teacher(source).model
-    clip = load_clip(model["backbone"])
+    try:
+        model = load_teacher(source).model
+        clip = load_clip(model["backbone"])
+    except ValueError as error:
+        raise ConfigError(f"teacher: {error}") from error
     if clip.weights_hash != model["weights_hash"]:
         raise ConfigError(
             f"teacher: {cfg.teacher!r} was trained on weights {model['weights_hash']} of "
             f"{clip.backbone!r}, which now has {clip.weights_hash}; allowed: the CLIP that is there"
         )
     try:
-        write_teacher(folder / CHECKPOINT, load_file(source / TEACHER), clip)
+        write_teacher(folder / CHECKPOINT, read_safetensors(source / TEACHER), clip)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     _print_files(folder)

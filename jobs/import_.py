@@ -128,8 +128,9 @@ def import_teacher(cfg: ImportTeacherConfig) -> Artifact:
     does not fit in every tensor.
     """
     file = resolve(cfg.file)
-    files, clip = _hashes({"file": file}), load_clip(cfg.backbone)
+    files = _hashes({"file": file})
     try:
+        clip = load_clip(cfg.backbone)
         state, model, inventory = read_teacher(Path(file), clip, cfg.heads)
     except ValueError as error:
         raise ConfigError(str(error)) from error

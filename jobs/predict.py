@@ -16,15 +16,18 @@ from cluster.job import OneLineParser, refuse
 
 IMAGES_AT_ONCE = 64
 MODEL = 'Local folder of a saved model: models/CELL/SEED of a search, or a "model" artifact.'
+DOWNLOAD = "Fetch the CLIP that the model's card names, if it is not on this machine."
 NAMES = "Classes to choose from, for a method that answers in any label space; default: its own."
 
 
-def predict(model: str, images: list[str], names: list[str] | None, top: int) -> None:
+def predict(
+    model: str, images: list[str], names: list[str] | None, top: int, *, download: bool = False
+) -> None:
     """Prints the rows of `actors.search.predictor.Predictor`.
 
     ConfigError if the model cannot answer.
     """
-    opened = open_model(Path(model).expanduser())
+    opened = open_model(Path(model).expanduser(), download=download)
     if names is not None:
         if not opened.open_vocabulary:
             method = opened.card.method
@@ -50,9 +53,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("images", type=str, nargs="+", help="Local image files.")
     parser.add_argument("--names", type=str, nargs="+", help=NAMES)
     parser.add_argument("--top", type=PositiveInt, default=5, help="Names per image.")
+    parser.add_argument("--download", action="store_true", help=DOWNLOAD)
     options = parser.parse_args(arguments)
     try:
-        predict(options.model, options.images, options.names, options.top)
+        predict(
+            options.model, options.images, options.names, options.top, download=options.download
+        )
     except (ConfigError, ValueError) as error:  # the second: of a name without tokens
         refuse(str(error))
 

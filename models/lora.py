@@ -2,6 +2,7 @@
 
 import copy
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,6 +70,13 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     layer.weight = nn.Parameter(weight, requires_grad=False)
     layer.bias = nn.Parameter(bias, requires_grad=False)
     return layer
+
+
+def require_rank(updates: Mapping[str, Tensor], rank: int) -> None:
+    """ValueError if saved updates are of another rank, before anything of it is allocated."""
+    ranks = {len(tensor) for name, tensor in updates.items() if name.endswith(".lora_A")}
+    if rank not in ranks:
+        raise ValueError(f"rank: {rank}; the saved updates are of rank {sorted(ranks)}")
 
 
 class Lora:

@@ -1,18 +1,19 @@
 """The trainable part of ImagineFSL: a few transformer blocks on CLIP's tokens, read by moments."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse.typing import PositiveFloat, PositiveInt, restricted_number_type
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 from torch.utils.checkpoint import checkpoint
 
 from kernels.attention import attention
+from models.weights import read_safetensors
 
 DropRate = restricted_number_type(
     "DropRate", float, [(">=", 0), ("<", 1)], docstring="float restricted to be ≥0 and <1"
@@ -135,24 +136,48 @@ class Teacher:
     """model.json: backbone, weights_hash, dim, adapter (fields of AdapterConfig), heads."""
 
 
+def require_fit(dim: int, config: AdapterConfig, state: Mapping[str, Tensor]) -> None:
+    """ValueError if these are not all weights of such an adapter, by their names inside it.
+
+    Nothing of the sizes' is allocated: they may have been edited.
+    """
+    blocks = {name.split(".")[1] for name in state if name.startswith("blocks.")}
+    if len(blocks) != config.depth:
+        raise ValueError(f"adapter.depth: {config.depth}; allowed for this file: {len(blocks)}")
+    try:
+        with torch.device("meta"):
+            expected = MomentAdapter(dim, config).state_dict()
+    except (OverflowError, RuntimeError) as error:
+        raise ValueError(f"adapter: {config} is of no size that there is") from error
+    wrong = [
+        name
+        for name in sorted(expected.keys() | state.keys())
+        if name not in state or name not in expected or expected[name].shape != state[name].shape
+    ]
+    if wrong:
+        raise ValueError(f"adapter: {wrong[:5]} are missing, unknown or of another shape")
+
+
 def load_teacher(folder: Path) -> Teacher:
     """Reads a teacher artifact (`Artifact.local_dir()`): teacher.safetensors and model.json.
 
     Keys of the file: mask_token; adapter.blocks.N.{norm1, attn.qkv, attn.proj, norm2, mlp.fc1,
     mlp.fc2}.{weight, bias}; dino_head.*; ibot_head.*. Only the adapter's are used here, strictly:
-    ValueError if one is missing, unknown or of another shape.
+    ValueError if one is missing, unknown or of another shape, or if a number is not finite.
     """
     model = json.loads((folder / "model.json").read_text())
-    adapter = MomentAdapter(model["dim"], AdapterConfig(**model["adapter"]))
+    config = AdapterConfig(**model["adapter"])
     state = {
         name.removeprefix("adapter."): tensor
-        for name, tensor in load_file(folder / "teacher.safetensors").items()
+        for name, tensor in read_safetensors(folder / "teacher.safetensors").items()
         if name.startswith("adapter.")
     }
     try:
-        adapter.load_state_dict(state, strict=True)
-    except RuntimeError as error:
+        require_fit(model["dim"], config, state)
+    except ValueError as error:
         raise ValueError(f"teacher in {folder} does not fit its model.json: {error}") from error
+    adapter = MomentAdapter(model["dim"], config)
+    adapter.load_state_dict(state)
     return Teacher(adapter.eval(), state, model)
 
 

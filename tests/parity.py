@@ -22,7 +22,8 @@ from models.clip import Clip
 from models.dino_head import HeadConfig
 from models.moment_adapter import AdapterConfig
 from models.moment_dino import Branch, MomentDino, MomentDinoConfig
-from models.released.teacher import BranchState, State, read_branch
+from models.released.teacher import BranchState, read_branch
+from models.weights import State
 from tests.parity_fsnl import check as fsnl_errors
 
 ALLOWED = 1e-4

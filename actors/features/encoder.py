@@ -42,10 +42,10 @@ class EncoderConfig:
     """Views in one forward pass."""
 
 
-def backbone(name: str) -> Clip:
-    """The CLIP of this name; ConfigError if it cannot be loaded."""
+def backbone(name: str, *, download: bool = True) -> Clip:
+    """The CLIP of this name; ConfigError if it cannot be loaded. download: see `load_clip`."""
     try:
-        return load_clip(name)
+        return load_clip(name, download=download)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

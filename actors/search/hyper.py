@@ -39,7 +39,7 @@ def checked(where: str, settings: Any, name: str, value: Any) -> Any:
     parser.add_argument("--value", type=list[kinds[name]])  # type: ignore[valid-type]
     try:
         (parsed,) = parser.parse_object({"value": [value]}).value
-    except ArgumentError as error:
+    except (ArgumentError, OverflowError) as error:  # the second: integers without end
         raise ConfigError(f"{where}.{name}: {value!r}; allowed: {words(kinds[name])}") from error
     if isinstance(parsed, float) and not math.isfinite(parsed):
         raise ConfigError(f"{where}.{name}: {value!r}; allowed: finite numbers")

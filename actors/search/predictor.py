@@ -1,7 +1,7 @@
 """Predictions of a saved model for image files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +9,47 @@ import torch
 
 from actors.features.encoder import backbone, clean_view, view_tokens
 from actors.pictures.codec import BadImageError, decode_rgb, picture_bytes
+from actors.search.hyper import replaced
 from cluster.errors import ConfigError
-from models.methods import load_adapted
-from models.methods.adapted import Adapted, read_card
+from models.methods import METHODS, load_adapted
+from models.methods.adapted import Adapted, Card, read_card
+from models.methods.imaginefsl import ImagineFsl
 from models.released.fine_tuned import OWN_CLIP
 
+IMPORTED = ("templates", "lora")
+"""What the card of an imported model tells beside the method's hyper-parameters."""
 
-def open_model(folder: Path) -> Adapted:
+
+def open_model(folder: Path, *, download: bool = False) -> Adapted:
     """A saved model on the CLIP that its card names, or the one that lies beside it.
 
-    ConfigError if it is not complete or the CLIP is another one now.
+    download: whether that CLIP may be fetched: a card can name any. ConfigError if the model is not
+    complete, its card holds what it may not, or the CLIP is another one now.
     """
     own_clip = folder / OWN_CLIP
     try:
-        clip = backbone(f"config:{own_clip}" if own_clip.is_file() else read_card(folder).backbone)
-        return load_adapted(folder, clip)
+        card = read_card(folder)
+        _require_hyper(folder, card)
+        name = f"config:{own_clip}" if own_clip.is_file() else card.backbone
+        return load_adapted(folder, backbone(name, download=download))
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
+
+
+def _require_hyper(folder: Path, card: Card) -> None:
+    """ConfigError if a hyper-parameter is none of the method's, or has a value of another type."""
+    if card.method not in METHODS:
+        raise ValueError(f"{folder}: method {card.method!r}; allowed are {sorted(METHODS)}")
+    told = {name: card.hyper[name] for name in IMPORTED if name in card.hyper}
+    if card.method == ImagineFsl.name and told:
+        if not isinstance(told.get("templates"), str):
+            raise ValueError(f"{folder}: hyper.templates is {told.get('templates')!r}")
+    else:
+        told = {}
+    hyper = {name: value for name, value in card.hyper.items() if name not in told}
+    full = replaced(f"{folder}: hyper", METHODS[card.method].Hyper(), hyper)
+    if not told and (missing := sorted(asdict(full).keys() - hyper.keys())):
+        raise ValueError(f"{folder}: hyper has no {missing}")
 
 
 @dataclass(frozen=True)
@@ -62,6 +86,10 @@ class Predictor:
             seen = views if self.model.reads == "images" else view_tokens(clip, views)
             with torch.no_grad():
                 scores = self.model.logits(seen, self.names or None).softmax(dim=1)
+            if not scores.isfinite().all():
+                raise ConfigError(
+                    "model: its scores are not finite; allowed: weights of a sane size"
+                )
             best = scores.topk(min(self.top, len(names)), dim=1)
             for row, places, probabilities in zip(good, best.indices, best.values, strict=True):
                 row["names"] = [names[i] for i in places.tolist()]

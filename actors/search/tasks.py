@@ -154,7 +154,10 @@ class Tasks:
         if self.source.teacher is None:
             return None
         folder = open_artifact(self.source.teacher, "teacher").local_dir()
-        teacher, (encoded, *_) = load_teacher(folder), self.encoded.values()
+        try:
+            teacher, (encoded, *_) = load_teacher(folder), self.encoded.values()
+        except ValueError as error:
+            raise ConfigError(f"teacher: {error}") from error
         if teacher.model["weights_hash"] != encoded.store.artifact.manifest.extra["weights_hash"]:
             raise ConfigError(
                 f"teacher: {self.source.teacher!r} was trained on {teacher.model['backbone']!r} "

@@ -8,17 +8,19 @@ import json
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from models.clip import Clip
+from models.methods.card_checks import read_card_file
 from models.methods.selection import Selection
 from models.task import Reads, Task
+from models.weights import read_safetensors
 
 TENSORS, CARD = "adapted.safetensors", "adapted.json"
 OTHER = -1
@@ -219,27 +221,29 @@ class _StoppedError(Exception):
 def read_saved(folder: str | Path, clip: Clip) -> tuple[Card, dict[str, Tensor]]:
     """Both files of a saved model, checked against the CLIP that is to carry it.
 
-    Raises ValueError, naming file and field, for a missing file, a card with missing or unknown
-    fields, and a model made on another backbone or other weights. Of a backbone in a local file the
-    file may have moved: its architecture and the hash of its weights must be the same.
+    Raises ValueError, naming file and field, for a missing file, a card that `read_card` refuses,
+    numbers that are not finite, and a model made on another backbone or other weights. Of a
+    backbone in a local file the file may have moved: its architecture and the hash of its weights
+    must be the same.
     """
     path, card = Path(folder), read_card(folder)
     for field in ("backbone", "weights_hash"):
         saved, actual = getattr(card, field), getattr(clip, field)
         if saved.partition(":")[0] != actual.partition(":")[0]:
             raise ValueError(f"{path / CARD}: {field} is {saved!r}, the given CLIP's {actual!r}")
-    return card, load_file(path / TENSORS)
+    return card, read_safetensors(path / TENSORS)
 
 
 def read_card(folder: str | Path) -> Card:
-    """The card of a saved model; ValueError, naming file and field, if it is not complete."""
+    """The card of a saved model.
+
+    Raises ValueError, naming file and field, if it is not complete or a value is not allowed.
+    """
     path = Path(folder)
     for file in (CARD, TENSORS):
         if not (path / file).is_file():
             raise ValueError(f"{path}: no {file}, so no complete adapted model")
-    raw = json.loads((path / CARD).read_text())
-    _same_fields(f"{path / CARD}", raw, Card)
-    _same_fields(f"{path / CARD}: selection", raw["selection"], Selection)
+    raw = read_card_file(path / CARD)
     curve = tuple((float(w), float(a)) for w, a in raw["selection"]["curve"])
     return Card(**{**raw, "selection": Selection(**{**raw["selection"], "curve": curve})})
 
@@ -271,10 +275,3 @@ def val_metrics(selection: Selection) -> dict[str, float]:
     """`val_accuracy` and `val_loss` for a Watch; nothing where there is no val."""
     metrics = {"val_accuracy": selection.val_accuracy, "val_loss": selection.val_loss}
     return {name: value for name, value in metrics.items() if value is not None}
-
-
-def _same_fields(where: str, raw: dict[str, Any], schema: type[Any]) -> None:
-    expected, actual = {f.name for f in fields(schema)}, set(raw)
-    if expected != actual:
-        missing, unknown = sorted(expected - actual), sorted(actual - expected)
-        raise ValueError(f"{where}: missing fields {missing}, unknown fields {unknown}")

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from models.clip import Clip
-from models.lora import Lora, LoraConfig, Part, Tower
+from models.lora import Lora, LoraConfig, Part, Tower, require_rank
 from models.methods.adapted import Adapted, Card, Method, Watch, exactly, refuse_teacher
 from models.methods.descent import descend
 from models.methods.image_batches import ImageBatches
@@ -111,7 +111,9 @@ class ClipLora(Method):
 
     @staticmethod
     def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> ClipLoraAdapted:
-        lora = Lora(clip, _config(ClipLoraHyper(**card.hyper)), seed=0)
+        config = _config(ClipLoraHyper(**card.hyper))
+        require_rank(tensors, config.rank)
+        lora = Lora(clip, config, seed=0)
         exactly(tensors, {n: tuple(p.shape) for n, p in lora.parameters().items()}, card.method)
         lora.load(tensors)
         return ClipLoraAdapted(card, clip, lora)

@@ -29,8 +29,8 @@ from models.methods.population import (
     tower_bytes,
 )
 from models.methods.selection import Selection, only_head
-from models.methods.teacher import take_over
-from models.moment_adapter import AdapterConfig, MomentAdapter
+from models.methods.teacher import adapter_weights, take_over
+from models.moment_adapter import AdapterConfig, MomentAdapter, require_fit
 from models.name_learner import NameLearner
 from models.prompts import PromptTokenizer, fsnl_template
 from models.task import Features, Task
@@ -183,6 +183,8 @@ class Fsnl(BatchedMethod):
         names = {n: t for n, t in tensors.items() if not n.startswith(ADAPTER)}
         shapes = _shapes(clip, card.names, card.hint, hyper)
         exactly(names, {_key(i): shape for i, shape in enumerate(shapes)}, card.method)
+        if hyper.adapted_weight:
+            require_fit(clip.embed_dim, sizes, adapter_weights(tensors))
         adapter = _adapter(clip, hyper, tensors if hyper.adapted_weight else None)
         return FsnlAdapted(card, clip, [names[_key(i)] for i in range(len(names))], adapter)
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from kernels.fusion import fuse
 from models.clip import Clip
 from models.methods.adapted import Adapted, Card, WatchMany, exactly
-from models.methods.imagine_model import ImagineModel
+from models.methods.imagine_model import ADAPTER, ImagineModel
 from models.methods.imagine_training import ImagineFslHyper, train
 from models.methods.population import BatchedMethod, Learned
 from models.methods.teacher import take_over
-from models.moment_adapter import AdapterConfig
+from models.moment_adapter import AdapterConfig, require_fit
 from models.task import Task
 
 
@@ -109,6 +109,8 @@ class ImagineFsl(BatchedMethod):
     def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> ImagineFslAdapted:
         adapter = AdapterConfig(**card.hyper["adapter"])
         precision = card.hyper["precision"]
+        blocks = {n.removeprefix(ADAPTER): t for n, t in tensors.items() if n.startswith(ADAPTER)}
+        require_fit(clip.embed_dim, adapter, blocks)
         model = ImagineModel(clip.embed_dim, len(card.names), adapter, precision)
         shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         exactly(tensors, shapes, card.method)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from models.clip import Clip
-from models.lora import Lora, LoraConfig, Part
+from models.lora import Lora, LoraConfig, Part, require_rank
 from models.methods.adapted import Card, Method, Watch, exactly
 from models.methods.descent import descend
 from models.methods.image_batches import ImageBatches
@@ -106,7 +106,9 @@ class ImagineFslLora(Method):
     def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> ImagineFslLoraAdapted:
         heads = {name: t for name, t in tensors.items() if not name.startswith(LORA)}
         updates = {n.removeprefix(LORA): t for n, t in tensors.items() if n.startswith(LORA)}
-        lora = Lora(clip, _config(ImagineFslLoraHyper(**card.hyper)), seed=0)
+        config = _config(ImagineFslLoraHyper(**card.hyper))
+        require_rank(updates, config.rank)
+        lora = Lora(clip, config, seed=0)
         exactly(updates, {n: tuple(p.shape) for n, p in lora.parameters().items()}, card.method)
         lora.load(updates)
         model = ImagineFsl.restore(card, heads, clip).model

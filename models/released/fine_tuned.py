@@ -18,7 +18,8 @@ from models.methods.imaginefsl import ImagineFsl, ImagineFslAdapted
 from models.methods.selection import Selection
 from models.moment_adapter import AdapterConfig, MomentAdapter
 from models.released.lora import LoraUpdate, read_visual_model
-from models.released.teacher import Inventory, State, adapter_config, fit, read_state, shapes
+from models.released.teacher import Inventory, adapter_config, fit, read_state, shapes
+from models.weights import State
 
 OWN_CLIP = "clip.safetensors"
 """File for the CLIP with the image tower of a LoRA set; the JSON beside it is `Clip.config`."""

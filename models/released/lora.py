@@ -17,7 +17,6 @@ from models.clip import Clip
 from models.released.teacher import (
     DRIFT,
     Inventory,
-    State,
     distance,
     fit,
     read_state,
@@ -25,6 +24,7 @@ from models.released.teacher import (
     shapes,
     size_of,
 )
+from models.weights import State
 
 CLEAR = 0.1
 """Largest distance of the applied part of the update from 0 or 1."""

@@ -4,7 +4,6 @@ Files come from outside: only tensors are unpickled (`weights_only`), and every 
 taken, left out for a reason that the inventory states, or named in an error.
 """
 
-import pickle
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,13 +18,12 @@ from models.dino_head import HeadConfig
 from models.methods.adapted import exactly
 from models.moment_adapter import AdapterConfig
 from models.moment_dino import COMPONENTS, Branch, MomentDinoConfig
+from models.weights import State, plain_state, read_file, unwrapped
 
 HEAD_WIDTH = 64
 """Channels per attention head of every released adapter."""
 DRIFT = 1e-3
 """Largest distance of a frozen weight from CLIP's, over its length: half precision is 3e-4."""
-
-State = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -60,33 +58,13 @@ class BranchState:
 def read_state(path: Path, section: str | None = None) -> State:
     """The tensors of a file, float32, on the CPU; wrapped in {"model": …} or not.
 
-    section: key that they lie under ("teacher"). A leading "module." of all keys is dropped.
-    Raises ValueError, naming the file, if it is missing, holds code or anything but tensors, lacks
-    the section, names a tensor twice, or holds a number that is infinite or NaN.
+    section: key that they lie under ("teacher"). Raises ValueError, naming the file, if it lacks
+    the section, and for what `models.weights` refuses.
     """
-    if not path.is_file():
-        raise ValueError(f"no file {path}")
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} is refused, it holds more than tensors or is damaged") from error
-    except (EOFError, KeyError, RuntimeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no checkpoint of PyTorch") from error
-    content = _section(path, saved, "model") if _is_wrapped(saved) else saved
+    content = unwrapped(read_file(path))
     if section is not None:
         content = _section(path, content, section)
-    if not isinstance(content, Mapping):
-        raise ValueError(f"{path} holds a {type(content).__name__}; allowed: tensors by name")
-    if others := sorted(
-        str(key) for key, value in content.items() if not isinstance(value, Tensor)
-    ):
-        raise ValueError(f"{path}: {others} are no tensors")
-    state = {str(key).removeprefix("module."): tensor for key, tensor in content.items()}
-    if len(state) < len(content):
-        raise ValueError(f"{path} has keys with and without module. in front")
-    if broken := sorted(name for name, tensor in state.items() if not tensor.isfinite().all()):
-        raise ValueError(f"{path}: {broken} hold infinite numbers or NaN")
-    return {name: tensor.float().contiguous() for name, tensor in state.items()}
+    return {name: t.float().contiguous() for name, t in plain_state(path, content).items()}
 
 
 def read_branch(path: Path, section: str = "teacher") -> BranchState:
@@ -209,10 +187,6 @@ def size_of(path: Path, state: State, ending: str, axis: int) -> int:
     if not sizes:
         raise ValueError(f"{path} has no matrix …{ending}; found are {sorted(state)[:5]}, …")
     return Counter(sizes).most_common(1)[0][0]
-
-
-def _is_wrapped(saved: Any) -> bool:
-    return isinstance(saved, Mapping) and isinstance(saved.get("model"), Mapping)
 
 
 def _section(path: Path, saved: Any, name: str) -> Any:

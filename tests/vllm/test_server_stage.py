@@ -2,10 +2,12 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 import ray
+from openai import OpenAI
 
 from actors.synthesis.language_models.endpoint import Endpoint, EndpointConfig, endpoint_stage
 from actors.synthesis.language_models.stages import Sampling
@@ -48,6 +50,21 @@ def test_texts_are_those_of_one_question_at_a_time(endpoint: EndpointConfig) -> 
     assert too_long["error"].startswith(
         f"HTTP 400: This model's maximum context length is {CONTEXT}"
     )
+
+
+def test_thinking_is_switched_off_where_the_template_can(endpoint: EndpointConfig) -> None:
+    sampling, client = dataclasses.asdict(SAMPLING), OpenAI(base_url=endpoint.base_url)
+
+    def said(**more: Any) -> str | None:
+        messages: Any = [{"role": "user", "content": PROMPTS[0]}]
+        answer = client.chat.completions.create(
+            model=SERVED_NAME, messages=messages, seed=7, **sampling, **more
+        )
+        return answer.choices[0].message.content
+
+    text = Endpoint(endpoint).ask(PROMPTS[0], schema=None, seed=7, **sampling)
+    assert text == said(extra_body={"chat_template_kwargs": {"enable_thinking": False}})
+    assert text != said()
 
 
 def test_a_server_that_does_not_answer_makes_rows_with_the_reason(

@@ -7,7 +7,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 WORDS = "a photo of a small red fox in the snow at night, seen from above, on a street in the rain."
-CHAT = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+CHAT = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
+    "{% if enable_thinking is not defined or enable_thinking %} <think>{% endif %}"
+)
+"""Begins with thoughts, as Qwen's does, unless it is told not to."""
 
 
 def make_tiny_llama(folder: Path) -> Path:

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from open_clip import SimpleTokenizer
 
 
+from actors.synthesis.language_models.answers import names_class
+
 CLIP_TOKENS = 77
 NEAR = 0.9
 """Two captions that share a larger part of their words are near-duplicates."""
@@ -23,9 +25,7 @@ def refusal(caption: str, names: Sequence[str], tokenizer: "SimpleTokenizer") ->
     """
     if not caption.strip():
         return "empty caption"
-    if not any(
-        re.search(rf"(?<!\w){re.escape(name)}(?!\w)", caption, re.IGNORECASE) for name in names
-    ):
+    if not names_class(caption, names):
         return f"does not name {names[0]!r}"
     length = len(tokenizer.encode(caption)) + 2
     return f"{length} tokens, more than {CLIP_TOKENS}" if length > CLIP_TOKENS else ""

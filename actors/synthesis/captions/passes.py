@@ -19,7 +19,6 @@ from ray.data import Dataset
 
 from actors.embedded.sprite_factors import FACTORS
 from actors.synthesis.captions.acceptance import Row, decide, kind_of
-from actors.synthesis.captions.prompts import first_line
 from actors.synthesis.captions.rows import CLASS_COLUMNS, class_key, class_table
 from actors.synthesis.captions.writer import WriterConfig
 from actors.synthesis.factors.drawing import MODE_SHARES
@@ -168,7 +167,7 @@ class Acceptance:
         for row in batch.to_pylist():
             key = class_key(row["dataset"], row["class_name"])
             waiting = self.waiting.setdefault(key, {})
-            row["caption"] = first_line(row["text"])
+            row["caption"] = row["text"]
             waiting[row["index"]] = row  # by index: Ray may deliver a row twice
             if len(waiting) == row["asked"]:
                 yield self._decided(key, list(self.waiting.pop(key).values()))

@@ -45,12 +45,3 @@ def draw_examples(row_id: str, row: Mapping[str, Any], table: Mapping[str, Any])
         return [str(known[i]) for i in chosen]
     drawn = (draw_factors(f"{row_id}/example{i}", table) for i in range(EXAMPLES))
     return [grammar_caption(row["class_name"], row["hint"], factors) for factors in drawn]
-
-
-def first_line(text: str) -> str:
-    """The caption in a model's answer: its first line that says anything, less bullet and quotes.
-
-    Source: ImagineFSL keeps the first line.
-    """
-    lines = (line.strip().lstrip("-*• ").strip("\"'“” ") for line in text.splitlines())
-    return next((line for line in lines if line), "")

@@ -34,8 +34,8 @@ class WriterEngine(Protocol):
         """Names how captions are made; part of every caption's id."""
 
     def stage(self, factors: str, pool: Pool) -> Stage:
-        """Adds to rows of the plan what their class is, `mode`, the factors, and `text` or, if
-        there is none, `error`.
+        """Adds to rows of the plan what their class is, `mode`, the factors, `text` (the caption)
+        and `error` ("", or why it is none).
 
         factors: URI of the artifact of kind "factors" that has the rows' classes.
         """

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from actors.synthesis.factors.answers import answer_schema, read_answer
 from actors.synthesis.factors.questions import Question, identity
-from actors.synthesis.language_models.endpoint import AnswerError, Endpoint, EndpointConfig
+from actors.synthesis.language_models.answers import AnswerError
+from actors.synthesis.language_models.endpoint import Endpoint, EndpointConfig
 from cluster.artifacts import WORK, Draft
 from cluster.pool import Pool
 from cluster.row_pipeline import committed_rows, make_rows

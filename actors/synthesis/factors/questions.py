@@ -10,7 +10,7 @@ from actors.synthesis.factors.tables import MODES, one_line
 from cluster.catalog.dataset import Dataset
 from cluster.rows import row_id, row_rng
 
-RECIPE = "asked-1"
+RECIPE = "asked-2"
 """Names how factors are asked; part of every question's identity."""
 EXAMPLES = 10
 """Captions per class and mode. Source: ImagineFSL."""

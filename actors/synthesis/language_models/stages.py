@@ -14,11 +14,13 @@ import pyarrow as pa
 import ray.data
 from jsonargparse.typing import NonNegativeFloat, PositiveInt, restricted_number_type
 
+from actors.synthesis.language_models.redaction import REASON_LENGTH
+
 Stage = Callable[[ray.data.Dataset], ray.data.Dataset]
 SMALL_CPUS = 0.25
 """What a step asks Ray for that packs rows, or waits for a server."""
-REASON_LENGTH = 300
-"""Characters of a reason at most: servers answer an error with what they like."""
+NO_THOUGHTS = {"enable_thinking": False}
+"""What chat templates that know it are told, so that a model answers without thinking aloud."""
 
 if TYPE_CHECKING:
     Share = float

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,9 +11,45 @@ import pyarrow as pa
 import ray.data
 from jsonargparse.typing import PositiveInt
 
-from actors.synthesis.language_models.stages import SMALL_CPUS, Sampling, Stage, answered
+from actors.synthesis.language_models.stages import (
+    NO_THOUGHTS,
+    SMALL_CPUS,
+    Sampling,
+    Stage,
+    answered,
+)
 from cluster.content import unhashed
 from cluster.pool import Pool
+
+SPEED_SETTINGS = frozenset(
+    {
+        "block_size",
+        "cpu_offload_gb",
+        "data_parallel_size",
+        "disable_log_requests",
+        "disable_log_stats",
+        "distributed_executor_backend",
+        "download_dir",
+        "enable_chunked_prefill",
+        "enable_prefix_caching",
+        "enforce_eager",
+        "gpu_memory_utilization",
+        "kv_cache_memory_bytes",
+        "max_num_batched_tokens",
+        "max_num_seqs",
+        "max_parallel_loading_workers",
+        "pipeline_parallel_size",
+        "swap_space",
+        "tensor_parallel_size",
+        "use_tqdm_on_load",
+    }
+)
+"""Arguments of an engine that change no text, within what rounding does in a short type."""
+
+
+def text_settings(engine: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of an engine that can change its texts: dtype, quantization, revision, …"""
+    return {name: value for name, value in engine.items() if name not in SPEED_SETTINGS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,9 +60,11 @@ class VllmConfig:
     """Tag of the Hugging Face hub, or a folder that every node of the engines sees."""
     chat: bool = False
     """Wrap each prompt in the model's chat template; for models trained on instructions."""
+    # Not hashed as a whole: what of it changes texts is part of the captions' ids.
     engine: dict[str, Any] = unhashed(default_factory=dict)
     """vLLM's AsyncEngineArgs: dtype, max_model_len, tensor_parallel_size, ... In float32 a text
-    depends on its prompt and seed alone; in a shorter type it can depend on the batch."""
+    depends on its prompt and seed alone; in a shorter type it can depend on the batch. Arguments
+    that say where and how fast an engine runs (SPEED_SETTINGS) make no other captions."""
     batch_size: PositiveInt = unhashed(64)
     """Prompts that are handed to an engine together; it works on several batches at once."""
     runtime_env: dict[str, Any] | None = unhashed(None)
@@ -67,7 +105,12 @@ def vllm_stage(cfg: VllmConfig, sampling: Sampling, pool: Pool) -> Stage:
             should_continue_on_error=True,
             log_engine_metrics=False,
             # In the main environment, like our own steps: only engines need vLLM's.
-            chat_template_stage={"enabled": cfg.chat, "num_cpus": SMALL_CPUS, "runtime_env": {}},
+            chat_template_stage={
+                "enabled": cfg.chat,
+                "num_cpus": SMALL_CPUS,
+                "runtime_env": {},
+                "chat_template_kwargs": NO_THOUGHTS,
+            },
             tokenize_stage=False,  # the engine does both
             detokenize_stage=False,
         )

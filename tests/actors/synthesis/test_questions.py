@@ -7,11 +7,18 @@ import pytest
 from actors.synthesis.factors.answers import COUNTS, WORDS, read_answer
 from actors.synthesis.factors.questions import EXAMPLES, SUBJECTS, example_questions, list_questions
 from actors.synthesis.factors.tables import LISTS, MODES
-from actors.synthesis.language_models.endpoint import AnswerError
+from actors.synthesis.language_models.answers import AnswerError
 from cluster.artifacts import Artifact
 from cluster.catalog.dataset import Concept, Dataset
 
 LIGHTS = [f"in the light of lamp {i}" for i in range(COUNTS["lightings"][0])]
+
+
+ODD: list[object] = [
+    *("", 7, None, ["at dusk"], {"light": "at dusk"}, "__import__('os').system('x')"),
+    *("sous un ciel d'Ã©tÃ©", "the sunâ€™s last light", "half a character \ud800", "<script>"),
+    *("in light " * 9, "at\u202e dusk", "x" * 10**4),
+]
 
 
 def lights(*first: object) -> str:
@@ -36,6 +43,16 @@ def dataset(*names: str) -> Dataset:
         (lights("  at\ndusk "), "at dusk"),
         (lights("sous un ciel d’e\u0301te\u0301"), "sous un ciel d’été"),
         (lights("in 5,000-watt light, white/blue"), "in 5,000-watt light, white/blue"),
+        (lights("1. at dusk"), "at dusk"),
+        (f"<think>Such as [these].</think>\n{lights()}", LIGHTS[0]),
+        (f"Here you are:\n```JSON\n{lights()}\n```\nHope this helps!", LIGHTS[0]),
+        (f"{lights()}<|eot_id|>", LIGHTS[0]),
+        (f'As in {{"lightings": ["...", "..."]}}: {lights()}', LIGHTS[0]),
+        (lights().replace("lightings", "Lightings"), LIGHTS[0]),
+        (json.dumps(LIGHTS), LIGHTS[0]),
+        (f"Sure!\n{json.dumps(LIGHTS)}", LIGHTS[0]),
+        ("\n".join(f"{i}. {light}" for i, light in enumerate(LIGHTS)), LIGHTS[0]),
+        ("\n".join(f"- {light}" for light in LIGHTS), LIGHTS[0]),
     ],
 )
 def test_good_lists_are_read_and_cleaned(text: str, first: str) -> None:
@@ -48,6 +65,46 @@ def test_repeats_are_dropped_and_what_was_not_asked_is_cut_off() -> None:
     assert len(read_answer(many, "lightings", "")) == COUNTS["lightings"][1]
 
 
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: f"{odd!r:.20}")
+def test_an_odd_phrase_costs_itself_and_not_the_list(odd: object) -> None:
+    assert read_answer(lights(odd), "lightings", "") == LIGHTS
+
+
+def test_of_a_list_without_end_the_beginning_is_read() -> None:
+    endless = [*LIGHTS, *[0] * 10**4]
+    assert read_answer(json.dumps(endless), "lightings", "") == LIGHTS
+
+
+@pytest.mark.parametrize(
+    ("answer", "phrases"),
+    [
+        (
+            '<think>Let me see.</think>\n{"attributes": ["rough bark", "oval leaves"]}',
+            ["rough bark", "oval leaves"],
+        ),
+        (
+            'Here you are:\n```JSON\n{"attributes": ["rough bark"]}\n```\nHope this helps!',
+            ["rough bark"],
+        ),
+        ('["rough bark", "oval leaves"]', ["rough bark", "oval leaves"]),
+        (
+            '{"attributes": ["rough bark", "", "rough bark", 7, "oval leaves"]}',
+            ["rough bark", "oval leaves"],
+        ),
+        ("attributes: rough bark, oval leaves", None),
+    ],
+)
+def test_lists_are_found_in_answers_as_models_give_them(
+    answer: str, phrases: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(COUNTS, "attributes", (1, 20))  # short ones, as nobody asks for 20 here
+    if phrases is None:
+        with pytest.raises(AnswerError, match="not JSON"):
+            read_answer(answer, "attributes", "elm")
+    else:
+        assert read_answer(answer, "attributes", "elm") == phrases
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -58,17 +115,14 @@ def test_repeats_are_dropped_and_what_was_not_asked_is_cut_off() -> None:
         ("[" * 100_000, "not JSON"),
         ("9" * 10_000, "not JSON"),
         ("null", "not the JSON that was asked for"),
-        (json.dumps(LIGHTS), "not the JSON that was asked for"),
         (lights().replace("lightings", "lights"), "not the JSON that was asked for"),
-        (lights(7), "not the JSON that was asked for"),
-        (lights(["at dusk"]), "not the JSON that was asked for"),
         (json.dumps({"lightings": ["at dusk"] * 30}), "too few different phrases"),
-        (lights("__import__('os').system('x')"), "odd characters"),
-        (lights("sous un ciel d'Ã©tÃ©"), "odd characters"),
-        (lights("the sunâ€™s last light"), "odd characters"),
-        (lights("half a character \ud800"), "odd characters"),
-        (lights("<script>"), "odd characters"),
-        (lights("in light " * 9), "odd characters"),
+        (json.dumps(ODD), "odd characters"),
+        (json.dumps([*ODD, *LIGHTS[:3]]), "too few different phrases"),
+        ("lightings: at dusk, at noon", "not JSON"),
+        ("- at dusk\nat noon", "not JSON"),
+        ("<think>" + lights()[:-9], "ends while the model is thinking"),
+        ("<think>" + lights(), "ends while the model is thinking"),
     ],
 )
 def test_bad_lists_are_refused_with_a_reason(text: str, reason: str) -> None:
@@ -102,6 +156,8 @@ def test_a_caption_names_its_class(name: str, said: str) -> None:
         (caption("A beagle, {os.system('x')}"), "odd characters"),
         (caption(["A beagle."]), "not the JSON that was asked for"),
         ("A beagle at dusk.", "not JSON"),
+        (caption("I'm sorry, I cannot see the beagle."), "the model declines"),
+        (caption("Sure! Here is a caption of a beagle"), "speaks of the task"),
     ],
 )
 def test_bad_captions_are_refused_with_a_reason(text: str, reason: str) -> None:

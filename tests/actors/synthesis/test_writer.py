@@ -1,11 +1,17 @@
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from actors.embedded.grammar import grammar_caption
 from actors.embedded.sprite_factors import FACTORS
-from actors.synthesis.captions.prompts import EXAMPLES, caption_prompt, draw_examples, first_line
+from actors.synthesis.captions.prompts import EXAMPLES, caption_prompt, draw_examples
+from actors.synthesis.captions.writers.prompted import read_captions
+from actors.synthesis.captions.writers.vllm import VllmWriter
 from actors.synthesis.factors.drawing import MODE_SHARES, draw_factors
+from cluster.artifacts import draft
 from cluster.rows import row_id
 
 TABLE = {
@@ -65,15 +71,33 @@ def test_without_examples_the_grammar_gives_some() -> None:
     assert all("fox" in example for example in draw_examples("id", row, TABLE))
 
 
-@pytest.mark.parametrize(
-    ("answer", "caption"),
-    [
-        ('\n- "A fox."\n- A dog.', "A fox."),
-        ("  A fox.  ", "A fox."),
-        ("", ""),
-        (" \n \n", ""),
-        ("__import__('os').remove('x')", "__import__('os').remove('x')"),
-    ],
-)
-def test_the_first_line_is_kept(answer: str, caption: str) -> None:
-    assert first_line(answer) == caption
+def test_a_caption_is_read_out_of_each_answer_or_refused(tmp_path: Path) -> None:
+    out = draft(str(tmp_path), "factors", "toys", content={}, config={}, inputs={})
+    known = {"dataset": "toys", "class_name": "fox", "synonyms": ["vulpes"]}
+    out.write_table("classes", pa.Table.from_pylist([known]))
+    factors = out.publish({"classes": 1}).uri
+    answers = {
+        "Sure! Here you are:\n- A vulpes in the snow.": ("A vulpes in the snow.", ""),
+        "I'm sorry, I can't draw a fox.": ("I'm sorry, I can't draw a fox.", "the model declines"),
+        "A dog in the snow.": ("A dog in the snow.", ""),
+        "<think>A fox": ("", "ends while the model is thinking"),
+        "": ("", "HTTP 500"),
+    }
+    rows = [
+        {"dataset": "toys", "class_name": "fox", "index": i, "text": text}
+        | {"error": "" if text else "HTTP 500"}
+        for i, text in enumerate(answers)
+    ]
+    read = read_captions(pa.Table.from_pylist(rows), factors).to_pylist()
+    assert [(row["text"], row["error"]) for row in read] == list(answers.values())
+    assert [row["index"] for row in read] == list(range(len(rows)))
+
+
+def test_what_changes_texts_changes_the_ids_of_captions() -> None:
+    def recipe(**engine: Any) -> str:
+        return VllmWriter(model="m", engine=engine).recipe
+
+    assert recipe() == recipe(tensor_parallel_size=2, gpu_memory_utilization=0.5)
+    others = [recipe(dtype="float32"), recipe(quantization="awq"), recipe(revision="1", dtype="a")]
+    assert len({recipe(), *others}) == 4
+    assert recipe(revision="1", dtype="a") == recipe(dtype="a", max_num_seqs=8, revision="1")
