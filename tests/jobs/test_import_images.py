@@ -218,8 +218,8 @@ def test_a_listed_file_outside_the_folder_is_refused(tmp_path: Path) -> None:
         ({"view": -1}, r"line 1: view -1; allowed: 0 to 2147483647"),
         ({"index": 1 << 70}, r"line 1: index 1180591620717411303424; allowed: 0 to"),
         ({"class_name": " "}, r"line 1: class_name ' '; allowed: text"),
-        ({"caption": "\ud800"}, r"line 1: caption '.ud800'; allowed: text that can be written"),
-        ({"file": "a\0.png"}, r"line 1: file 'a.x00.png'; allowed: text that can be written"),
+        ({"caption": "\ud800"}, r"line 1 is no JSON \(.* surrogates not allowed\)"),
+        ({"file": "a\0.png"}, r"line 1: file 'a.x00.png'; allowed: text without NUL"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, change: dict, message: str) -> None:
@@ -233,10 +233,10 @@ def test_a_bad_line_is_named(tmp_path: Path, change: dict, message: str) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"{", "line 2: .*; allowed: one JSON object per line"),
-        (b"[" * 100_000, "line 2: .*; allowed: one JSON object per line"),
-        (b'"\xe9"', "line 2: .* can't decode .*; allowed: UTF-8"),
-        (b"9" * 5000, "line 2: .*; allowed: one JSON object per line"),
+        (b"{", "line 2 is no JSON .*; allowed: JSON"),
+        (b"[" * 100_000, "line 2 is nested too deep; allowed: JSON"),
+        (b'"\xe9"', "line 2: byte 0xe9 is no UTF-8; allowed: text saved as UTF-8"),
+        (b"9" * 5000, "line 2 is no JSON .*; allowed: JSON"),
     ],
 )
 def test_a_line_that_is_no_json_is_named(tmp_path: Path, text: bytes, message: str) -> None:
