@@ -59,12 +59,12 @@ def encode(cfg: EncodeConfig) -> list[Artifact]:
     datasets = [open_dataset(uri) for uri in cfg.datasets]
     base_set = open_base_set_rows(cfg.base_set, cfg.curation) if cfg.base_set else None
     clip = backbone(cfg.encoder.backbone)
+    for dataset in datasets:  # before hours go into features that no method could name
+        require_names(clip, f"dataset {dataset.name}", [c.name for c in dataset.concepts])
     # Always in one order: else two runs with the same datasets could wait for each other's drafts.
     ordered = sorted(datasets, key=lambda dataset: dataset.artifact.content_hash)
     drafts = {d.artifact.uri: _draft(cfg, clip, d, base_set) for d in ordered}
     outs = [drafts[dataset.artifact.uri] for dataset in datasets]
-    for dataset in datasets:  # before hours go into features that no method could name
-        require_names(clip, f"dataset {dataset.name}", [c.name for c in dataset.concepts])
     for dataset, out in zip(datasets, outs, strict=True):
         if out.artifact:
             already_done(f"encode {dataset.name}", out.artifact)
