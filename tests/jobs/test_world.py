@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from actors.pretraining.config import PretrainerConfig
+from actors.synthesis.captions.writer import WriterConfig
 from cluster.errors import ConfigError
 from jobs.dataset import DatasetSpec
 from jobs.world import WorldConfig, world
@@ -19,3 +20,13 @@ def test_a_name_longer_than_clip_reads_is_refused_before_a_caption_is_written(
     with pytest.raises(ConfigError, match=r"dataset zoo: class name 'okapi .* allowed 1 to 75"):
         world(str(tmp_path / "runs"), cfg)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["dataset"]
+
+
+def test_a_batch_larger_than_all_captions_is_refused_before_one_is_written(tmp_path: Path) -> None:
+    folder_tree(tmp_path / "zoo", {"cat": 1, "owl": 1})
+    spec = DatasetSpec(name="zoo", folder=str(tmp_path / "zoo"))
+    writer = WriterConfig(per_class=4)
+    cfg = WorldConfig(datasets=[spec], writer=writer, pretrainer=PretrainerConfig(batch_size=9))
+    with pytest.raises(ConfigError, match=r"pretrainer.batch_size: 9; allowed: from 4 .* to 8,"):
+        world(str(tmp_path / "runs"), cfg)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"dataset", "factors"}
