@@ -147,7 +147,7 @@ def require_fit(dim: int, config: AdapterConfig, state: Mapping[str, Tensor]) ->
     try:
         with torch.device("meta"):
             expected = MomentAdapter(dim, config).state_dict()
-    except (OverflowError, RuntimeError) as error:
+    except (OverflowError, RuntimeError, TypeError) as error:  # past 64 bits
         raise ValueError(f"adapter: {config} is of no size that there is") from error
     wrong = [
         name

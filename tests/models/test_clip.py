@@ -113,3 +113,21 @@ def test_weights_of_another_shape_are_refused(clip: Clip) -> None:
 def test_an_unknown_backbone_is_named_with_what_is_allowed(backbone: str, message: str) -> None:
     with pytest.raises(ValueError, match=f"backbone: .*{backbone}.*{message}"):
         load_clip(backbone)
+
+
+def test_weights_come_back_from_what_training_programs_save(tmp_path: Path, clip: Clip) -> None:
+    state = {f"module.{name}": tensor for name, tensor in clip.model.state_dict().items()}
+    facts = {f"module.{name}": torch.tensor(16) for name in ("input_resolution", "vocab_size")}
+    torch.save({"epoch": 3, "state_dict": state | facts}, tmp_path / "own.pt")
+    (tmp_path / "own.json").write_text(json.dumps(CONFIG))
+    assert load_clip(f"config:{tmp_path / 'own.pt'}").weights_hash == clip.weights_hash
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, clip: Clip, value: float) -> None:
+    state = clip.model.state_dict() | {"logit_scale": torch.tensor(value)}
+    save_file(state, tmp_path / "own.safetensors")
+    (tmp_path / "own.json").write_text(json.dumps(CONFIG))
+    backbone = f"config:{tmp_path / 'own.safetensors'}"
+    with pytest.raises(ValueError, match=r"^backbone: .*\['logit_scale'\] hold infinite .* or NaN"):
+        load_clip(backbone)
