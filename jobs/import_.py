@@ -23,9 +23,10 @@ from safetensors.torch import save
 
 from actors.pretraining.state import METRICS, MODEL, TEACHER, teacher_facts
 from actors.synthesis.base_sets.importing import RECIPE, FileReader, import_plan
-from cluster.artifacts import Artifact, Draft, Folder, draft
+from cluster.artifacts import Artifact, Draft, draft
 from cluster.content import unhashed
 from cluster.errors import ConfigError
+from cluster.folder import Folder
 from cluster.job import run_jobs
 from cluster.picture_files import NAMES_SHOWN, unread_line
 from cluster.pool import Pool
