@@ -21,6 +21,10 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 # A step that forgot to ask for Ray is an error, not another local Ray.
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+# Every result of a job is asked for, and its error raised. What nobody asks for is of work beside
+# one that has failed already, or of the actor that counts for Ray's dashboard: where that had to be
+# started again, Ray Data has it count for datasets that it does not know (a KeyError).
+os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
 # Stages show their own progress (cluster/progress.py).
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("RAY_DATA_LOG_LEVEL", "WARNING")
@@ -124,9 +128,7 @@ def _start(what: str, **settings: Any) -> None:
             watch.cancel()
     if terminate is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, terminate)  # Ray has put its own there
-    logger = logging.getLogger("ray")
-    logger.setLevel(logging.ERROR)
-    logging.getLogger("ray._private.worker").addFilter(_is_news)
+    logging.getLogger("ray").setLevel(logging.ERROR)
     _hear_the_warning_of_restarts()
 
 
@@ -135,15 +137,6 @@ def _give_up(what: str, stderr: int) -> None:
     line = f"error: {what}: no Ray within {START_SECONDS} s; allowed: a cluster that answers, or a "
     os.write(stderr, f"{line}machine with free memory and CPUs\n".encode())
     os._exit(2)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """False of what fails in the actor in which Ray Data counts for Ray's dashboard.
-
-    It is asked to count for datasets that it does not know (a KeyError) where it had to be started
-    again; no result depends on it.
-    """
-    return "_StatsActor." not in record.getMessage()
 
 
 class _Restartable:
