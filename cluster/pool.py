@@ -7,6 +7,11 @@ from typing import Any
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 
+from cluster.errors import ConfigError
+
+GROUP = "group:"
+"""Begins the resources by which the head of ray_cluster.yaml says which groups there are."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pool:
@@ -20,7 +25,7 @@ class Pool:
     """GPUs of each worker; fractions share one. 0: it computes on the CPU."""
     group: str | None = None
     """Worker group of ray_cluster.yaml to run in: each worker takes a unit of the resource of that
-    name. By default any node."""
+    name. By default any node; with GPUs on a cluster that has groups, one must be named."""
 
     @property
     def device(self) -> str:
@@ -43,17 +48,48 @@ class Pool:
             torch.set_num_threads(self.threads)
 
     def options(self) -> dict[str, Any]:
-        """Arguments of `ray.remote` for an actor or task that is one of the workers."""
+        """Arguments of `ray.remote` for an actor or task that is one of the workers.
+
+        Raises ConfigError if this cluster needs another `group`.
+        """
         return {
             "num_cpus": self.cpus,
             "num_gpus": self.gpus or None,
-            "resources": {self.group: 1} if self.group else None,
+            "resources": self._unit_of_group() or None,
         }
 
     def resources(self) -> dict[str, float]:
-        """What one worker takes, by the names of Ray's resources, without what it does not."""
-        resources = {"CPU": self.cpus, "GPU": self.gpus} | ({self.group: 1} if self.group else {})
+        """What one worker takes, by the names of Ray's resources, without what it does not.
+
+        Raises ConfigError if this cluster needs another `group`.
+        """
+        resources = {"CPU": self.cpus, "GPU": self.gpus} | self._unit_of_group()
         return {name: amount for name, amount in resources.items() if amount}
+
+    def _unit_of_group(self) -> dict[str, float]:
+        """Nothing on a Ray of this machine's own, which has no groups."""
+        from cluster.connect import ray_address  # imports Ray
+
+        if ray_address() == "local":
+            return {}
+        self._require_group()
+        return {self.group: 1} if self.group else {}
+
+    def _require_group(self) -> None:
+        """Raises ConfigError if this cluster has groups and none of them is the pool's.
+
+        A pool without GPUs may name none. With GPUs it could be given those of any group, and take
+        the trainer's from pretraining; with an unknown group it would wait for ever.
+        """
+        import ray
+
+        offers = ray.cluster_resources() if ray.is_initialized() else {}
+        names = sorted(name.removeprefix(GROUP) for name in offers if name.startswith(GROUP))
+        if names and self.group not in names and (self.group or self.gpus):
+            raise ConfigError(
+                f"pool.group: {self.group!r}, with {self.gpus:g} GPUs a worker; allowed on this "
+                f"cluster: {', '.join(names)}"
+            )
 
     def map_options(self) -> dict[str, Any]:
         """Arguments of `Dataset.map_batches`."""

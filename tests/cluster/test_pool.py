@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 
 from cluster.artifacts import Draft, draft
@@ -57,3 +58,17 @@ def test_a_worker_of_pieces_computes_on_all_its_cpus(tmp_path: Path, local_ray: 
 
 def test_part_of_a_cpu_is_one_thread() -> None:
     assert [Pool(cpus=cpus).threads for cpus in (0.0, 0.5, 1.0, 2.5)] == [1, 1, 1, 2]
+
+
+def test_a_machine_of_its_own_has_no_groups() -> None:
+    """The recipes for a cluster run there, too, and do not wait for a node that cannot come."""
+    pool = Pool(gpus=1, group="trainer")
+    assert pool.resources() == {"CPU": 1, "GPU": 1}
+    assert pool.options()["resources"] is None
+
+
+def test_a_pool_takes_a_unit_of_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    pool = Pool(gpus=1, group="trainer")
+    assert pool.resources() == {"CPU": 1, "GPU": 1, "trainer": 1}
+    assert pool.options()["resources"] == {"trainer": 1}
