@@ -1,7 +1,9 @@
 PYTHON ?= python3
 PY := .venv/bin/python
-# Every version that `make setup` and CI install.
+# Every version that `make setup`, CI and the nodes of ray_cluster.yaml install.
 LOCK := requirements.lock
+# The environment of vLLM's engines on the nodes of ray_cluster.yaml; the tests' has vLLM for CPUs.
+ENGINE_LOCK := requirements-vllm.lock
 VLLM_LOCK := tests/vllm/requirements.lock
 # Named after its files' checksum: a checkout or a touch reinstalls nothing, a change does.
 STAMP := .venv/installed-$(firstword $(shell cat pyproject.toml $(LOCK) | cksum))
@@ -33,11 +35,13 @@ COMPILE := .venv-lock/bin/uv pip compile --quiet --no-annotate --python-version 
 	.venv-lock/bin/python -m pip install --quiet uv
 
 lock: .venv-lock/bin/uv
-	$(COMPILE) pyproject.toml --extra dev --output-file $(LOCK) \
+	$(COMPILE) pyproject.toml --extra dev --extra gpu --output-file $(LOCK) \
 		--custom-compile-command 'make lock' $(ARGS)
 	grep '^ray==' $(LOCK) | $(COMPILE) - tests/vllm/requirements.txt --output-file $(VLLM_LOCK) \
 		--custom-compile-command 'make lock' $(ARGS) \
 		$(LEFT_OUT:%=--no-emit-package %)
+	{ grep '^ray==' $(LOCK) | sed 's/==/[data]==/'; echo vllm; } | $(COMPILE) - \
+		--output-file $(ENGINE_LOCK) --custom-compile-command 'make lock' $(ARGS)
 
 # The oldest versions that pyproject.toml allows, and the tests that need no Ray, on them.
 lowest: .venv-lock/bin/uv

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("jobs", "actors", "models", "kernels", "cluster")
 LOCK = ROOT / "requirements.lock"
+ENGINE_LOCK = ROOT / "requirements-vllm.lock"
 VLLM_LOCK = ROOT / "tests" / "vllm" / "requirements.lock"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 REQUIRED = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
@@ -76,7 +78,8 @@ def wanted(lines: list[str]) -> list[Requirement]:
 
 def test_the_lock_has_a_version_of_every_requirement_that_its_bounds_allow() -> None:
     versions = locked(LOCK)
-    required = wanted(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"])
+    extras = PROJECT["optional-dependencies"]
+    required = wanted(PROJECT["dependencies"] + extras["dev"] + extras["gpu"])
     assert len(required) > len(PROJECT["dependencies"])
     for requirement in required:
         version = versions[canonicalize_name(requirement.name)]
@@ -89,3 +92,19 @@ def test_vllms_environment_has_the_same_ray() -> None:
     for requirement in wanted([line for line in lines if not line.startswith("#")]):
         assert versions[canonicalize_name(requirement.name)] in requirement.specifier
     assert versions["ray"] == locked(LOCK)["ray"]
+
+
+def test_the_lock_of_vllms_engines_has_a_vllm_that_the_bounds_allow_and_the_same_ray() -> None:
+    versions = locked(ENGINE_LOCK)
+    (vllm,) = map(Requirement, PROJECT["optional-dependencies"]["vllm"])
+    assert versions["vllm"] in vllm.specifier
+    assert versions["ray"] == locked(LOCK)["ray"]
+
+
+@pytest.mark.parametrize(("name", "oldest"), [("torch", "2.10"), ("pillow", "12.3")])
+def test_parsers_of_foreign_files_are_none_with_known_holes(name: str, oldest: str) -> None:
+    """In the bounds and in all locks."""
+    (bound,) = [r for r in wanted(PROJECT["dependencies"]) if r.name == name]
+    assert f">={oldest}" in str(bound.specifier)
+    for lock in (LOCK, ENGINE_LOCK, VLLM_LOCK):
+        assert Version(locked(lock)[name]) >= Version(oldest)

@@ -38,12 +38,16 @@ class DoctorConfig:
     """Whether every image is looked at, not a sample."""
     artifact: list[str] | None = None
     """Artifacts whose files are read, and compared with the hashes in their manifests."""
+    launcher: str | None = None
+    """A launcher file such as ray_cluster.yaml, in which no FILL-IN must be left."""
 
 
 def examine(cfg: DoctorConfig) -> Iterator[Finding]:
     """All findings, the cheap ones first."""
     yield from health.versions()
     yield from health.engines()
+    if cfg.launcher is not None:
+        yield from health.launcher(cfg.launcher)
     yield health.gpus()
     yield health.storage(cfg.storage)
     yield from health.ray_cluster()

@@ -22,6 +22,7 @@ from cluster.catalog.listing import MISSING, Listing
 from cluster.catalog.missing import require_files
 from cluster.connect import connect, ray_address
 from cluster.errors import ConfigError
+from cluster.launcher import unfilled
 from cluster.storage import require_writable, resolve
 
 LITTLE_SPACE = 20 << 30
@@ -96,6 +97,20 @@ def ray_cluster() -> Iterator[Finding]:
         return
     words = ", ".join(f"{resources.get(name, 0):g} {name}s" for name in ("CPU", "GPU"))
     yield Finding("ok", "cluster", f"{address}: {words}")
+
+
+def launcher(path: str) -> Iterator[Finding]:
+    """Whether every value that only its user can know is in a launcher file."""
+    try:
+        places = unfilled(path)
+    except ConfigError as error:
+        yield Finding("fail", "launcher", str(error))
+        return
+    for place, text in places.items():
+        words = f"{place} of {path!r}: {text!r}; allowed: a value of yours (docs/cluster.md)"
+        yield Finding("fail", "launcher", words)
+    if not places:
+        yield Finding("ok", "launcher", f"{path}: every value is filled in")
 
 
 def storage(root: str) -> Finding:

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from cluster.artifacts import draft
-from jobs.doctor.__main__ import DoctorConfig, doctor, main
-from jobs.doctor.findings import artifact, benchmark
+from jobs.doctor.__main__ import DoctorConfig, doctor, examine, main
+from jobs.doctor.findings import artifact, benchmark, launcher
 from tests.small_trees import coop_tree, laion_tree
 
 PETS = ("oxford_pets", "images", "split_zhou_OxfordPets.json")
@@ -104,3 +104,17 @@ def test_a_bad_setting_is_one_line_and_exit_2(
     assert line.startswith("error: ")
     assert line.count("\n") == 1
     assert named in line
+
+
+def test_a_launcher_file_with_values_left_to_fill_in_fails(
+    tmp_path: Path,
+) -> None:
+    text = (Path(__file__).parents[2] / "ray_cluster.yaml").read_text()
+    (tmp_path / "own.yaml").write_text(text.replace("FILL-IN", "0a1b"))
+    for path, verdict in (("ray_cluster.yaml", "fail"), (tmp_path / "own.yaml", "ok")):
+        findings = list(launcher(str(Path(__file__).parents[2] / path)))
+        assert {finding.verdict for finding in findings} == {verdict}
+    (finding,) = launcher(str(tmp_path / "none.yaml"))
+    assert (finding.verdict, "No such file" in finding.words) == ("fail", True)
+    cfg = DoctorConfig(storage=str(tmp_path / "runs"), launcher="ray_cluster.yaml")
+    assert [f.what for f in examine(cfg) if f.verdict == "fail"] == ["launcher"] * 4
