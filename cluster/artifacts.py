@@ -189,9 +189,12 @@ class Draft(Folder):
         was written; of what workers have written, by reading it here if it lies on a local disk. On
         an object store their files have no hash, for the driver would have to fetch all of them.
         """
+        from cluster.worker_versions import worker_versions  # imports Ray
+
         manifest = dataclasses.replace(
             self.manifest,
             rows=dict(rows),
+            workers=worker_versions(),
             extra=dict(extra or {}),
             seeds=dict(seeds or {}),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -265,6 +268,7 @@ def draft(
         config=plain(config) or {},
         inputs=input_hashes,
         versions=library_versions(),
+        workers={},
         code=code_version(),
         rows={},
         seeds={},

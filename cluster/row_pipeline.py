@@ -17,9 +17,10 @@ from ray.data.checkpoint import CheckpointConfig
 from cluster.artifacts import WORK, Artifact, Draft
 from cluster.beside_driver import actor_beside_driver
 from cluster.connect import require_ray
-from cluster.errors import built, refusals_of_workers
+from cluster.errors import refusals_of_workers
 from cluster.pool import Pool
 from cluster.progress import show_progress, watched
+from cluster.worker_versions import built_alike
 
 Batch = dict[str, np.ndarray]
 Worker = Callable[[Batch], Batch]
@@ -165,7 +166,7 @@ class Counted:
 
     def __init__(self, worker: Callable[[], Worker], counter_name: str, pool: Pool) -> None:
         pool.use_cpus()
-        self.worker, self.counter = built(worker), ray.get_actor(counter_name)
+        self.worker, self.counter = built_alike(worker), ray.get_actor(counter_name)
 
     def __call__(self, batch: Batch) -> Batch:
         rows = self.worker(batch)

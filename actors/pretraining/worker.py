@@ -22,6 +22,7 @@ from actors.pretraining.state import (
     write_teacher,
 )
 from cluster.errors import ConfigError, refusal
+from cluster.worker_versions import require_driver_versions
 from models.backbones import load_clip
 from models.clip import Clip
 
@@ -47,6 +48,7 @@ def _pretrain(config: dict[str, Any]) -> None:
     """A run that diverges ends without an error; its last checkpoint has fewer steps than it
     should."""
     config["pool"].use_cpus()
+    require_driver_versions()
     context = ray.train.get_context()
     worker = Worker(
         context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device()

@@ -19,6 +19,7 @@ from cluster.content import plain
 from cluster.errors import ConfigError, refusal
 from cluster.pool import Pool
 from cluster.storage import join
+from cluster.worker_versions import require_driver_versions
 from models.methods import METHODS
 from models.methods.adapted import Adapted, val_metrics
 from models.task import Features, Task
@@ -64,6 +65,7 @@ def run_trial(
     _gather(gathering)
     pool.use_cpus()  # here, for Tune runs this in a thread of its own
     try:
+        require_driver_versions()
         outcomes = _population(config, opened_tasks(source), cells, folder, pool.device)
     except Exception as error:
         if (refused := refusal(error)) is None:
