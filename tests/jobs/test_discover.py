@@ -25,6 +25,7 @@ from models.discovery.zsnl import LearningHyper
 from models.methods.fsnl import FsnlHyper
 from tests.actors.small_world import CONCEPTS, make_dataset, make_features, picture
 from tests.browser import needs_chromium, open_page
+from tests.manifests import allow_changes
 from tests.test_recipes import loaded
 
 LEARNING = LearningHyper(rounds=2, fsnl=FsnlHyper(epochs=4, lr=0.01))
@@ -158,6 +159,7 @@ def test_labels_of_unlabelled_images_change_nothing(
             turned = [turn(row, labelled) for row in pa.parquet.read_table(path).to_pylist()]
             schema = pa.parquet.read_schema(path)
             pa.parquet.write_table(pa.Table.from_pylist(turned, schema), path)
+        allow_changes(table.parent)
     same = discover_all(config(tmp_path, storage="turned", seeds=[0]))
     for name in ("clusters", "assignments"):
         expected = [row for row in found.read_table(name).to_pylist() if row["seed"] == 0]
