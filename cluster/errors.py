@@ -95,4 +95,13 @@ def one_line(error: BaseException) -> str:
     message = str(error)
     if isinstance(error, OSError) and error.errno and isinstance(error.filename, str):
         message = f"{os.strerror(error.errno)}: {error.filename}"
-    return " ".join(message.partition(ADVICE)[0].split())
+    return printed(message.partition(ADVICE)[0])
+
+
+def printed(text: str) -> str:
+    """A text in one line for a terminal: characters that it would act on, or not show, as escapes.
+
+    Messages quote what is in foreign files, which may turn the direction of writing.
+    """
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser, auto_cli, set_parsing_settings
 
 from cluster.artifacts import Artifact
 from cluster.connect import ray_ended
-from cluster.errors import ConfigError, refusal
+from cluster.errors import ConfigError, printed, refusal
 from cluster.former import former_options
 from cluster.stopping import stoppable
 from cluster.text_files import read_text
@@ -129,5 +129,5 @@ class OneLineParser(ArgumentParser):
 
 def refuse(message: str) -> NoReturn:
     """Ends the process: one line on stderr, exit code 2."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printed(message)}", file=sys.stderr)
     sys.exit(2)

@@ -8,7 +8,7 @@ from ray.exceptions import RayTaskError
 from ray.train import TrainingFailedError
 from ray.train.v2.api.exceptions import WorkerGroupError
 
-from cluster.errors import ConfigError, built, one_line, refusal, refusals_of_workers
+from cluster.errors import ConfigError, built, one_line, printed, refusal, refusals_of_workers
 
 BAD = ConfigError("lr: -1; allowed: more than 0")
 
@@ -87,3 +87,8 @@ def test_what_cannot_be_built_says_so_when_it_is_called() -> None:
 
 def test_a_message_of_several_lines_is_one() -> None:
     assert one_line(ValueError("one\n  two")) == "one two"
+
+
+def test_what_a_terminal_would_act_on_is_printed_as_an_escape() -> None:
+    text = "class 'a\x1b[2J\u202eb\ud800'\r\n\x85is é, 日本 and 🦊"
+    assert printed(text) == "class 'a\\x1b[2J\\u202eb\\ud800' is é, 日本 and 🦊"
