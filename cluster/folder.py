@@ -1,6 +1,7 @@
 """A folder under a storage root, for reading."""
 
 import json
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from pyarrow.fs import FileSelector, FileSystem, SubTreeFileSystem
 
-from cluster.storage import filesystem, join, read
+from cluster.errors import ConfigError, one_line
+from cluster.storage import filesystem, join, parquet_read, read
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,22 @@ class Folder:
         return SubTreeFileSystem(path, fs)
 
     def read_json(self, name: str) -> Any:
-        """What the JSON file `name` holds."""
+        """What the JSON file `name` holds. Raises ConfigError if it is damaged."""
         fs, path = self.filesystem()
-        return json.loads(read(fs, f"{path}/{name}"))
+        data = read(fs, f"{path}/{name}")
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(
+                f"artifact: {self.file(name)!r} is no JSON ({one_line(error)}); allowed: as it was "
+                "published"
+            ) from error
 
     def open_table(self, name: str) -> ds.Dataset:
-        """The table `name` for filtered reads. Raises FileNotFoundError if it has no file."""
+        """The table `name` for filtered reads, inside `damage_told`.
+
+        Raises FileNotFoundError if it has no file.
+        """
         fs, path = self.filesystem()
         selector = FileSelector(f"{path}/{name}", allow_not_found=True, recursive=True)
         files = sorted(
@@ -50,7 +62,12 @@ class Folder:
         )
         if not files:
             raise FileNotFoundError(f"{self.file(name)} holds no Parquet file")
-        return ds.dataset(files, filesystem=fs, format="parquet")
+        with self.damage_told(name):
+            return ds.dataset(files, filesystem=fs, format="parquet")
+
+    def damage_told(self, table: str) -> AbstractContextManager[None]:
+        """Around what reads a table opened by `open_table`: ConfigError if it is damaged."""
+        return parquet_read(f"artifact: {self.file(table)!r}")
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """The table `name`, in order of `id` with repeated ids dropped, if it has ids.
@@ -59,9 +76,11 @@ class Folder:
         """
         table = self.open_table(name)
         if "id" not in table.schema.names:
-            return table.to_table(columns=columns)
+            with self.damage_told(name):
+                return table.to_table(columns=columns)
         wanted = columns if columns is None or "id" in columns else [*columns, "id"]
-        rows = table.to_table(columns=wanted)
+        with self.damage_told(name):
+            rows = table.to_table(columns=wanted)
         _, first = np.unique(np.array(rows["id"].to_pylist(), dtype=str), return_index=True)
         rows = rows.take(first)
         return rows if columns is None else rows.select(columns)

@@ -96,6 +96,18 @@ def read(fs: FileSystem, path: str) -> bytes:
         return stream.read()
 
 
+@contextmanager
+def parquet_read(where: str, allowed: str = "Parquet as it was published") -> Iterator[None]:
+    """Raises ConfigError if what is read inside is no Parquet, or damaged; where: the beginning of
+    its message."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(
+            f"{where} cannot be read ({one_line(error)}); allowed: {allowed}"
+        ) from error
+
+
 def write(fs: FileSystem, path: str, data: bytes) -> None:
     """The whole file, in a folder that is there; see `opened_whole`."""
     with opened_whole(fs, path) as stream:

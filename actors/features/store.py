@@ -32,7 +32,9 @@ class FeatureStore:
     @cached_property
     def index(self) -> dict[str, pa.Table]:
         """The rows of each split in the order of its file."""
-        rows = self.artifact.open_table("index").to_table()
+        table = self.artifact.open_table("index")
+        with self.artifact.damage_told("index"):
+            rows = table.to_table()
         split = np.array(rows["split"].to_pylist(), dtype=str)
         return {name: rows.filter(split == name).sort_by("row") for name in SPLITS}
 

@@ -89,13 +89,15 @@ class BaseSetRows:
         Some hundred are in memory at once.
         """
         seen: set[str] = set()
-        for batch in self.artifact.open_table("rows").to_batches(
+        batches = self.artifact.open_table("rows").to_batches(
             columns=["id", *columns, "image"], filter=self.usable, batch_size=ROWS_AT_ONCE
-        ):
-            for row in batch.to_pylist():
-                if row["id"] not in seen:
-                    seen.add(row["id"])
-                    yield row
+        )
+        with self.artifact.damage_told("rows"):
+            for batch in batches:
+                for row in batch.to_pylist():
+                    if row["id"] not in seen:
+                        seen.add(row["id"])
+                        yield row
 
     def count_images(self) -> int:
         """Usable rows, as the manifests say."""
@@ -106,7 +108,8 @@ class BaseSetRows:
     def count_captions(self) -> int:
         """Captions with at least two usable rows; reads no image."""
         table = self.artifact.open_table("rows")
-        rows = table.to_table(columns=list(CAPTION_COLUMNS), filter=self.usable).to_pylist()
+        with self.artifact.damage_told("rows"):
+            rows = table.to_table(columns=list(CAPTION_COLUMNS), filter=self.usable).to_pylist()
         good = {tuple(row[name] for name in CAPTION_COLUMNS) for row in rows}
         return sum(images > 1 for images in Counter(key[:-1] for key in good).values())
 

@@ -27,7 +27,8 @@ def image_places(artifact: Artifact, columns: Sequence[str], which: pc.Expressio
     wanted = {name: pc.field(name) for name in ("id", *columns)}
     parts = []
     for fragment in rows.get_fragments():
-        part = fragment.to_table(schema=rows.schema, columns=wanted | {"which": which})
+        with artifact.damage_told("rows"):
+            part = fragment.to_table(schema=rows.schema, columns=wanted | {"which": which})
         numbers = np.flatnonzero(part["which"].fill_null(False).to_numpy())
         part = part.select(list(wanted)).take(numbers)
         place = (artifact.uri, fragment.path.removeprefix(f"{folder}/"))

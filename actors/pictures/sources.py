@@ -25,7 +25,7 @@ from cluster.catalog.names import shown_name
 from cluster.errors import ConfigError
 from cluster.picture_files import is_hidden
 from cluster.rows import digest
-from cluster.storage import filesystem, resolve
+from cluster.storage import filesystem, parquet_read, resolve
 
 PART_BYTES, PART_ROWS = 32 << 20, 1024
 """Bytes of encoded images in memory at once, but for a part of a single larger one."""
@@ -71,11 +71,10 @@ def from_parquet(dataset: str, uri: str) -> DatasetSource:
     names and sizes of the files. Raises ConfigError if a column is missing, or a class without a
     row to train or test on.
     """
-    try:
+    where = f"parquet: {uri!r}"
+    with parquet_read(where, "Parquet"):
         fs, files, unread = _parquet_files(resolve(uri))
         table = ds.dataset(list(files), filesystem=fs, format="parquet")
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"parquet: {uri!r} cannot be read ({error}); allowed: Parquet") from error
     types = {name: table.schema.field(name).type for name in table.schema.names}
     for name in PARQUET_COLUMNS:
         if name not in types:
@@ -89,14 +88,15 @@ def from_parquet(dataset: str, uri: str) -> DatasetSource:
             raise ConfigError(f"parquet: column {name!r} is of {types[name]}; allowed: string")
     if not _is_bytes(types["image"]):
         raise ConfigError(f"parquet: column 'image' is of {types['image']}; allowed: binary")
-    rows = table.to_table(columns=[name for name in texts if name not in ("path", "caption")])
+    with parquet_read(where, "Parquet"):
+        rows = table.to_table(columns=[name for name in texts if name not in ("path", "caption")])
     pairs = {(*_class_of(row), split_of(row["split"]) or "") for row in rows.to_pylist()}
     concepts = tuple(Concept(*key) for key in sorted({key[:2] for key in pairs if key[0]}))
     label = {(c.name, c.group): i for i, c in enumerate(concepts)}
     require_images(dataset, concepts, {(label[k[:2]], k[2]) for k in pairs if k[0]})
     identities = [*sorted(files.values()), *sorted(unread.items())]
     content_hash = digest(*map(repr, identities)).hex()
-    parts = partial(_parquet_parts, dataset, table, label, unread)
+    parts = partial(_parquet_parts, dataset, where, table, label, unread)
     return DatasetSource(concepts, content_hash, len(rows), parts)
 
 
@@ -220,6 +220,7 @@ def _class_of(row: dict[str, Any]) -> tuple[str, str]:
 
 def _parquet_parts(
     dataset: str,
+    where: str,
     table: ds.Dataset,
     label: dict[tuple[str, str], int],
     unread: Mapping[str, str],
@@ -229,10 +230,11 @@ def _parquet_parts(
         columns=columns, batch_size=PARQUET_ROWS, batch_readahead=1, fragment_readahead=1
     )
     number = count()
-    for batch in batches:
-        rows = [_parquet_row(dataset, row, next(number), label) for row in batch.to_pylist()]
-        if rows:
-            yield pa.Table.from_pylist(rows, schema=READ_SCHEMA)
+    with parquet_read(where, "Parquet"):
+        for batch in batches:
+            rows = [_parquet_row(dataset, row, next(number), label) for row in batch.to_pylist()]
+            if rows:
+                yield pa.Table.from_pylist(rows, schema=READ_SCHEMA)
     yield _unread_rows(unread)
 
 

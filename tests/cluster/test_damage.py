@@ -197,3 +197,35 @@ def test_a_broken_manifest_is_one_line(tmp_path: Path, name: str) -> None:
     assert len(str(refused.value)) < 600
     with pytest.raises(ConfigError, match=r"^artifact: "):
         published(tmp_path)
+
+
+def of_same_size(place: Path, change: Callable[[bytes], bytes]) -> None:
+    data = place.read_bytes()
+    place.write_bytes(change(data)[: len(data)].ljust(len(data)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data[:-8] + b"\xff" * 4 + data[-4:],  # where the footer begins
+        lambda data: data[:4] + bytes(len(data) // 3) + data[4 + len(data) // 3 :],
+        lambda data: b"no Parquet",
+    ],
+)
+def test_a_table_that_cannot_be_read_is_one_line(
+    tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    artifact = published(tmp_path)
+    of_same_size(Path(artifact.uri, ROWS), change)
+    opened = open_artifact(artifact.uri, "factors")
+    with pytest.raises(ConfigError, match=r"artifact: .*rows' cannot be read .*as it was pub") as e:
+        opened.read_table("rows")
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("data", [b"{", b"\xff\xfe", b"["])
+def test_json_that_cannot_be_read_is_one_line(tmp_path: Path, data: bytes) -> None:
+    artifact = published(tmp_path)
+    of_same_size(Path(artifact.uri, "deep/facts.json"), lambda _: data)
+    with pytest.raises(ConfigError, match=r"artifact: .*facts.json' is no JSON .*; allowed: as"):
+        open_artifact(artifact.uri, "factors").read_json("deep/facts.json")
