@@ -1,7 +1,7 @@
 """Datasets as artifacts: rows of real images with class, group (IP or OOP) and split."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, count
@@ -58,6 +58,30 @@ def hint_template(hint: str) -> str:
     return f"a photo of a {{}}, a type of {hint}."
 
 
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _are_concepts(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(concept, dict)
+        and concept.keys() == {"name", "group"}
+        and _is_texts(list(concept.values()))
+        for concept in value
+    )
+
+
+_FACTS: Mapping[str, Callable[[Any], bool]] = {
+    "concepts": _are_concepts,
+    "hint": lambda value: isinstance(value, str),
+    "template": lambda value: isinstance(value, str),
+    "split_hash": lambda value: isinstance(value, str),
+    "prompts": lambda value: isinstance(value, bool),
+    "shots": _is_texts,
+}
+"""What a dataset's manifest says besides, and what may stand there."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A dataset artifact, open for reading. The label of a row is the place of its concept."""
@@ -101,27 +125,48 @@ class Dataset:
                 f"shot_rule: 'published', but dataset {self.name!r} has no list of {shots} shots "
                 f"with seed {seed}; allowed (shots-seed): {', '.join(known) or 'none'}"
             )
-        return self.artifact.read_json(SHOTS)[name]
+        lists = self.artifact.read_json(SHOTS)
+        shot_list = lists.get(name) if isinstance(lists, dict) else None
+        if not isinstance(shot_list, dict) or not all(map(_is_texts, shot_list.values())):
+            raise self._damaged(SHOTS, f"no list {name}")
+        return shot_list
 
     @cached_property
     def prompts(self) -> tuple[tuple[str, ...], ...]:
         """Prompts of each class in order of label; empty if the dataset came without any."""
         if not self.artifact.manifest.extra["prompts"]:
             return ()
-        return tuple(map(tuple, self.artifact.read_json(PROMPTS)))
+        prompts = self.artifact.read_json(PROMPTS)
+        if not isinstance(prompts, list) or not all(map(_is_texts, prompts)):
+            raise self._damaged(PROMPTS, "no lists of texts")
+        return tuple(map(tuple, prompts))
+
+    def _damaged(self, file: str, what: str) -> ConfigError:
+        place = self.artifact.file(file)
+        return ConfigError(f"artifact: {place!r} has {what}; allowed: as it was published")
 
     def images(self, ids: Sequence[str]) -> list[bytes]:
         """Encoded images of these rows, in this order. Raises KeyError on an unknown id."""
         wanted = pc.field("id").isin(pa.array(ids, pa.string()))
-        rows = self.artifact.open_table("rows").to_table(columns=["id", "image"], filter=wanted)
+        table = self.artifact.open_table("rows")
+        with self.artifact.damage_told("rows"):
+            rows = table.to_table(columns=["id", "image"], filter=wanted)
         image = dict(zip(rows["id"].to_pylist(), rows["image"].to_pylist(), strict=True))
         return [image[row] for row in ids]
 
 
 def open_dataset(uri: str) -> Dataset:
-    """Opens a complete dataset artifact. Raises ConfigError if there is none."""
+    """Opens a complete dataset artifact. Raises ConfigError if there is none, or its manifest does
+    not say what a dataset's has to."""
     artifact = open_artifact(uri, "dataset")
     extra = artifact.manifest.extra
+    for name, is_good in _FACTS.items():
+        if name not in extra or not is_good(extra[name]):
+            value = f"{extra.get(name, 'nothing')!r:.60}"
+            raise ConfigError(
+                f"dataset: the manifest of {artifact.uri!r} says of {name} {value}; allowed: as it "
+                "was published"
+            )
     concepts = tuple(Concept(**concept) for concept in extra["concepts"])
     return Dataset(artifact, artifact.manifest.name, concepts, extra["hint"], extra["template"])
 

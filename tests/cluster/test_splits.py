@@ -1,5 +1,7 @@
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -16,6 +18,7 @@ from cluster.catalog.dataset import (
 )
 from cluster.catalog.splits import draw_shots
 from cluster.errors import ConfigError
+from cluster.manifest import MANIFEST
 from cluster.rows import digest, row_id
 
 CONCEPTS = (Concept("okapi", "OOP"), Concept("cat", "IP"), Concept("../../x", "IP"))
@@ -168,3 +171,27 @@ def test_the_hash_of_a_split_is_that_of_its_lines(toys: Dataset) -> None:
     split = draw_shots(toys, 2, 0, "min", "all")
     assert digest(split.lines).hex() == split.hash
     assert split.lines.count("\n") == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("concepts", None),
+        ("concepts", [{"name": "ant"}]),
+        ("concepts", [{"name": "ant", "group": "IP", "x": 1}]),
+        ("concepts", [{"name": 7, "group": "IP"}]),
+        ("hint", 7),
+        ("template", []),
+        ("split_hash", None),
+        ("prompts", "no"),
+        ("shots", {"1-1": 1}),
+    ],
+)
+def test_a_manifest_that_is_no_dataset_is_one_line(tmp_path: Path, name: str, value: Any) -> None:
+    toys = publish(tmp_path, dataset_rows())
+    manifest = Path(toys.artifact.uri, MANIFEST)
+    content = json.loads(manifest.read_text())
+    for extra in (content["extra"] | {name: value}, {}):
+        manifest.write_text(json.dumps(content | {"extra": extra}))
+        with pytest.raises(ConfigError, match=r"dataset: the manifest of .* says of \w+ .*; allow"):
+            open_dataset(toys.artifact.uri)
