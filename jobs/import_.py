@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from functools import partial
 from hashlib import blake2b
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,7 @@ def import_model(cfg: ImportModelConfig) -> Artifact:
 def _hashes(files: Mapping[str, str]) -> dict[str, str]:
     """Files count by what is in them, not by where they lie; ConfigError for a missing one."""
     for role, file in files.items():
-        if not Path(file).is_file():
+        if not isfile(file):
             raise ConfigError(f"{role}: no file {file!r}; allowed: a local file")
     return {role: blake2b(Path(file).read_bytes()).hexdigest() for role, file in files.items()}
 

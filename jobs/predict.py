@@ -4,6 +4,7 @@ What a saved model says of image files: one JSON line each on stdout. Needs no R
 """
 
 import json
+import os
 from pathlib import Path
 
 from jsonargparse.typing import PositiveInt
@@ -27,7 +28,7 @@ def predict(
 
     ConfigError if the model cannot answer.
     """
-    opened = open_model(Path(model).expanduser(), download=download)
+    opened = open_model(Path(os.path.expanduser(model)), download=download)
     if names is not None:
         if not opened.open_vocabulary:
             method = opened.card.method

@@ -1,6 +1,7 @@
 """CLIPs by name: the embedded one, open_clip's by tag, local files, or a model config."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -124,8 +125,8 @@ _PREPROCESSING = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}
 
 
 def _from_file(backbone: str, arch: str, file: str) -> Clip:
-    path = Path(file).expanduser()
-    if not path.is_file():
+    path = Path(os.path.expanduser(file))  # of both functions Path's raise on names that cannot be
+    if not os.path.isfile(path):
         raise ValueError(f"backbone: {backbone!r}, no file {path}")
     beside = path.with_suffix(".json")
     settings = _settings(backbone, beside) if beside.is_file() else None

@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def read_file(path: Path) -> Any:
 
     Raises ValueError, in one line that names the file and what it seems to be.
     """
-    if not path.is_file():
+    if not isfile(path):  # Path's raises on a name that is too long
         raise ValueError(f"no file {path}")
     with path.open("rb") as file:
         head = file.read(64)
@@ -165,17 +166,12 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def _torch_file(path: Path) -> Any:
-    if zipfile.is_zipfile(path):
+    if _is_script(path):
         try:
             with zipfile.ZipFile(path) as archive:
-                files = archive.infolist()
-                _require_room(path, sum(file.file_size for file in files))
-                if any(file.filename.endswith("/constants.pkl") for file in files):
-                    return _torch_script(archive)
+                return _torch_script(archive)
         except pickle.UnpicklingError as error:
             raise ValueError(f"{path} is refused, it holds more than tensors") from error
-        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-            raise ValueError(f"{path} is no checkpoint of PyTorch, or damaged") from error
     try:
         with path.open("rb") as file:  # of a path, torch looks at the name
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -183,6 +179,20 @@ def _torch_file(path: Path) -> Any:
         raise ValueError(f"{path} is refused, it holds more than tensors or is damaged") from error
     except Exception as error:  # what the reader of a foreign file may meet has no list
         raise ValueError(f"{path} is no checkpoint of PyTorch, or damaged") from error
+
+
+def _is_script(path: Path) -> bool:
+    """Whether a file is TorchScript's; ValueError if it is an archive that is damaged, or whose
+    files take too much room."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            files = archive.infolist()
+    except Exception as error:  # what the reader of a foreign file may meet has no list
+        raise ValueError(f"{path} is no checkpoint of PyTorch, or damaged") from error
+    _require_room(path, sum(file.file_size for file in files))
+    return any(file.filename.endswith("/constants.pkl") for file in files)
 
 
 def _torch_script(archive: zipfile.ZipFile) -> State:
@@ -198,7 +208,7 @@ def _torch_script(archive: zipfile.ZipFile) -> State:
         module = _reader(archive, entry.removesuffix("data.pkl")).load()
     except pickle.UnpicklingError:
         raise
-    except Exception as error:  # as above
+    except Exception as error:  # what the reader of a foreign file may meet has no list
         raise pickle.UnpicklingError(str(error)) from error
     if not hasattr(module, "__dict__"):
         raise pickle.UnpicklingError("no module")

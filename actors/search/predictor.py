@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from os.path import expanduser, isfile
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def open_model(folder: Path, *, download: bool = False) -> Adapted:
     try:
         card = read_card(folder)
         _require_hyper(folder, card)
-        name = f"config:{own_clip}" if own_clip.is_file() else card.backbone
+        name = f"config:{own_clip}" if isfile(own_clip) else card.backbone
         return load_adapted(folder, backbone(name, download=download))
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
@@ -75,7 +76,7 @@ class Predictor:
         clip, squares, good = self.model.clip, [], []
         for row in rows:
             try:
-                image = decode_rgb(picture_bytes(Path(row["image"]).expanduser()))
+                image = decode_rgb(picture_bytes(Path(expanduser(row["image"]))))
             except BadImageError as error:
                 row["reason"] = str(error)
             else:  # one picture of full size is in memory at a time

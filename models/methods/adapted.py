@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from os.path import isfile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -241,7 +242,7 @@ def read_card(folder: str | Path) -> Card:
     """
     path = Path(folder)
     for file in (CARD, TENSORS):
-        if not (path / file).is_file():
+        if not isfile(path / file):
             raise ValueError(f"{path}: no {file}, so no complete adapted model")
     raw = read_card_file(path / CARD)
     curve = tuple((float(w), float(a)) for w, a in raw["selection"]["curve"])

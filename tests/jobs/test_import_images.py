@@ -195,6 +195,17 @@ def test_what_captions_jsonl_does_not_list_is_named(tmp_path: Path) -> None:
     assert plan.unread == dict.fromkeys(("b.png", "x/c.png"), "not in captions.jsonl")
 
 
+def test_a_listed_file_whose_name_cannot_be_is_refused(tmp_path: Path) -> None:
+    line = {"dataset": "d", "class_name": "c", "index": 0, "view": 0, "caption": ""}
+    line["file"] = f"view1/{'9' * 400}.png"
+    Path(write(tmp_path, "a.png"), "captions.jsonl").write_text(json.dumps(line))
+    plan = import_plan(str(tmp_path), "zoo")
+    batch = {name: np.array(plan.rows[name].to_pylist()) for name in ("file", "bytes")}
+    assert FileReader(str(tmp_path))(batch)["reason"].tolist() == [
+        "cannot be read (File name too long)"
+    ]
+
+
 def test_a_listed_file_outside_the_folder_is_refused(tmp_path: Path) -> None:
     secret = png_bytes(Image.new("RGB", (9, 9)))
     (tmp_path / "secret.png").write_bytes(secret)

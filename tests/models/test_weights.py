@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from models.backbones import load_clip
 from models.weights import read_state
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2, dtype=torch.half)}
@@ -173,3 +174,22 @@ def test_a_file_that_is_cut_off_is_one_line(tmp_path: Path, share: float) -> Non
         path.write_bytes(data[: int(share * len(data))])
         with pytest.raises(ValueError, match="damaged"):
             read_state(path)
+
+
+def test_a_zip_that_spans_disks_is_one_line(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+    data = (tmp_path / "w.pt").read_bytes()
+    end, locator = data[-22:], b"PK\6\7" + bytes(12) + (9).to_bytes(4, "little")
+    (tmp_path / "w.pt").write_bytes(data[:-22] + locator + end)
+    with pytest.raises(ValueError, match=r"w.pt is no checkpoint of PyTorch, or damaged"):
+        read_state(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "~nobody-of-this-name/w.pt", "w\0.pt"])
+def test_a_name_that_cannot_be_is_no_file(name: str) -> None:
+    with pytest.raises(ValueError, match="no file"):
+        read_state(Path(name))
+    for arch in ("config", "ViT-B-32"):
+        with pytest.raises(ValueError, match=f"backbone: '{arch}:.*no file"):
+            load_clip(f"{arch}:{name}")

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -200,4 +201,4 @@ def _complete(rows: list[Row], root: Path) -> None:
                 f"{row['index']} of class {row['class_name']!r}; allowed: one file for each"
             )
         path = root / row["file"]
-        row["bytes"] = path.stat().st_size if path.is_file() else 0
+        row["bytes"] = path.stat().st_size if isfile(path) else 0
