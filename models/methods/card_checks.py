@@ -37,7 +37,7 @@ def _check(where: str, raw: Any, fields: Mapping[str, tuple[Callable[[Any], bool
         raise ValueError(f"{where}: {_short(raw)}; allowed: fields with values")
     missing, unknown = sorted(fields.keys() - raw.keys()), sorted(raw.keys() - fields.keys())
     if missing or unknown:
-        raise ValueError(f"{where}: missing fields {missing}, unknown fields {unknown}")
+        raise ValueError(f"{where}: missing fields {missing}, unknown fields {_short(unknown)}")
     for name, (allows, allowed) in fields.items():
         if not allows(raw[name]):
             raise ValueError(f"{where}: {name} is {_short(raw[name])}; allowed: {allowed}")
