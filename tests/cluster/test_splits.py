@@ -191,7 +191,8 @@ def test_a_manifest_that_is_no_dataset_is_one_line(tmp_path: Path, name: str, va
     toys = publish(tmp_path, dataset_rows())
     manifest = Path(toys.artifact.uri, MANIFEST)
     content = json.loads(manifest.read_text())
-    for extra in (content["extra"] | {name: value}, {}):
+    extras: list[dict[str, Any]] = [content["extra"] | {name: value}, {}]
+    for extra in extras:
         manifest.write_text(json.dumps(content | {"extra": extra}))
         with pytest.raises(ConfigError, match=r"dataset: the manifest of .* says of \w+ .*; allow"):
             open_dataset(toys.artifact.uri)
