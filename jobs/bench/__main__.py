@@ -1,4 +1,4 @@
-"""python -m jobs.bench synthesis | pretrain | adapt | search | discovery | worth
+"""python -m jobs.bench synthesis | pretrain | adapt | search | discovery | worth | fuzz
 
 Measurements. Each prints a table and ends with one JSON line; what is to be compared between
 machines are the ratios, measured within one run.
@@ -16,6 +16,7 @@ from cluster.job import one_line_for_users, parsed
 from cluster.stopping import stoppable
 from jobs.bench.adapt import AdaptBench, adapting
 from jobs.bench.discovery import DiscoveryBench, discovering
+from jobs.bench.fuzz.procedure import FuzzBench, fuzzing
 from jobs.bench.pretrain import PretrainBench, pretraining
 from jobs.bench.search.procedure import SearchBench, searching
 from jobs.bench.synthesis import SynthesisBench, synthesis
@@ -29,6 +30,7 @@ BENCHES: dict[str, tuple[type, Measure]] = {
     "search": (SearchBench, searching),
     "discovery": (DiscoveryBench, discovering),
     "worth": (WorthBench, worth),
+    "fuzz": (FuzzBench, fuzzing),
 }
 """What each is asked for, and what measures it."""
 

@@ -1,0 +1,1 @@
+"""Readers of foreign bytes against mutated inputs."""
