@@ -2,11 +2,8 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from open_clip import SimpleTokenizer
-
+from functools import lru_cache
+from typing import Any
 
 from actors.synthesis.language_models.answers import names_class
 
@@ -18,7 +15,7 @@ _ARTICLES = frozenset({"a", "an", "the"})
 Row = dict[str, Any]
 
 
-def refusal(caption: str, names: Sequence[str], tokenizer: "SimpleTokenizer") -> str:
+def refusal(caption: str, names: Sequence[str]) -> str:
     """Why a caption is not accepted for its own sake; "" if it is fine.
 
     names: the class's name and its synonyms; one of them has to be there as a whole word.
@@ -27,15 +24,32 @@ def refusal(caption: str, names: Sequence[str], tokenizer: "SimpleTokenizer") ->
         return "empty caption"
     if not names_class(caption, names):
         return f"does not name {names[0]!r}"
-    length = len(tokenizer.encode(caption)) + 2
+    length = _tokens(caption)
     return f"{length} tokens, more than {CLIP_TOKENS}" if length > CLIP_TOKENS else ""
+
+
+def _tokens(caption: str) -> int:
+    """CLIP's tokens of a caption with its two ends; of one that is surely short, its characters.
+
+    A token is a character at least, of ASCII without the "&" of an HTML entity: CLIP's tokenizer,
+    whose import takes seconds, need not be asked.
+    """
+    if caption.isascii() and "&" not in caption and len(caption) + 2 <= CLIP_TOKENS:
+        return len(caption) + 2
+    return len(_tokenizer().encode(caption)) + 2
+
+
+@lru_cache(maxsize=1)
+def _tokenizer() -> Any:
+    from open_clip import SimpleTokenizer
+
+    return SimpleTokenizer()
 
 
 def decide(
     rows: Sequence[Row],
     accepted: Mapping[int, str],
     names: Sequence[str],
-    tokenizer: "SimpleTokenizer",
 ) -> list[Row]:
     """The rows in order of `index`, each with its `caption` and `reason` ("" if accepted).
 
@@ -47,7 +61,7 @@ def decide(
     words_of = {index: content_words(caption) for index, caption in accepted.items()}
     decided = []
     for row in sorted(rows, key=lambda row: row["index"]):
-        reason = row["error"] or refusal(row["caption"], names, tokenizer)
+        reason = row["error"] or refusal(row["caption"], names)
         if not reason:
             words = content_words(row["caption"])
             twin = next((i for i in sorted(words_of) if near(words, words_of[i])), None)

@@ -157,10 +157,7 @@ class Acceptance:
     """
 
     def __init__(self, pieces: Pieces, factors: str, attempts: int) -> None:
-        from open_clip import SimpleTokenizer  # seconds that other workers need not wait
-
         self.pieces, self.classes, self.attempts = pieces, class_table(factors), attempts
-        self.tokenizer = SimpleTokenizer()
         self.waiting: dict[str, dict[int, Row]] = {}
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
@@ -178,7 +175,7 @@ class Acceptance:
         names = [known["class_name"], *(known.get("synonyms") or [])]
         earlier = self._earlier(key, counter)
         accepted = {row["index"]: row["caption"] for row in earlier}
-        decided = decide(rows, accepted, names, self.tokenizer)
+        decided = decide(rows, accepted, names)
         refused = [row for row in decided if row["reason"]]
         last = counter == self.attempts - 1
         settled = [row for row in decided if last or not row["reason"]]
