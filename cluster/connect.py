@@ -33,6 +33,10 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # cluster/stopping.py
 # Tune runs each trial in a thread of its own, and glibc gives a thread an arena of its own, which
 # keeps what was freed: a worker of the demo's search grew to 2.6 GB, with one arena to 1.3.
 os.environ.setdefault("MALLOC_ARENA_MAX", "1")
+# Processes that read the ends of Parquet files before their rows. Here one does, which reads many
+# files at once: Ray's default, 32 that last for one reading, took more time than small stages.
+# Workers of a cluster do not get this from here.
+os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
 # Workers that start side by side. Ray's default, the cores, makes it warn on a small machine.
 os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "4")
 
