@@ -1,6 +1,7 @@
 """Datasets as artifacts: rows of real images with class, group (IP or OOP) and split."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +40,7 @@ REJECTED_SCHEMA = pa.schema(
 FILE_BYTES = 512 << 20
 """Size in memory at which the next Parquet file is begun."""
 PROMPTS, SHOTS = "prompts.json", "shots.json"
+_SHOTS = re.compile(r"[0-9]{1,9}-[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,18 @@ def _are_concepts(value: Any) -> bool:
     )
 
 
+def _are_shots(value: Any) -> bool:
+    """Names of shot lists: shots and seed, as in "16-1"."""
+    return _is_texts(value) and all(_SHOTS.fullmatch(name) for name in value)
+
+
 _FACTS: Mapping[str, Callable[[Any], bool]] = {
     "concepts": _are_concepts,
     "hint": lambda value: isinstance(value, str),
     "template": lambda value: isinstance(value, str),
     "split_hash": lambda value: isinstance(value, str),
     "prompts": lambda value: isinstance(value, bool),
-    "shots": _is_texts,
+    "shots": _are_shots,
 }
 """What a dataset's manifest says besides, and what may stand there."""
 
