@@ -17,6 +17,7 @@ from tests.trusted_run import (
 )
 
 
+@pytest.mark.long
 def test_a_hundred_losses_are_those_of_the_trusted_run() -> None:
     golden = read("losses")
     assert len(golden["losses"]) == STEPS

@@ -16,6 +16,7 @@ def test_both_are_there() -> None:
     assert {path.stem for path in NOTEBOOKS} == {"few_shot_on_a_folder", "unknown_names"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_prints_what_its_page_shows(path: Path) -> None:
     """Another processor may change a digit, so numbers are compared by their place alone."""

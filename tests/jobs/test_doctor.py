@@ -63,6 +63,7 @@ def test_what_would_stop_a_job_fails(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert said[name].startswith("fail")
 
 
+@pytest.mark.long
 def test_artifacts_are_compared_with_their_hashes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

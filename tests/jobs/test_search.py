@@ -233,6 +233,7 @@ def test_a_setting_that_only_a_worker_can_judge_ends_the_search_and_is_no_trial(
     assert not list(tmp_path.glob("runs/adapted/*/manifest.json"))
 
 
+@pytest.mark.long
 def test_a_bad_hyper_parameter_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     """Also in a search that is part of another job's settings."""
     settings = plain(config(tmp_path, "runs"))
