@@ -13,7 +13,7 @@ from actors.embedded.concepts import require_known
 from actors.features.encoder import EncoderConfig, backbone, require_names
 from actors.pretraining.config import PretrainerConfig
 from actors.pretraining.probe import ProbeConfig
-from actors.pretraining.trainable import require_trainable
+from actors.pretraining.trainable import require_batch
 from actors.synthesis.captions.writer import WriterConfig
 from actors.synthesis.painters.painter import PainterConfig
 from cluster.artifacts import Artifact
@@ -78,7 +78,7 @@ def world(storage: str, cfg: WorldConfig) -> World:
     _require_readable_names(targets, cfg.encoder.backbone)
     classes = factors(FactorsConfig(storage=storage, datasets=targets, **vars(cfg.factors)))
     most = classes.manifest.rows["classes"] * cfg.writer.per_class
-    require_trainable(cfg.pretrainer, cfg.encoder.backbone, most, cfg.pool.workers)
+    require_batch(cfg.pretrainer, most, cfg.pool.workers)
     base_set = synthesize(
         SynthesizeConfig(
             storage=storage, factors=classes.uri, writer=cfg.writer, painter=cfg.painter

@@ -141,8 +141,13 @@ def plain_state(path: Path, content: Any) -> State:
 
 def require_finite(where: str, state: Mapping[str, Tensor]) -> None:
     """Raises ValueError, naming the tensors, if any holds infinite numbers or NaN."""
-    if broken := sorted(name for name, t in state.items() if not t.float().isfinite().all()):
+    if broken := not_finite(state):
         raise ValueError(f"{where}: {_few(broken)} hold infinite numbers or NaN")
+
+
+def not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    """Names, in order, of the tensors that hold infinite numbers or NaN."""
+    return sorted(name for name, t in state.items() if not t.float().isfinite().all())
 
 
 def _require_room(path: Path, wanted: int) -> None:

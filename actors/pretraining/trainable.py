@@ -18,11 +18,7 @@ def require_trainable(
         MomentDino(clip, pretrainer.model)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    if not 2 * workers <= pretrainer.batch_size <= captions:
-        raise ConfigError(
-            f"pretrainer.batch_size: {pretrainer.batch_size}; allowed: from {2 * workers} (two a "
-            f"worker) to {captions}, the captions of the base set"
-        )
+    require_batch(pretrainer, captions, workers)
     local = pretrainer.local
     if local.count and local.size % clip.patch_size:
         raise ConfigError(
@@ -30,3 +26,12 @@ def require_trainable(
             f"({clip.patch_size} pixels)"
         )
     return clip.weights_hash
+
+
+def require_batch(pretrainer: PretrainerConfig, captions: int, workers: int) -> None:
+    """ConfigError if a batch is none of a base set of so many captions; opens nothing."""
+    if not 2 * workers <= pretrainer.batch_size <= captions:
+        raise ConfigError(
+            f"pretrainer.batch_size: {pretrainer.batch_size}; allowed: from {2 * workers} (two a "
+            f"worker) to {captions}, the captions of the base set"
+        )

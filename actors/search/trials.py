@@ -23,6 +23,7 @@ from cluster.worker_versions import require_driver_versions
 from models.methods import METHODS
 from models.methods.adapted import Adapted, val_metrics
 from models.task import Features, Task
+from models.weights import not_finite
 
 NUMERICAL = (ArithmeticError, torch.linalg.LinAlgError)
 """What a fit raises whose numbers have ended."""
@@ -180,8 +181,8 @@ class _Watched:
 
 def _not_finite(adapted: Adapted) -> str:
     """Why a model is none whose numbers have ended; "" if it is one."""
-    tensors = sorted(name for name, t in adapted.tensors().items() if not t.isfinite().all())
-    return f"{tensors[0]} is not finite" if tensors else ""
+    broken = not_finite(adapted.tensors())
+    return f"{broken[0]} is not finite" if broken else ""
 
 
 def fit_of(tasks: Tasks, cell: Cell, seed: int, adapted: Adapted, outcome: Outcome) -> Fit:
