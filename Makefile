@@ -10,8 +10,8 @@ STAMP := .venv/installed-$(firstword $(shell cat pyproject.toml $(LOCK) | cksum)
 VLLM_STAMP := .venv-vllm/installed-$(firstword $(shell cksum < $(VLLM_LOCK)))
 
 # Two at a time, for most of them wait for processes to start. A file's tests stay together: they share
-# what is costly to make.
-PYTEST := $(PY) -m pytest -n 2 --dist loadfile
+# what is costly to make. tests/conftest.py says which files come first.
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup setup-vllm lock lowest demo demo-check docs lint \
 	test test-unit test-ray test-vllm test-faults test-gpu clean

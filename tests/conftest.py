@@ -29,6 +29,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "local_ray" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
+    slow = {i.path for i in items if i.get_closest_marker("ray") or i.get_closest_marker("long")}
+    # Files of seconds come last, and fill what the others leave.
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.hookimpl(wrapper=True)

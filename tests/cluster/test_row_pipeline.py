@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.artifacts import Artifact, draft
+from cluster.artifacts import Artifact, draft, open_artifact
 from cluster.errors import ConfigError
 from cluster.pool import Pool
 from cluster.row_pipeline import make_rows
@@ -27,29 +28,44 @@ def committed_rows(folder: Path) -> int:
     return sum(pq.read_metadata(path).num_rows for path in files if "pending" not in path.name)
 
 
-@pytest.fixture
-def after_a_kill(tmp_path: Path, local_ray: None) -> tuple[Artifact, int]:
-    """The artifact that a second run finished, and the rows that the first one had committed."""
-    first = subprocess.Popen([sys.executable, "-m", "tests.cluster.toy_pipeline", str(tmp_path)])
-    wait_until(lambda: committed_rows(tmp_path) >= COMMITTED_BEFORE_THE_KILL, first)
+@dataclass(frozen=True)
+class GoneOn:
+    """A run that was killed, and the run that went on."""
+
+    committed: int
+    """Rows, before the kill."""
+    artifact: Artifact
+    second: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def gone_on(tmp_path_factory: pytest.TempPathFactory) -> GoneOn:
+    folder = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, "-m", "tests.cluster.toy_pipeline", str(folder)]
+    first = subprocess.Popen(command, cwd=ROOT)
+    wait_until(lambda: committed_rows(folder) >= COMMITTED_BEFORE_THE_KILL, first)
     first.kill()
     first.wait()
-    done = committed_rows(tmp_path)
-    assert not list(tmp_path.glob("images/*/manifest.json"))
-    return run(tmp_path), done
+    committed = committed_rows(folder)
+    assert not list(folder.glob("images/*/manifest.json"))
+    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert second.returncode == 0, second.stderr
+    (made,) = folder.glob("images/*")
+    return GoneOn(committed, open_artifact(str(made), "images"), second)
 
 
 def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(
-    after_a_kill: tuple[Artifact, int], tmp_path_factory: pytest.TempPathFactory
+    gone_on: GoneOn, tmp_path: Path, local_ray: None
 ) -> None:
-    artifact, done = after_a_kill
-    unbroken = run(tmp_path_factory.mktemp("unbroken"))
+    artifact, unbroken = gone_on.artifact, run(tmp_path)
     assert artifact.read_table("rows").equals(unbroken.read_table("rows"))
     assert artifact.manifest.rows == unbroken.manifest.rows
     assert artifact.manifest.rows["rows"] == ROWS
     assert artifact.manifest.rows["refused"] > 0
     lines = Path(artifact.uri).parents[1].joinpath("made.txt").read_text().split()
-    assert len(lines) <= ROWS + (ROWS - done), "rows that were committed have been made again"
+    assert len(lines) <= ROWS + (ROWS - gone_on.committed), (
+        "rows that were committed have been made again"
+    )
     assert len(lines) < 2 * ROWS
 
 
@@ -76,11 +92,9 @@ def test_what_a_worker_refuses_is_one_line_and_exit_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-def test_a_good_run_says_how_far_it_is_and_nothing_else(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.cluster.toy_pipeline", str(tmp_path)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
-    assert (ended.returncode, ended.stdout) == (0, "")
-    lines = ended.stderr.splitlines()
+def test_a_good_run_says_how_far_it_is_and_nothing_else(gone_on: GoneOn) -> None:
+    assert gone_on.second.stdout == ""
+    lines = gone_on.second.stderr.splitlines()
     assert lines
     assert [line for line in lines if not line.startswith("dice: ")] == []
 

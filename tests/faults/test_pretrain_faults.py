@@ -33,10 +33,13 @@ from actors.pretraining.state import (
 )
 from cluster.artifacts import Artifact, open_artifact
 from cluster.content import plain
+from cluster.errors import ConfigError
 from cluster.pool import Pool
 from jobs.pretrain import PretrainConfig
+from jobs.pretrain import pretrain as pretrain_job
 from models.backbones import load_clip
 from tests.actors.small_base_set import CONFIG, write_base_set, write_clip
+from tests.noted_pool import RefusingPool
 from tests.processes import kill_worker, wait_until
 
 pytestmark = pytest.mark.ray
@@ -268,3 +271,10 @@ def test_a_run_that_diverges_says_so_and_leaves_its_last_good_checkpoint(
     assert "more than 3 steps in a row were not finite, after step" in said
     left = load_file(checkpoints(tmp_path)[-1].with_name("teacher.safetensors"))
     assert all(weight.isfinite().all() for weight in left.values())
+
+
+def test_what_a_worker_refuses_is_raised_as_it_is(
+    cfg: PretrainConfig, tmp_path: Path, local_ray: None
+) -> None:
+    with pytest.raises(ConfigError, match=r"^pool\.cpus: 1; allowed on this node: none$"):
+        pretrain_job(dataclasses.replace(cfg, storage=str(tmp_path), pool=RefusingPool(workers=1)))
