@@ -70,9 +70,7 @@ def cached(name: str, make: Callable[[Path], object]) -> Path:
     return folder
 
 
-def new_array(
-    path: Path, shape: tuple[int, ...], dtype: type[np.generic] = np.uint8
-) -> np.ndarray:
+def new_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic] = np.uint8) -> np.ndarray:
     """A file `.npy` of zeros, mapped to be filled.
 
     Its room on the disk is taken now: a mapped write that finds none ends the process. Raises

@@ -14,6 +14,7 @@ from pyarrow.fs import LocalFileSystem
 
 from cluster.artifacts import WORK, Draft, open_artifact
 from cluster.cache import new_array, node_cache
+from cluster.errors import ConfigError
 from cluster.files import BYTES_AT_ONCE
 from models.task import Features
 
@@ -35,6 +36,7 @@ class FeatureStore:
         self.artifact = open_artifact(uri, "features")
         self._folder = self.artifact.local_dir()
         self._opened: dict[str, Features] = {}
+        self._known: dict[str, dict[str, int]] = {}
 
     @cached_property
     def index(self) -> dict[str, pa.Table]:
@@ -60,13 +62,40 @@ class FeatureStore:
 
     def rows(self, split: str, ids: Sequence[str]) -> Features:
         """The features of these images, in this order, copied; rejected images are left out."""
-        place = {row: i for i, row in enumerate(self.ids(split))}
-        return select_rows(self.features(split), [place[row] for row in self.readable(split, ids)])
+        places = self._places(split)
+        return select_rows(self.features(split), [places[row] for row in self.readable(split, ids)])
 
     def readable(self, split: str, ids: Sequence[str]) -> list[str]:
-        """The ids of these images that were not rejected, in this order."""
-        known = set(self.ids(split))
-        return [row for row in ids if row in known]
+        """The ids of these images that were not rejected, in this order.
+
+        Raises ConfigError for one that was never encoded.
+        """
+        places = self._places(split)
+        if unknown := [row for row in ids if row not in places and row not in self._rejected_ids]:
+            raise ConfigError(
+                f"features: {self.artifact.uri!r} lack {len(unknown)} of {len(ids)} {split} images "
+                "that are asked for; allowed: features made with select.draws that have the same "
+                "shots, seeds, rule and concepts, or without"
+            )
+        return [row for row in ids if row in places]
+
+    def require_all(self) -> None:
+        """Raises ConfigError if training images were left out."""
+        if self.artifact.manifest.extra.get("drawn"):
+            raise ConfigError(
+                f"features: {self.artifact.uri!r} have only the training images of some draws of "
+                "shots; allowed: features made without select.draws"
+            )
+
+    def _places(self, split: str) -> dict[str, int]:
+        """Id to row of all images of a split; the same object whenever it is asked for."""
+        if split not in self._known:
+            self._known[split] = {row: i for i, row in enumerate(self.ids(split))}
+        return self._known[split]
+
+    @cached_property
+    def _rejected_ids(self) -> set[str]:
+        return set(self.artifact.read_table("rejected", ["id"])["id"].to_pylist())
 
     def ids(self, split: str) -> list[str]:
         """Ids of all images of a split, in the order of `features`."""
