@@ -141,10 +141,10 @@ class _PooledBy:
 
     sizes: tuple[AdapterConfig, Precision]
     weights: list[Tensor]
+    rows: Tensor
+    """Of all views of all images; ascending."""
     pooled: Pooled
-    """Of every view of all images; rows that no fit has drawn yet hold nothing."""
-    there: Tensor
-    """(rows,) bool: those that hold something."""
+    """Of all views; other rows hold nothing."""
 
 
 _LAST_POOLED: MutableMapping[Tensor, _PooledBy] = WeakTensorKeyDictionary()
@@ -154,21 +154,24 @@ _LAST_POOLED: MutableMapping[Tensor, _PooledBy] = WeakTensorKeyDictionary()
 def _pooled_imagined(model: ImagineModel, imagined: Features, rows: Tensor) -> Pooled:
     """`pool` of these views of the imagined images, each in its row of a table of all views.
 
-    rows: (K,) int64, ascending. Fits on other shots share them and often the adapter that they
-    start with, so a dataset's are pooled again for another adapter alone.
+    rows: (K,) int64, ascending. Fits that draw the same rows, as all do where there are few, and
+    start with the same adapter share them. Those of other rows are pooled anew, all of them: the
+    last bits depend on what is pooled together, and must not on what was fitted before.
     """
-    tokens = imagined.tokens.flatten(0, 1)
     sizes, weights = (model.adapter.config, model.precision), list(model.adapter.parameters())
     last = _LAST_POOLED.get(imagined.tokens)
-    if last is None or last.sizes != sizes or not all(map(torch.equal, last.weights, weights)):
+    if (
+        last is None
+        or last.sizes != sizes
+        or not torch.equal(last.rows, rows)
+        or not all(map(torch.equal, last.weights, weights))
+    ):
+        tokens = imagined.tokens.flatten(0, 1)
+        pooled = model.pool_all(tokens[:1]).room_for(len(tokens))
+        for part in rows.split(IMAGES_PER_PASS) if len(rows) else ():
+            pooled.put(part, model.pool_all(tokens[part]))
         copies = [weight.detach().clone() for weight in weights]
-        empty = model.pool_all(tokens[:1]).room_for(len(tokens))
-        there = torch.zeros(len(tokens), dtype=torch.bool)
-        last = _LAST_POOLED[imagined.tokens] = _PooledBy(sizes, copies, empty, there)
-    missing = rows[~last.there[rows]]
-    for part in missing.split(IMAGES_PER_PASS) if len(missing) else ():
-        last.pooled.put(part, model.pool_all(tokens[part]))
-        last.there[part] = True
+        last = _LAST_POOLED[imagined.tokens] = _PooledBy(sizes, copies, rows, pooled)
     return last.pooled
 
 
