@@ -15,7 +15,7 @@ from ray.data import Dataset
 from ray.data.checkpoint import CheckpointConfig
 
 from cluster.artifacts import WORK, Artifact, Draft
-from cluster.beside_driver import actor_beside_driver
+from cluster.beside_driver import Counter, actor_beside_driver
 from cluster.connect import require_ray
 from cluster.errors import refusals_of_workers
 from cluster.pool import Pool
@@ -148,19 +148,6 @@ def count_refused(draft: Draft, table: str) -> int:
     return len(set(refused["id"].to_pylist()))
 
 
-class _Counter:
-    """Rows made so far in this run."""
-
-    def __init__(self) -> None:
-        self.rows = 0
-
-    def add(self, rows: int) -> None:
-        self.rows += rows
-
-    def total(self) -> int:
-        return self.rows
-
-
 class Counted:
     """A worker that tells a counter how many rows it has made."""
 
@@ -178,7 +165,7 @@ class Counted:
 def counted(title: str, total: int, unit: str, done: int = 0) -> Iterator[str]:
     """Shows how far work is whose rows are `Counted` elsewhere; yields a counter's name."""
     name = f"rows-{uuid.uuid4().hex}"
-    counter = actor_beside_driver(_Counter, name=name)
+    counter = actor_beside_driver(Counter, name=name)
     with show_progress(title, total, unit, done=done) as progress:
 
         def look() -> None:

@@ -23,7 +23,8 @@ from tests.processes import PATIENCE_SECONDS, free_ports, kill_tree
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[2]
 HEAD_ID, HEAD_GROUP = "f" * 51 + "00000", "ray.head.default"  # as Ray's fake provider has them
-MOST_NODES = 3
+MOST_NODES = 2
+"""On a fast machine all is painted before a third one is there."""
 PAINTERS = {"group": "painter"}
 WATCH = """
 import ray, sys, time

@@ -3,14 +3,13 @@
 import sys
 from pathlib import Path
 
-from cluster.artifacts import Artifact
 from cluster.connect import connect
 from cluster.pool import Pool
 from jobs.search import SearchConfig, search
 from tests.actors.small_world import METHODS
 
 
-def config(folder: Path, storage: str) -> SearchConfig:
+def config(folder: Path, storage: str, workers: int = 2) -> SearchConfig:
     """DIR holds the dataset and its features; results go to DIR/storage."""
     return SearchConfig(
         storage=str(folder / storage),
@@ -19,14 +18,10 @@ def config(folder: Path, storage: str) -> SearchConfig:
         methods=METHODS,
         seeds=[0, 1],
         generation=2,
-        pool=Pool(workers=2),
+        pool=Pool(workers=workers),
     )
 
 
-def run(folder: Path, storage: str) -> Artifact:
-    with connect():
-        return search(config(folder, storage))
-
-
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), sys.argv[2])
+    with connect():
+        search(config(Path(sys.argv[1]), sys.argv[2]))

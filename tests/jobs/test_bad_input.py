@@ -76,7 +76,7 @@ def test_an_empty_class_folder_is_named(garden: Path, tmp_path: Path, local_ray:
 
 def test_too_many_shots_and_an_unknown_method_are_named(dataset: str, tmp_path: Path) -> None:
     storage = ("--storage", str(tmp_path), "--datasets", json.dumps([dataset]))
-    features = artifact(job("encode", *storage))
+    features = artifact(job("encode", *storage, "--pool.workers=1"))
     given = (*storage, "--features", json.dumps([features]), "--methods")
     many = json.dumps({"probe": {"method": "linear_probe", "shots": [16]}})
     said = refusal(job("search", *given, many))

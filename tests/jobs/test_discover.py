@@ -10,42 +10,21 @@ import pyarrow as pa
 import pytest
 
 from actors.discovery.discoverer import DiscoveryConfig
-from actors.search.cells import MethodConfig
 from cluster.artifacts import Artifact, open_artifact
 from cluster.errors import ConfigError
 from cluster.pieces import PIECES, Pieces
 from cluster.pool import Pool
 from jobs.dataset import DatasetConfig, dataset
-from jobs.discover import DiscoverConfig, discover_all
+from jobs.discover import discover_all
 from jobs.encode import EncodeConfig, encode
 from jobs.predict import main as predict
 from models.discovery.clustering import ClusteringHyper
 from models.discovery.naming import NamingHyper
-from models.discovery.zsnl import LearningHyper
-from models.methods.fsnl import FsnlHyper
 from tests.actors.small_world import CONCEPTS, make_dataset, make_features, picture
 from tests.browser import needs_chromium, open_page
+from tests.jobs.small_discovery import BASELINES, LEARNING, WAY, config
 from tests.manifests import allow_changes
 from tests.test_recipes import loaded
-
-LEARNING = LearningHyper(rounds=2, fsnl=FsnlHyper(epochs=4, lr=0.01))
-WAY = DiscoveryConfig(
-    labelled=2, naming=NamingHyper(by="imagined", min_margin=None), learning=LEARNING
-)
-BASELINES = {
-    "zero-shot": MethodConfig(method="zero_shot", shots=[0]),
-    "linear-probe": MethodConfig(method="linear_probe", shots=[2]),
-}
-
-
-def config(folder: Path, storage: str = "found", **others) -> DiscoverConfig:  # type: ignore[no-untyped-def]
-    settings = {"discoveries": {"zsnl": WAY}, "seeds": [0, 1]} | others
-    return DiscoverConfig(
-        storage=str(folder / storage),
-        datasets=[str(path) for path in folder.glob("dataset/*")],
-        features=[str(path) for path in folder.glob("features/*")],
-        **settings,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -122,25 +101,24 @@ def test_a_run_goes_on_where_it_stopped(
 ) -> None:
     """It is broken off when all pieces are there, and one of them is lost."""
     cfg = config(world, storage="broken", seeds=[1])
-    pieces: dict[str, int] = {}
+    gather, lost = Pieces.gather, "toys--zsnl--1.parquet"
+    there: list[dict[str, int]] = []
 
-    def broken(self: Pieces, keys: Iterable[str]) -> dict[str, int]:
+    def noted(self: Pieces, keys: Iterable[str]) -> dict[str, int]:
         folder = Path(self.draft.file(PIECES, "metrics"))
-        pieces.update({path.name: path.stat().st_mtime_ns for path in folder.iterdir()})
-        raise KeyboardInterrupt
+        there.append({path.name: path.stat().st_mtime_ns for path in folder.iterdir()})
+        if len(there) == 1:
+            raise KeyboardInterrupt
+        return gather(self, keys)
 
-    monkeypatch.setattr(Pieces, "gather", broken)
-    for lost in ("toys--zsnl--1.parquet", None):
-        with pytest.raises(KeyboardInterrupt):
-            discover_all(cfg)
-        before = dict(pieces)
-        if lost:
-            (unfinished,) = (world / "broken").rglob(f"{PIECES}/metrics/{lost}")
-            unfinished.unlink()
-            first = before
-    assert {name for name in before if before[name] != first[name]} == {"toys--zsnl--1.parquet"}
-    monkeypatch.undo()
+    monkeypatch.setattr(Pieces, "gather", noted)
+    with pytest.raises(KeyboardInterrupt):
+        discover_all(cfg)
+    (unfinished,) = (world / "broken").rglob(f"{PIECES}/metrics/{lost}")
+    unfinished.unlink()
     again = discover_all(cfg).read_table("metrics").to_pylist()
+    first, second = there
+    assert {name for name in second if second[name] != first[name]} == {lost}
     expected = [row for row in found.read_table("metrics").to_pylist() if row["method"] == "zsnl"]
     assert [row for row in again if row["method"] == "zsnl"] == [
         row for row in expected if row["seed"] == 1

@@ -13,6 +13,7 @@ from actors.pictures.codec import png_bytes
 from actors.synthesis.base_sets.importing import FileReader, ImportPlan, import_plan
 from cluster.artifacts import Artifact
 from cluster.errors import ConfigError
+from cluster.pool import Pool
 from jobs.curate import CurateConfig, curate
 from jobs.dataset import DatasetConfig, dataset
 from jobs.encode import EncodeConfig, encode
@@ -20,6 +21,7 @@ from jobs.export import ExportImagesConfig, export_images
 from jobs.import_ import ImportImagesConfig, import_images
 from tests.small_trees import folder_tree
 
+ONE = Pool(workers=1)
 CLASSES, FILES, VIEWS = ("okapi", "red_panda"), ("a.png", "b.png", "c.png"), ("view1", "view2")
 
 
@@ -40,7 +42,9 @@ def ibase(tmp_path: Path) -> Path:
 
 
 def imported(folder: Path, storage: Path, name: str = "zoo") -> Artifact:
-    return import_images(ImportImagesConfig(storage=str(storage), folder=str(folder), name=name))
+    return import_images(
+        ImportImagesConfig(storage=str(storage), folder=str(folder), name=name, pool=ONE)
+    )
 
 
 def test_view_folders_are_captions_with_views(ibase: Path, tmp_path: Path, local_ray: None) -> None:
@@ -101,12 +105,12 @@ def test_an_imported_base_set_is_curated_and_encoded(
     folder_tree(tmp_path / "zoo", dict.fromkeys(CLASSES, 2))
     spec = DatasetConfig(storage=storage, name="zoo", folder=str(tmp_path / "zoo"))
     datasets = [dataset(spec).uri]
-    curation = curate(CurateConfig(storage=storage, base_set=base_set, datasets=datasets))
+    curation = curate(CurateConfig(storage=storage, base_set=base_set, datasets=datasets, pool=ONE))
     assert curation.manifest.rows["decisions"] == 11
     (features,) = encode(
         EncodeConfig(
             storage=storage, datasets=datasets, base_set=base_set, curation=curation.uri,
-            encoder=EncoderConfig(views=1),
+            encoder=EncoderConfig(views=1), pool=ONE,
         )
     )  # fmt: skip
     assert features.manifest.rows["imagined"] == curation.manifest.rows["kept"] > 0

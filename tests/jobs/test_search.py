@@ -19,11 +19,13 @@ from cluster.pool import Pool
 from jobs.evaluate import EvaluateConfig, evaluate
 from jobs.search import search
 from tests.actors.small_world import METHODS, make_dataset, make_features
-from tests.jobs.small_search import config, run
+from tests.command_line import run_module
+from tests.jobs.small_search import config
 from tests.noted_pool import NotedPool, noted_threads
 from tests.processes import kill_worker, wait_until
 
-FINISHED_BEFORE_THE_KILL = 4
+FINISHED_BEFORE_THE_KILLS = (4, 6)
+"""Trials; of the driver, and of a worker of the run that goes on."""
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +59,12 @@ def finished_trials(folder: Path, storage: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def killed(world: Path, local_ray: None) -> tuple[Artifact, dict[str, float]]:
-    """What a second run made after a kill, and the times of the trials finished before it."""
+def killed(world: Path) -> tuple[Artifact, dict[str, float]]:
+    """A search whose driver is killed, and then a worker of the run that goes on; and the times of
+    the trials finished before the first kill."""
+    of_driver, of_worker = FINISHED_BEFORE_THE_KILLS
     first = start(world, "broken")
-    wait_until(lambda: finished_trials(world, "broken") >= FINISHED_BEFORE_THE_KILL, first)
+    wait_until(lambda: finished_trials(world, "broken") >= of_driver, first)
     first.kill()
     first.wait()
     (journal,) = world.glob("broken/adapted/*/studies.journal")
@@ -72,19 +76,25 @@ def killed(world: Path, local_ray: None) -> tuple[Artifact, dict[str, float]]:
         for name in optuna.get_all_study_names(storage)
         for trial in optuna.load_study(study_name=name, storage=storage).trials
     }
-    assert len(times) >= FINISHED_BEFORE_THE_KILL
-    return run(world, "broken"), times
+    assert len(times) >= of_driver
+    second = start(world, "broken")
+    wait_until(lambda: finished_trials(world, "broken") >= max(of_worker, len(times) + 1), second)
+    kill_worker(second, "ray::ImplicitFunc.train", "ray::ImplicitFunc")
+    assert second.wait() == 0
+    return open_artifact(str(journal.parent), "adapted"), times
 
 
 @pytest.fixture(scope="module")
 def whole(world: Path, local_ray: None) -> Artifact:
-    return run(world, "whole")
+    """By one worker."""
+    return search(config(world, "whole", workers=1))
 
 
 def without_times(table: pa.Table) -> list[dict]:
     return table.drop_columns(["wall_s", "cpu_s"]).to_pylist()
 
 
+@pytest.mark.ray
 def test_finished_trials_are_not_run_again(killed: tuple[Artifact, dict[str, float]]) -> None:
     artifact, before = killed
     rows = artifact.read_table("trials").to_pylist()
@@ -97,19 +107,6 @@ def test_a_killed_search_ends_as_an_unbroken_one(
     killed: tuple[Artifact, dict[str, float]], whole: Artifact
 ) -> None:
     artifact, _ = killed
-    for table in ("trials", "fits"):
-        assert without_times(artifact.read_table(table)) == without_times(whole.read_table(table))
-
-
-def test_a_search_whose_worker_is_killed_ends_as_an_unbroken_one(
-    whole: Artifact, world: Path
-) -> None:
-    driver = start(world, "hurt")
-    wait_until(lambda: finished_trials(world, "hurt") >= FINISHED_BEFORE_THE_KILL, driver)
-    kill_worker(driver, "ray::ImplicitFunc.train", "ray::ImplicitFunc")
-    assert driver.wait() == 0
-    (folder,) = world.glob("hurt/adapted/*")
-    artifact = open_artifact(str(folder), "adapted")
     for table in ("trials", "fits"):
         assert without_times(artifact.read_table(table)) == without_times(whole.read_table(table))
 
@@ -233,7 +230,6 @@ def test_a_setting_that_only_a_worker_can_judge_ends_the_search_and_is_no_trial(
     assert not list(tmp_path.glob("runs/adapted/*/manifest.json"))
 
 
-@pytest.mark.long
 def test_a_bad_hyper_parameter_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     """Also in a search that is part of another job's settings."""
     settings = plain(config(tmp_path, "runs"))
@@ -244,7 +240,8 @@ def test_a_bad_hyper_parameter_is_refused_before_anything_is_read(tmp_path: Path
         ("search", settings),
         ("evaluate", {"storage": str(tmp_path), "search": settings}),
     ):
-        done = command_line(job, whole, tmp_path)
+        (recipe := tmp_path / f"{job}.json").write_text(json.dumps(whole))
+        done = run_module(f"jobs.{job}", "--config", str(recipe))
         assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
 
 

@@ -13,6 +13,7 @@ from actors.search.cells import MethodConfig, declared_cells
 from actors.search.evaluator import answers_on_test
 from actors.search.tasks import Tasks, TaskSource
 from actors.search.trials import fit_cell
+from cluster.pool import Pool
 from jobs.dataset import DatasetConfig, dataset
 from jobs.encode import EncodeConfig, encode
 from models.discovery.clustering import ClusteringHyper
@@ -43,7 +44,10 @@ def tasks(root: Path, tmp_path_factory: pytest.TempPathFactory, local_ray: None)
     storage = str(tmp_path_factory.mktemp("storage"))
     made = dataset(DatasetConfig(storage=storage, name="digits", folder=str(root), hint="digit"))
     config = EncoderConfig(views=VIEWS)
-    (features,) = encode(EncodeConfig(storage=storage, datasets=[made.uri], encoder=config))
+    pool = Pool(workers=1)
+    (features,) = encode(
+        EncodeConfig(storage=storage, datasets=[made.uri], encoder=config, pool=pool)
+    )
     return Tasks(TaskSource((made.uri,), (features.uri,), None, "min", "hand"))
 
 
