@@ -70,15 +70,19 @@ def cached(name: str, make: Callable[[Path], object]) -> Path:
     return folder
 
 
-def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """A file of zeros uint8, mapped to be filled.
+def new_array(path: Path, shape: tuple[int, ...], dtype: type[np.generic] = np.uint8) -> np.ndarray:
+    """A file `.npy` of zeros, mapped to be filled.
 
     Its room on the disk is taken now: a mapped write that finds none ends the process. Raises
     OSError if there is none.
     """
-    if math.prod(shape) > shutil.disk_usage(path.parent).free:
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if not size:  # nothing can be mapped
+        np.save(path, array := np.zeros(shape, dtype))
+        return array
+    if size > shutil.disk_usage(path.parent).free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     with path.open("r+b") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -13,7 +13,7 @@ RECIPES = {
     "dataset": 2,
     "discovery": 3,
     "factors": 3,
-    "features": 2,
+    "features": 3,
     "images": 1,
     "model": 1,
     "report": 5,

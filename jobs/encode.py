@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from actors.features.cost import feature_bytes, require_room, warm_up_seconds
 from actors.features.encoder import Encoder, EncoderConfig, backbone, require_names
 from actors.features.plan import encoding_plan
+from actors.features.selection import Selection
 from actors.features.store import TOKENS, write_features
 from actors.pictures.base_set import BaseSetRows, open_base_set_rows
 from actors.pictures.places import PLACE
@@ -41,6 +42,8 @@ class EncodeConfig:
     curation: str | None = unhashed(None)
     """Artifact of kind "curation" of that base set; what it refuses is left out."""
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    select: Selection = dataclasses.field(default_factory=Selection)
+    """Which of the images."""
     pool: Pool = unhashed(default_factory=Pool)
     """Encoders."""
 
@@ -95,7 +98,7 @@ def _encoded(
     encoder = cfg.encoder
     work = draft(cfg.storage, "tokens", "encode", config=cfg, inputs={}, content=content)
     views = {"train": encoder.views, "val": 1, "test": 1, "imagined": encoder.imagined_views}
-    plans = [(out, encoding_plan(dataset, base_set, views)) for out, dataset in missing]
+    plans = [(out, encoding_plan(d, base_set, views, cfg.select)) for out, d in missing]
     rows = pa.concat_tables([plan for _, plan in plans])
     _announce(cfg, clip, work, rows)
     make_rows(
@@ -109,9 +112,10 @@ def _encoded(
         pool=cfg.pool,
     )
     features = {}
-    for out, plan in plans:
+    for (out, dataset), (_, plan) in zip(missing, plans, strict=True):
         counts = write_features(out, work, plan, views, (clip.num_tokens, clip.embed_dim))
         extra = {"backbone": clip.backbone, "weights_hash": clip.weights_hash}
+        extra |= {"drawn": bool(cfg.select.draws and dataset.labelled)}
         features[out.uri] = out.publish(counts, extra)
     fs, folder = work.filesystem()
     fs.delete_dir(folder)  # all of it is in the arrays now

@@ -11,6 +11,7 @@ from jsonargparse.typing import PositiveInt
 
 from actors.embedded.concepts import require_known
 from actors.features.encoder import EncoderConfig, backbone, require_names
+from actors.features.selection import Selection
 from actors.pretraining.config import PretrainerConfig
 from actors.pretraining.probe import ProbeConfig
 from actors.pretraining.trainable import require_batch
@@ -49,6 +50,8 @@ class WorldConfig:
     """Who paints them, and how often."""
     pretrainer: PretrainerConfig
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    select: Selection = dataclasses.field(default_factory=Selection)
+    """Which of the images are encoded."""
     save_every: PositiveInt = 100
     """Steps between checkpoints of the pretraining, and between looks at the first dataset."""
     pool: Pool = dataclasses.field(default_factory=Pool)
@@ -101,6 +104,7 @@ def world(storage: str, cfg: WorldConfig) -> World:
             datasets=targets,
             base_set=base_set.uri,
             encoder=cfg.encoder,
+            select=cfg.select,
             pool=cfg.pool,
         )
     )

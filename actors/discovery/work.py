@@ -100,6 +100,8 @@ def declared_works(
     seeds: Sequence[int],
 ) -> list[Work]:
     """All pieces of a job; ConfigError if one cannot be made, before anything is computed."""
+    for encoded in tasks.encoded.values():
+        encoded.store.require_all()
     labelled = [name for name, encoded in tasks.encoded.items() if encoded.dataset.labelled]
     tasks.require_readable_names(declared_cells(labelled, baselines, {}))
     return [

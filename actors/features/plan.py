@@ -5,17 +5,23 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from actors.features.selection import Selection
 from actors.features.store import INDEX_COLUMNS
 from actors.pictures.base_set import BaseSetRows
 from actors.pictures.places import PLACE, image_places
 from cluster.catalog.dataset import Dataset
 from cluster.catalog.names import composed
 
+EVERYTHING = Selection()
+
 
 def encoding_plan(
-    dataset: Dataset, base_set: BaseSetRows | None, views: dict[str, int]
+    dataset: Dataset,
+    base_set: BaseSetRows | None,
+    views: dict[str, int],
+    selection: Selection = EVERYTHING,
 ) -> pa.Table:
-    """One row per image: where it is, how many views of it, and what the index says of it.
+    """One row per selected image: where it is, how many views of it, and what the index says of it.
 
     An imagined image of a name (NFC) that two classes have belongs to neither.
     """
@@ -32,6 +38,7 @@ def encoding_plan(
             for row in imagined
             if composed(row["class_name"]) in label
         ]
+    rows = selection.rows(dataset, rows)
     for row in rows:
         row |= {"caption": row["caption"] or "", "views": views[row["split"]]}
     schema = pa.schema(

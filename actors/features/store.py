@@ -1,20 +1,28 @@
 """Features on disk: tokens written once, then memory-mapped by every process of a node."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import torch
+from pyarrow.fs import LocalFileSystem
 
-from cluster.artifacts import Draft, open_artifact
+from cluster.artifacts import WORK, Draft, open_artifact
+from cluster.cache import new_array, node_cache
+from cluster.errors import ConfigError
+from cluster.files import BYTES_AT_ONCE
 from models.task import Features
 
 SPLITS = ("train", "val", "test", "imagined")
 INDEX_COLUMNS = ("id", "label", "class_name", "split", "caption")
 TOKENS = "tokens"
 """Name of the table that encoders write: id, tokens, reason."""
-ROWS_AT_ONCE = 512
+ROWS_AT_ONCE = 64
 
 
 class FeatureStore:
@@ -28,6 +36,7 @@ class FeatureStore:
         self.artifact = open_artifact(uri, "features")
         self._folder = self.artifact.local_dir()
         self._opened: dict[str, Features] = {}
+        self._known: dict[str, dict[str, int]] = {}
 
     @cached_property
     def index(self) -> dict[str, pa.Table]:
@@ -53,13 +62,40 @@ class FeatureStore:
 
     def rows(self, split: str, ids: Sequence[str]) -> Features:
         """The features of these images, in this order, copied; rejected images are left out."""
-        place = {row: i for i, row in enumerate(self.ids(split))}
-        return select_rows(self.features(split), [place[row] for row in self.readable(split, ids)])
+        places = self._places(split)
+        return select_rows(self.features(split), [places[row] for row in self.readable(split, ids)])
 
     def readable(self, split: str, ids: Sequence[str]) -> list[str]:
-        """The ids of these images that were not rejected, in this order."""
-        known = set(self.ids(split))
-        return [row for row in ids if row in known]
+        """The ids of these images that were not rejected, in this order.
+
+        Raises ConfigError for one that was never encoded.
+        """
+        places = self._places(split)
+        if unknown := [row for row in ids if row not in places and row not in self._rejected_ids]:
+            raise ConfigError(
+                f"features: {self.artifact.uri!r} lack {len(unknown)} of {len(ids)} {split} images "
+                "that are asked for; allowed: features made with select.draws that have the same "
+                "shots, seeds, rule and concepts, or without"
+            )
+        return [row for row in ids if row in places]
+
+    def require_all(self) -> None:
+        """Raises ConfigError if training images were left out."""
+        if self.artifact.manifest.extra.get("drawn"):
+            raise ConfigError(
+                f"features: {self.artifact.uri!r} have only the training images of some draws of "
+                "shots; allowed: features made without select.draws"
+            )
+
+    def _places(self, split: str) -> dict[str, int]:
+        """Id to row of all images of a split; the same object whenever it is asked for."""
+        if split not in self._known:
+            self._known[split] = {row: i for i, row in enumerate(self.ids(split))}
+        return self._known[split]
+
+    @cached_property
+    def _rejected_ids(self) -> set[str]:
+        return set(self.artifact.read_table("rejected", ["id"])["id"].to_pylist())
 
     def ids(self, split: str) -> list[str]:
         """Ids of all images of a split, in the order of `features`."""
@@ -85,7 +121,7 @@ def write_features(
 
     encoded: the folder with the Parquet folder TOKENS (id, tokens, reason), other datasets' rows
     among them. plan: what was to be encoded (INDEX_COLUMNS). views: per split. shape: tokens per
-    view, channels. Returns the rows per table.
+    view, channels. Every token is read once and written once. Returns the rows per table.
     """
     reasons = encoded.read_table(TOKENS, ["id", "reason"])
     reason = dict(zip(reasons["id"].to_pylist(), reasons["reason"].to_pylist(), strict=True))
@@ -95,44 +131,51 @@ def write_features(
     for split in SPLITS:
         rows = [row for row in planned if row["split"] == split and not reason[row["id"]]]
         index += [row | {"row": place} for place, row in enumerate(rows)]
-        _write_array(draft, encoded, split, [row["id"] for row in rows], (views[split], *shape))
+    counts = {split: sum(row["split"] == split for row in index) for split in SPLITS}
+    with _arrays(draft, {s: (views[s], counts[s], *shape) for s in SPLITS}) as arrays:
+        places = {row["id"]: arrays[row["split"]][:, row["row"]] for row in index}
+        _fill(places, encoded)
     schema = plan.select(INDEX_COLUMNS).schema
     draft.write_table(
         "index", pa.Table.from_pylist(index, schema.append(pa.field("row", pa.int32())))
     )
     rejected_schema = schema.append(pa.field("reason", pa.string()))
     draft.write_table("rejected", pa.Table.from_pylist(rejected, rejected_schema))
-    counts = {split: sum(row["split"] == split for row in index) for split in SPLITS}
     return counts | {"index": len(index), "rejected": len(rejected)}
 
 
-def _write_array(
-    draft: Draft,
-    encoded: Draft,
-    split: str,
-    ids: list[str],
-    shape: tuple[int, int, int],
-) -> None:
-    """`{split}.npy` (V, N, T, D), written front to back, so that an object store can hold it."""
-    views, *image = shape
-    header = {
-        "descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)),
-        "fortran_order": False,
-        "shape": (views, len(ids), *image),
-    }
-    with draft.open_file(f"{split}.npy") as stream:
-        np.lib.format.write_array_header_2_0(stream, header)
-        for view in range(views):
-            for tokens in _in_order(encoded, ids):
-                stream.write(tokens.reshape(-1, views, *image)[:, view].tobytes())
+@contextmanager
+def _arrays(
+    draft: Draft, shapes: dict[str, tuple[int, int, int, int]]
+) -> Iterator[dict[str, np.ndarray]]:
+    """Arrays float16 to fill in any order, which then are the draft's files `{name}.npy`.
+
+    They are filled on a disk of this node, for an object store takes a file only front to back.
+    """
+    fs, folder = draft.filesystem()
+    local = isinstance(fs, LocalFileSystem)
+    with tempfile.TemporaryDirectory(dir=Path(folder, WORK) if local else node_cache()) as aside:
+        paths = {name: Path(aside, f"{name}.npy") for name in shapes}
+        yield {name: new_array(paths[name], shape, np.float16) for name, shape in shapes.items()}
+        for path in paths.values():
+            if local:
+                path.rename(Path(folder, path.name))
+                continue
+            with draft.open_file(path.name) as stream, path.open("rb") as file:
+                shutil.copyfileobj(file, stream, BYTES_AT_ONCE)
 
 
-def _in_order(encoded: Draft, ids: list[str]) -> Iterator[np.ndarray]:
-    """Tokens of these ids, float16, some hundred images at a time."""
-    rows = encoded.open_table(TOKENS)
-    known = rows.to_table(columns=["id"])["id"].to_pylist()
-    place = {row: i for i, row in enumerate(known)}
-    for start in range(0, len(ids), ROWS_AT_ONCE):
-        places = [place[row] for row in ids[start : start + ROWS_AT_ONCE]]
-        tokens = rows.take(places, columns=["tokens"])["tokens"].to_pylist()
-        yield np.frombuffer(b"".join(tokens), dtype=np.float16)
+def _fill(places: dict[str, np.ndarray], encoded: Draft) -> None:
+    """Copies the tokens of every id that has a place (V, T, D) there; files without any are not
+    read."""
+    for fragment in encoded.open_table(TOKENS).get_fragments():
+        ids = fragment.to_table(columns=["id"])["id"].to_pylist()
+        if places.keys().isdisjoint(ids):
+            continue
+        batches = fragment.to_batches(
+            columns=["id", "tokens"], batch_size=ROWS_AT_ONCE, batch_readahead=1
+        )
+        for batch in batches:
+            for row, tokens in zip(batch["id"].to_pylist(), batch["tokens"], strict=True):
+                if (place := places.get(row)) is not None:
+                    place[:] = np.frombuffer(tokens.as_buffer(), np.float16).reshape(place.shape)

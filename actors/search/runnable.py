@@ -26,7 +26,8 @@ def runnable_cells(
         _require_prompts(tasks, cell)
         require_pictures(tasks, cell)
         for seed in cell.seeds(seeds):
-            tasks.split(cell, seed)
+            if drawn := tasks.split(cell, seed):
+                tasks.encoded[cell.dataset].store.readable("train", drawn.train_ids)
     return cells
 
 

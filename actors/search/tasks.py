@@ -135,6 +135,7 @@ class Tasks:
         self.source = source
         self.encoded = pair(source.datasets, source.features)
         self._texts: dict[tuple[str, Concepts], Tensor] = {}
+        self._splits: dict[tuple[str, int, int, Concepts], Split] = {}
 
     @cached_property
     def clip(self) -> Clip:
@@ -227,7 +228,8 @@ class Tasks:
         return base_set
 
     def split(self, cell: Cell, seed: int) -> Split | None:
-        """The shots of a cell; None if it has none. ConfigError if there are too few images."""
+        """The shots of a cell, drawn once; None if it has none. ConfigError if there are too few
+        images."""
         encoded = self.encoded[cell.dataset]
         if not encoded.labels(cell.config.concepts):
             raise ConfigError(
@@ -236,8 +238,11 @@ class Tasks:
             )
         if not cell.shots:
             return None
-        drawn = (cell.shots, seed, self.source.val_policy, cell.config.concepts)
-        return draw_shots(encoded.dataset, *drawn, self.source.shot_rule)
+        shots, concepts = cell.shots, cell.config.concepts
+        if (key := (cell.dataset, shots, seed, concepts)) not in self._splits:
+            policy, rule = self.source.val_policy, self.source.shot_rule
+            self._splits[key] = draw_shots(encoded.dataset, shots, seed, policy, concepts, rule)
+        return self._splits[key]
 
     def _text(self, dataset: str, concepts: Concepts) -> Tensor:
         if (dataset, concepts) not in self._texts:

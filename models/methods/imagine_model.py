@@ -31,6 +31,15 @@ class Pooled:
         """What the heads read of some images; rows: (K,) int64."""
         return Pooled(self.moments[rows], self.cls[rows])
 
+    def room_for(self, images: int) -> "Pooled":
+        """Unfilled rows of so many images; what is never put takes no memory."""
+        moments, cls = (part.new_empty(images, part.shape[1]) for part in (self.moments, self.cls))
+        return Pooled(moments, cls)
+
+    def put(self, rows: Tensor, pooled: "Pooled") -> None:
+        """Fills some rows; rows: (K,) int64."""
+        self.moments[rows], self.cls[rows] = pooled.moments, pooled.cls
+
     @staticmethod
     def join(parts: Sequence["Pooled"]) -> "Pooled":
         """All images of the parts, one part after the other."""

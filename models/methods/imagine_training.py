@@ -21,6 +21,7 @@ from models.methods.batches import endless_batches
 from models.methods.imagine_model import (
     ADAPTER,
     HEADS,
+    IMAGES_PER_PASS,
     MAX_TEMPERATURE,
     TEMPERATURE,
     ImagineModel,
@@ -109,7 +110,9 @@ def _train_heads(
     batches = Batches(task, hypers[0], seed)
     pooled = [model.pool_all(batches.tokens[0])]
     if task.imagined:
-        pooled.append(_pooled_imagined(model, task.imagined))
+        steps = max(hyper.head_steps for hyper in hypers)
+        rows_to_come = Batches(task, hypers[0], seed).drawn(steps)
+        pooled.append(_pooled_imagined(model, task.imagined, rows_to_come[1]))
     model.standardise(pooled[0])
     val = model.pool_all(task.val.clean) if task.val else None
 
@@ -138,25 +141,37 @@ class _PooledBy:
 
     sizes: tuple[AdapterConfig, Precision]
     weights: list[Tensor]
+    rows: Tensor
+    """Of all views of all images; ascending."""
     pooled: Pooled
+    """Of all views; other rows hold nothing."""
 
 
 _LAST_POOLED: MutableMapping[Tensor, _PooledBy] = WeakTensorKeyDictionary()
 """What was pooled of the imagined tokens that this process has in memory."""
 
 
-def _pooled_imagined(model: ImagineModel, imagined: Features) -> Pooled:
-    """`pool_all` of every view of the imagined images.
+def _pooled_imagined(model: ImagineModel, imagined: Features, rows: Tensor) -> Pooled:
+    """`pool` of these views of the imagined images, each in its row of a table of all views.
 
-    Fits on other shots share them and often the adapter that they start with, so a dataset's are
-    pooled again for another adapter alone.
+    rows: (K,) int64, ascending. Fits that draw the same rows, as all do where there are few, and
+    start with the same adapter share them. Those of other rows are pooled anew, all of them: the
+    last bits depend on what is pooled together, and must not on what was fitted before.
     """
     sizes, weights = (model.adapter.config, model.precision), list(model.adapter.parameters())
     last = _LAST_POOLED.get(imagined.tokens)
-    if last is None or last.sizes != sizes or not all(map(torch.equal, last.weights, weights)):
+    if (
+        last is None
+        or last.sizes != sizes
+        or not torch.equal(last.rows, rows)
+        or not all(map(torch.equal, last.weights, weights))
+    ):
+        tokens = imagined.tokens.flatten(0, 1)
+        pooled = model.pool_all(tokens[:1]).room_for(len(tokens))
+        for part in rows.split(IMAGES_PER_PASS) if len(rows) else ():
+            pooled.put(part, model.pool_all(tokens[part]))
         copies = [weight.detach().clone() for weight in weights]
-        last = _PooledBy(sizes, copies, model.pool_all(imagined.tokens.flatten(0, 1)))
-        _LAST_POOLED[imagined.tokens] = last
+        last = _LAST_POOLED[imagined.tokens] = _PooledBy(sizes, copies, rows, pooled)
     return last.pooled
 
 
@@ -264,6 +279,14 @@ class Batches:
         labels = [source_labels[r] for source_labels, r in zip(self._labels, rows, strict=True)]
         means = [torch.full((1, len(r)), 1 / len(r)) for r in rows]
         return rows, torch.cat(labels), torch.block_diag(*means).to(self.tokens[0].device)
+
+    def drawn(self, steps: int) -> list[Tensor]:
+        """Rows of each source's tokens that the next batches hold, ascending, each once."""
+        drawn: list[list[Tensor]] = [[torch.empty(0, dtype=torch.int64)] for _ in self._streams]
+        for _ in range(steps):
+            for of_source, rows in zip(drawn, self._rows(), strict=True):
+                of_source.append(rows)
+        return [torch.cat(of_source).unique() for of_source in drawn]
 
     def _rows(self) -> list[Tensor]:
         return [next(stream) for stream in self._streams]

@@ -20,7 +20,8 @@ from actors.curation.critique import TABLE, critique_plan, read_critique
 from actors.curation.decisions import CurationConfig, curate
 from actors.embedded.sprite_factors import FACTORS
 from actors.features.encoder import Encoder, EncoderConfig
-from actors.features.plan import encoding_plan
+from actors.features.plan import EVERYTHING, encoding_plan
+from actors.features.selection import Selection
 from actors.features.store import TOKENS, FeatureStore, write_features
 from actors.pictures.base_set import BaseSetRows, decode, open_base_set
 from actors.pictures.decoded import pictures
@@ -177,11 +178,17 @@ def zoo(tmp_path: Path) -> Dataset:
     return open_dataset(dataset(DatasetConfig(storage=str(tmp_path), **spec)).uri)
 
 
-def encode(tmp_path: Path, of: Dataset, base_set: Artifact | None, rows: int) -> FeatureStore:
+def encode(
+    tmp_path: Path,
+    of: Dataset,
+    base_set: Artifact | None,
+    rows: int,
+    selection: Selection = EVERYTHING,
+) -> FeatureStore:
     """As `jobs.encode` does, of so many rows of the plan."""
     encoder = Encoder(EncoderConfig(views=2))
     views = {"train": 2, "val": 1, "test": 1, "imagined": 1}
-    plan = encoding_plan(of, BaseSetRows(base_set) if base_set else None, views)
+    plan = encoding_plan(of, BaseSetRows(base_set) if base_set else None, views, selection)
     plan = plan.take(np.linspace(0, len(plan) - 1, min(rows, len(plan))).astype(int))
     work = draft(str(tmp_path), "tokens", "walk", config=None, inputs={})
     make(work, TOKENS, plan, encoder)
@@ -190,6 +197,7 @@ def encode(tmp_path: Path, of: Dataset, base_set: Artifact | None, rows: int) ->
     shape = encoder.clip.num_tokens, encoder.clip.embed_dim
     counts = write_features(out, work, plan, views, shape)
     extra = {"backbone": encoder.clip.backbone, "weights_hash": encoder.clip.weights_hash}
+    extra |= {"drawn": selection.draws is not None}
     return FeatureStore(out.publish(counts, extra).uri)
 
 

@@ -53,19 +53,21 @@ def test_a_fit_is_the_same_whoever_has_pooled_the_imagined_images_before() -> No
         assert all(torch.equal(model[name], alone[name]) for name in alone)
 
 
-def test_imagined_images_are_pooled_once_for_an_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
-    shared, seen, pool = task(imagined=True), [], ImagineModel.pool_all
+def test_imagined_images_that_are_all_drawn_are_pooled_once_for_an_adapter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared, seen, put = task(imagined=True), [], Pooled.put
 
-    def counted(model: ImagineModel, tokens: torch.Tensor) -> Pooled:
-        seen.append(len(tokens))
-        return pool(model, tokens)
+    def noted(table: Pooled, rows: torch.Tensor, pooled: Pooled) -> None:
+        seen.extend(rows.tolist())
+        put(table, rows, pooled)
 
-    monkeypatch.setattr(ImagineModel, "pool_all", counted)
+    monkeypatch.setattr(Pooled, "put", noted)
     teacher = MomentAdapter(tiny_clip().embed_dim, ADAPTER).state_dict()
     for seed in (0, 1):
-        IMAGINE.fit(shared, STILL, seed=seed, teacher=teacher)
+        IMAGINE.fit(shared, replace(STILL, head_steps=40), seed=seed, teacher=teacher)
     assert shared.imagined is not None
-    assert seen.count(shared.imagined.tokens.flatten(0, 1).shape[0]) == 1
+    assert sorted(seen) == list(range(shared.imagined.tokens.flatten(0, 1).shape[0]))
 
 
 def test_imagined_images_alone_can_carry_the_heads() -> None:
