@@ -9,6 +9,8 @@ from PIL import Image
 
 from actors.pictures.codec import png_bytes
 from cluster.artifacts import open_artifact
+from cluster.catalog.dataset import open_dataset
+from tests.actors.small_world import make_features
 from tests.command_line import run_module
 
 PICTURES = {"train": 5, "val": 4, "test": 2}
@@ -75,9 +77,9 @@ def test_an_empty_class_folder_is_named(garden: Path, tmp_path: Path, local_ray:
 
 
 def test_too_many_shots_and_an_unknown_method_are_named(dataset: str, tmp_path: Path) -> None:
-    storage = ("--storage", str(tmp_path), "--datasets", json.dumps([dataset]))
-    features = artifact(job("encode", *storage, "--pool.workers=1"))
-    given = (*storage, "--features", json.dumps([features]), "--methods")
+    features = make_features(tmp_path, open_dataset(dataset)).uri
+    given = ("--storage", str(tmp_path), "--datasets", json.dumps([dataset]))
+    given += ("--features", json.dumps([features]), "--methods")
     many = json.dumps({"probe": {"method": "linear_probe", "shots": [16]}})
     said = refusal(job("search", *given, many))
     assert "shots: 16 train images of class 'okapi'" in said

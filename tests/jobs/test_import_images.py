@@ -7,19 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from actors.features.encoder import EncoderConfig
 from actors.pictures.base_set import BaseSetRows
 from actors.pictures.codec import png_bytes
 from actors.synthesis.base_sets.importing import FileReader, ImportPlan, import_plan
 from cluster.artifacts import Artifact
 from cluster.errors import ConfigError
 from cluster.pool import Pool
-from jobs.curate import CurateConfig, curate
-from jobs.dataset import DatasetConfig, dataset
-from jobs.encode import EncodeConfig, encode
 from jobs.export import ExportImagesConfig, export_images
 from jobs.import_ import ImportImagesConfig, import_images
-from tests.small_trees import folder_tree
 
 ONE = Pool(workers=1)
 CLASSES, FILES, VIEWS = ("okapi", "red_panda"), ("a.png", "b.png", "c.png"), ("view1", "view2")
@@ -92,29 +87,6 @@ def test_what_is_left_out_is_counted_and_named(
     (ibase / "view1" / "okapi" / "more.txt").write_text("none")
     assert imported(ibase, tmp_path / "runs") == made, "it does not count"
     assert "import: 3 not read" in capsys.readouterr().err
-
-
-def test_an_imported_base_set_is_curated_and_encoded(
-    ibase: Path, tmp_path: Path, local_ray: None
-) -> None:
-    for number, file in enumerate(sorted(ibase.glob("*/*/*.png"))):
-        noise = np.random.default_rng(number).integers(0, 256, (30, 41, 3))
-        Image.fromarray(noise.astype(np.uint8)).save(file, format="JPEG")
-    storage = str(tmp_path / "runs")
-    base_set = imported(ibase, tmp_path / "runs").uri
-    folder_tree(tmp_path / "zoo", dict.fromkeys(CLASSES, 2))
-    spec = DatasetConfig(storage=storage, name="zoo", folder=str(tmp_path / "zoo"))
-    datasets = [dataset(spec).uri]
-    curation = curate(CurateConfig(storage=storage, base_set=base_set, datasets=datasets, pool=ONE))
-    assert curation.manifest.rows["decisions"] == 11
-    (features,) = encode(
-        EncodeConfig(
-            storage=storage, datasets=datasets, base_set=base_set, curation=curation.uri,
-            encoder=EncoderConfig(views=1), pool=ONE,
-        )
-    )  # fmt: skip
-    assert features.manifest.rows["imagined"] == curation.manifest.rows["kept"] > 0
-    assert features.manifest.rows["rejected"] == 0
 
 
 def test_what_was_exported_comes_back(ibase: Path, tmp_path: Path, local_ray: None) -> None:
