@@ -8,6 +8,8 @@ from typing import Any
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 """What a disk answers that takes no more."""
+LONGEST_LINE = 1000
+"""Characters."""
 ADVICE = "\nFailed to "
 """Begins what Ray Data adds to the message of a worker's error: how often it was tried."""
 
@@ -101,7 +103,11 @@ def one_line(error: BaseException) -> str:
 def printed(text: str) -> str:
     """A text in one line for a terminal: characters that it would act on, or not show, as escapes.
 
-    Messages quote what is in foreign files, which may turn the direction of writing.
+    Messages quote what is in foreign files, which may turn the direction of writing, and be of any
+    length: of more than LONGEST_LINE characters the middle is left out.
     """
     line = " ".join(text.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    if len(line) > LONGEST_LINE:
+        return f"{line[: LONGEST_LINE // 2]} … {line[-LONGEST_LINE // 2 :]}"
+    return line

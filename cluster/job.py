@@ -8,18 +8,32 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from jsonargparse import ArgumentParser, auto_cli, set_parsing_settings
+import yaml
+from jsonargparse import ArgumentParser, auto_cli, get_loader, set_loader, set_parsing_settings
 
 from cluster.artifacts import Artifact
 from cluster.connect import ray_ended
-from cluster.errors import ConfigError, printed, refusal
+from cluster.errors import ConfigError, one_line, printed, refusal
 from cluster.former import former_options
 from cluster.stopping import stoppable
 from cluster.text_files import read_text
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
+_load_yaml = get_loader("yaml")
 
 Config = TypeVar("Config")
+
+
+def _load(text: str) -> Any:
+    """YAML. Text that is well formed and makes no value, such as `!!int x`, a whole number of 5,000
+    digits or lists in 10,000 lists, is a YAMLError, too."""
+    try:
+        return _load_yaml(text)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise yaml.YAMLError(one_line(error)) from error
+
+
+set_loader("yaml", _load, (yaml.YAMLError,))
 
 
 def run_job(

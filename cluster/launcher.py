@@ -19,7 +19,7 @@ def unfilled(path: str) -> dict[str, str]:
     """
     try:
         launcher = yaml.safe_load(Path(path).expanduser().read_text("utf-8-sig"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(
             f"launcher: {path!r} cannot be read ({one_line(error)}); allowed: a launcher file of "
             "Ray, such as ray_cluster.yaml"

@@ -89,6 +89,14 @@ def test_a_message_of_several_lines_is_one() -> None:
     assert one_line(ValueError("one\n  two")) == "one two"
 
 
+def test_of_a_long_message_the_middle_is_left_out() -> None:
+    message = printed(f"class name {'x' * 100_000!r} has 9 tokens; allowed 1 to 75")
+    assert message.startswith("class name 'xxx")
+    assert message.endswith("xxx' has 9 tokens; allowed 1 to 75")
+    assert len(message) < 1100
+    assert printed("y" * 1000) == "y" * 1000
+
+
 def test_what_a_terminal_would_act_on_is_printed_as_an_escape() -> None:
     text = "class 'a\x1b[2J\u202eb\ud800'\r\n\x85is é, 日本 and 🦊"
     assert printed(text) == "class 'a\\x1b[2J\\u202eb\\ud800' is é, 日本 and 🦊"

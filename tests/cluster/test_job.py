@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.artifacts import open_artifact
+from tests.command_line import run_module
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,6 +86,24 @@ def test_a_recipe_in_another_encoding_is_refused_by_file_and_line(tmp_path: Path
         refused = run(*arguments)
         assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
         assert f"config: '{recipe}', line 2: byte 0xe9 is no UTF-8" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["9" * 5000, "!!int x", "!!float x", "!!timestamp x", "{1: }", "[" * 20_000]
+)
+def test_yaml_that_makes_no_value_is_one_line(tmp_path: Path, text: str) -> None:
+    (recipe := tmp_path / "recipe.yaml").write_text(f"storage: x\nrows: {text}")
+    (whole := tmp_path / "whole.yaml").write_text(text)
+    for arguments in (
+        ["--config", str(recipe)],
+        ["--config", str(whole)],
+        ["--storage", "x", f"--rows={text}"],
+    ):
+        refused = run_module("tests.cluster.toy_job", *arguments)
+        assert (refused.returncode, refused.stdout) == (2, ""), refused.stderr[-500:]
+        assert "Traceback" not in refused.stderr
+        assert refused.stderr.startswith("error: ")
+        assert refused.stderr.count("\n") == 1
 
 
 def test_help_shows_the_words_under_a_field() -> None:
