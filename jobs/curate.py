@@ -12,8 +12,9 @@ from actors.curation.critic import Critic, CriticConfig
 from actors.curation.critique import TABLE, critique_plan, read_critique
 from actors.curation.decisions import CurationConfig
 from actors.features.encoder import backbone, require_names
-from cluster.artifacts import Artifact, Draft, draft, open_artifact
+from cluster.artifacts import WORK, Artifact, Draft, draft, open_artifact
 from cluster.catalog.dataset import Dataset, open_dataset
+from cluster.compaction import compact
 from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.job import run_job
@@ -22,6 +23,9 @@ from cluster.progress import already_done
 from cluster.row_pipeline import make_rows
 from jobs.computing import say_computing
 from models.clip import Clip
+
+LOOKS = f"{WORK}/looks"
+"""Folder of a draft for what critics say, in the small files in which it is committed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +91,7 @@ def _critique(
     say_computing("critique", [cfg.critic.precision], cfg.pool)
     refused = make_rows(
         out,
-        TABLE,
+        LOOKS,
         plan,
         partial(Critic, cfg.critic, cfg.pool.device),
         title="critique",
@@ -95,6 +99,7 @@ def _critique(
         block_rows=128,
         pool=cfg.pool,
     )
+    compact(out, LOOKS, TABLE)
     return out.publish({"rows": len(plan), "refused": refused}, {"embed_dim": clip.embed_dim})
 
 

@@ -24,7 +24,8 @@ from safetensors.torch import save
 
 from actors.pretraining.state import METRICS, MODEL, TEACHER, teacher_facts
 from actors.synthesis.base_sets.importing import RECIPE, FileReader, import_plan
-from cluster.artifacts import Artifact, Draft, draft
+from cluster.artifacts import WORK, Artifact, Draft, draft
+from cluster.compaction import compact
 from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.folder import Folder
@@ -41,6 +42,8 @@ from models.methods.adapted import CARD, TENSORS
 from models.released.fine_tuned import OWN_CLIP, FineTunedConfig, read_fine_tuned
 from models.released.teacher import Inventory, read_teacher
 
+READ = f"{WORK}/read"
+"""Folder of a draft for pictures in the small files in which they are committed."""
 REJECTED = pa.schema([("file", pa.string()), ("reason", pa.string())])
 
 
@@ -77,7 +80,7 @@ def import_images(cfg: ImportImagesConfig) -> Artifact:
         return out.artifact
     refused = make_rows(
         out,
-        "rows",
+        READ,
         plan.rows,
         partial(FileReader, folder),
         title="import",
@@ -85,6 +88,7 @@ def import_images(cfg: ImportImagesConfig) -> Artifact:
         block_rows=256,
         pool=cfg.pool,
     )
+    compact(out, READ, "rows")
     unread = {"file": list(plan.unread), "reason": list(plan.unread.values())}
     out.write_table("rejected", pa.table(unread, REJECTED))
     _say_left_out(out, plan.unread)

@@ -18,8 +18,14 @@ from actors.synthesis.captions.passes import (
     write_captions,
 )
 from actors.synthesis.captions.writer import WriterConfig
-from actors.synthesis.painters.painter import PainterConfig, image_draft, paint_rows
+from actors.synthesis.painters.painter import (
+    PAINTED,
+    PainterConfig,
+    image_draft,
+    paint_rows,
+)
 from cluster.artifacts import Artifact, open_artifact
+from cluster.compaction import compact
 from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.job import run_job, show_made
@@ -85,7 +91,7 @@ def _stream(cfg: SynthesizeConfig, plan: CaptionPlan, painter: PainterConfig) ->
     by it."""
     out = image_draft(cfg.storage, plan.draft, painter, config=cfg)
     if count := plan_pass(plan):
-        total = count * painter.views + committed_rows(out, "rows")
+        total = count * painter.views + committed_rows(out, PAINTED)
         paint_rows(
             out, painter, lambda: caption_pass(plan), title="captions and images", total=total
         )
@@ -98,6 +104,7 @@ def _images(cfg: SynthesizeConfig, painter: PainterConfig, captions: Artifact) -
         return out.artifact
     total = captions.manifest.rows["rows"] * painter.views
     paint_rows(out, painter, lambda: read_rows(captions, "rows"), title="images", total=total)
+    compact(out, PAINTED, "rows")
     return out.publish({"rows": total, "refused": count_refused(out, "rows")})
 
 

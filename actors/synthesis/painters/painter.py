@@ -18,13 +18,15 @@ from actors.pictures.codec import UnpaintableError, png_bytes
 from actors.synthesis.captions.rows import CLASS_COLUMNS
 from actors.synthesis.painters.sd3 import Sd3Config
 from actors.synthesis.painters.sprites import SpritesConfig
-from cluster.artifacts import Artifact, Draft, draft
+from cluster.artifacts import WORK, Artifact, Draft, draft
 from cluster.content import unhashed
 from cluster.pool import Pool
 from cluster.row_pipeline import Counted, committed_rows, counted, write_committed
 from cluster.rows import row_id, row_seed
 from cluster.unions import choice, chosen
 
+PAINTED = f"{WORK}/painted"
+"""Folder of a draft for pictures in the small files in which they are committed."""
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -130,13 +132,13 @@ def paint_rows(
     title: str,
     total: int,
 ) -> None:
-    """Paints all captions that are not painted yet into the table `rows` (SCHEMA).
+    """Paints all captions that are not painted yet into the folder PAINTED (rows of SCHEMA).
 
-    captions: see `write_committed`. total: pictures in the table when that is done.
+    captions: see `write_committed`. total: pictures there when that is done.
     """
-    with counted(title, total, "images", done=committed_rows(out, "rows")) as counter:
+    with counted(title, total, "images", done=committed_rows(out, PAINTED)) as counter:
         write_committed(
-            out, "rows", lambda: painter_stage(painter, captions(), counter), key="caption_id"
+            out, PAINTED, lambda: painter_stage(painter, captions(), counter), key="caption_id"
         )
 
 
