@@ -56,13 +56,17 @@ class Fire:
         return present
 
     def _kill_someone(self, driver: subprocess.Popen[bytes]) -> None:
-        """One of those killed least often so far, if any worker is there."""
+        """One of those killed least often so far, if any worker is there.
+
+        The driver half as often as a worker, for all of the job starts again with it.
+        """
         present = self._at_work(driver)
         if not present:
             return
         present[DRIVER] = psutil.Process(driver.pid)
-        least = min(self.killed[name] for name in present)
-        victim = str(self.rng.choice(sorted(n for n in present if self.killed[n] == least)))
+        times = {name: self.killed[name] * (2 if name == DRIVER else 1) for name in present}
+        least = min(times.values())
+        victim = str(self.rng.choice(sorted(n for n in times if times[n] == least)))
         present[victim].send_signal(signal.SIGKILL)
         self.killed[victim] += 1
 

@@ -75,7 +75,7 @@ SAMPLERS: Mapping[str, NewSampler] = {
     "gp": _gaussian,
     "sobol": _sobol,
 }
-FEWER_RUNS = {"gp": 4, "sobol": 1}
+FEWER_RUNS = {"gp": 2, "sobol": 1}
 """Simulated searches, where one proposal takes half a second, and where all are the same."""
 
 
