@@ -18,6 +18,9 @@ from cluster.files import PARTIAL
 
 RECORD = "entry.json"
 """File of an entry: [bytes, time of change in ns] of each of its files, by their path in it."""
+GROWING = ".growing"
+"""Ends the name of a file that is written while its entry is in use, and is no part of the record:
+its reader tells by itself what of it is whole."""
 SHARE = 0.25
 """Of the disk, which the entries take at most; what was used within a day stays beyond it."""
 DAY_SECONDS = 24 * 3600
@@ -123,16 +126,21 @@ def _is_whole(folder: Path) -> bool:
 
 def _state(folder: Path) -> dict[str, list[int]]:
     """What RECORD holds."""
-    files = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
     return {
         str(path.relative_to(folder)): [stat.st_size, stat.st_mtime_ns]
-        for path, stat in sorted(files.items())
-        if path != folder / RECORD
+        for path, stat in sorted(_files(folder).items())
+        if path.suffix != GROWING
     }
 
 
 def _bytes(folder: Path) -> int:
-    return sum(size for size, _ in _state(folder).values())
+    return sum(stat.st_size for stat in _files(folder).values())
+
+
+def _files(folder: Path) -> dict[Path, os.stat_result]:
+    """All files of an entry but its record."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path != folder / RECORD)
+    return {path: path.stat() for path in paths}
 
 
 def _when(path: Path) -> float:

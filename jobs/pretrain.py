@@ -4,11 +4,12 @@ Moment-DINO pretraining of the adapter on a base set, with Ray Train and FSDP2.
 """
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
 import ray
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from ray.actor import ActorHandle
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
@@ -24,7 +25,7 @@ from cluster.artifacts import WORK, Artifact, Draft, draft
 from cluster.beside_driver import actor_beside_driver
 from cluster.catalog.dataset import open_dataset
 from cluster.content import unhashed
-from cluster.errors import ConfigError
+from cluster.errors import ConfigError, printed
 from cluster.job import run_job
 from cluster.pool import Pool
 from cluster.progress import already_done
@@ -56,6 +57,8 @@ class PretrainConfig:
     """Steps between checkpoints."""
     probe: ProbeConfig | None = unhashed(None)
     """Labelled images on which the teacher is tried now and then, for the learning curves."""
+    kept_bytes: NonNegativeInt = unhashed(50_000_000_000)
+    """Of decoded images on a node's disk, at most; what is beyond is decoded in every epoch."""
     pretrainer: PretrainerConfig = dataclasses.field(default_factory=PretrainerConfig)
 
     def __post_init__(self) -> None:
@@ -87,6 +90,7 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
         checkpoint = _trainer(cfg, base_set, out, board).fit().checkpoint
         if reason := ray.get(board.refusal.remote()):
             raise ConfigError(reason)
+        unreadable = ray.get(board.get_unreadable.remote())
     if checkpoint is None:
         raise _diverged(cfg, 0, "there is no checkpoint")
     with checkpoint.as_directory() as folder:
@@ -95,8 +99,23 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
             raise _diverged(cfg, done, f"the last good checkpoint is in {out.file(RUN)}")
         for file in teacher_files(Path(folder)):
             out.write_bytes(str(file.relative_to(folder)), file.read_bytes())
+    if unreadable:
+        _say_unreadable(unreadable)
     return out.publish(
-        {"steps": steps}, extra={"captions": captions}, seeds={"pretrainer": cfg.pretrainer.seed}
+        {"steps": steps},
+        extra={"captions": captions, "unreadable": len(unreadable)},
+        seeds={"pretrainer": cfg.pretrainer.seed},
+    )
+
+
+def _say_unreadable(images: dict[str, str]) -> None:
+    """images: place to reason."""
+    place, reason = min(images.items())
+    print(
+        f"pretraining: {len(images)} images cannot be decoded, others of their captions stood in "
+        f"their place; the first: {printed(place)} ({printed(reason)})",
+        file=sys.stderr,
+        flush=True,
     )
 
 
@@ -123,6 +142,7 @@ def _trainer(
             "cfg": cfg.pretrainer,
             "base_set": base_set.artifact.uri,
             "curation": base_set.curation and base_set.curation.uri,
+            "kept_bytes": cfg.kept_bytes,
             "backbone": cfg.backbone,
             "pool": cfg.pool,
             "save_every": cfg.save_every,

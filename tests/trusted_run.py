@@ -72,8 +72,9 @@ def base_set() -> BaseSet:
     coarse = rng.integers(0, 256, (CAPTIONS, 2, 3, 8, 8), dtype=np.uint8)
     coarse[:, 1, :, 2:6] = coarse[:, 0, :, 2:6]  # what the two have in common
     pixels = coarse.reshape(-1, 3, 8, 8).repeat(8, axis=2).repeat(8, axis=3)
-    captions = [f"caption {number:02}" for number in range(CAPTIONS)]
-    return BaseSet(pixels, captions, [[2 * i, 2 * i + 1] for i in range(CAPTIONS)])
+    captions = np.array([f"caption {number:02}" for number in range(CAPTIONS)], dtype=bytes)
+    starts = np.arange(0, 2 * CAPTIONS + 1, 2)
+    return BaseSet(captions, starts, 64, lambda numbers: [pixels[number] for number in numbers])
 
 
 def demo_table(storage: Path) -> list[str]:

@@ -12,7 +12,8 @@ from cluster.storage import filesystem
 
 PLACE = ("source", "file", "place")
 """Columns of a picture's place: URI of the artifact, file below its folder, row of that file."""
-ROWS_AT_ONCE = 64
+ROWS_AT_ONCE = 8
+"""Pictures of a row group that are unpacked at a time: none after the last that is wanted."""
 BUFFER_BYTES = 1 << 20
 
 

@@ -21,6 +21,7 @@ class Board:
     def __init__(self) -> None:
         self.note: Note | None = None
         self.reason: str | None = None
+        self.unreadable: dict[str, str] = {}
 
     def put(self, done: int, row: dict[str, float]) -> None:
         self.note = (done, row)
@@ -28,6 +29,14 @@ class Board:
     def get(self) -> Note | None:
         """The latest note; None before the first."""
         return self.note
+
+    def put_unreadable(self, place: str, reason: str) -> None:
+        """An image that a worker was to train on and could not decode."""
+        self.unreadable.setdefault(place, reason)
+
+    def get_unreadable(self) -> dict[str, str]:
+        """Place to reason of all images of `put_unreadable`; several workers may meet one."""
+        return self.unreadable
 
     def refuse(self, reason: str) -> None:
         """Ends the run: what a user can mend has kept a worker from it."""

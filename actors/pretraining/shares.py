@@ -14,6 +14,9 @@ from models.clip import Clip
 from models.moment_adapter import draw_drop_path
 from models.views import NUMBERS, make_views
 
+AHEAD = 2
+"""Steps whose images are read and decoded while one is computed."""
+
 
 @dataclass(frozen=True)
 class Worker:
@@ -40,7 +43,7 @@ class Share:
     """b over the mean of all workers, by which this worker's mean counts in that of the batch."""
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)  # the next epoch's are read ahead
 def epoch_rows(seed: int, epoch: int, rows: int, batch_size: int) -> np.ndarray:
     """Row numbers of one epoch, (steps, batch_size): no row twice, the remainder dropped.
 
@@ -58,13 +61,16 @@ def draw_share(
     """This worker's share of a step: every count-th caption from its rank on.
 
     Everything is drawn for the whole batch from (seed, step), or per caption from (seed, epoch),
-    and then shared out, so a step is the same on any number of workers and after a crash.
+    and then shared out, so a step is the same on any number of workers and after a crash. The
+    images of the next steps are read and decoded meanwhile.
     """
-    epoch, place = divmod(step, len(data) // cfg.batch_size)
-    mine = slice(worker.rank, None, worker.count)
-    rows = epoch_rows(cfg.seed, epoch, len(data), cfg.batch_size)[place][mine]
-    views = 2 + cfg.local.count
-    pixels, uniform = data.draw(rows, f"{cfg.seed}/{epoch}", (views, NUMBERS))
+    per_epoch = len(data) // cfg.batch_size
+    epoch, place = divmod(step, per_epoch)
+    mine, views = slice(worker.rank, None, worker.count), 2 + cfg.local.count
+    for later in range(step, min(step + 1 + AHEAD, cfg.epochs * per_epoch)):
+        data.ask(*_captions(cfg, data, worker, later), (views, NUMBERS))
+    rows, stream = _captions(cfg, data, worker, step)
+    pixels, uniform = data.draw(rows, stream, (views, NUMBERS))
     images = torch.from_numpy(pixels).to(worker.device)
     numbers = torch.from_numpy(uniform).to(worker.device)
     size, local_views = backbone.image_size, cfg.local.views(cfg.views)
@@ -87,3 +93,12 @@ def draw_share(
         local=backbone.normalise(torch.cat(local)) if local else None,
         weight=len(rows) * worker.count / cfg.batch_size,
     )
+
+
+def _captions(
+    cfg: PretrainerConfig, data: BaseSet, worker: Worker, step: int
+) -> tuple[np.ndarray, str]:
+    """The worker's captions of a step, and the name of the occasion."""
+    epoch, place = divmod(step, len(data) // cfg.batch_size)
+    rows = epoch_rows(cfg.seed, epoch, len(data), cfg.batch_size)[place]
+    return rows[worker.rank :: worker.count], f"{cfg.seed}/{epoch}"

@@ -7,9 +7,8 @@ from typing import Any
 
 import ray
 import ray.train.torch
-import torch.distributed as dist
 
-from actors.pictures.base_set import decode, open_base_set, open_base_set_rows
+from actors.pictures.base_set import open_base_set, open_base_set_rows
 from actors.pretraining.loop import Calls, DivergedError, pretrain
 from actors.pretraining.probe import Probe
 from actors.pretraining.shares import Worker
@@ -26,13 +25,16 @@ from cluster.worker_versions import require_driver_versions
 from models.backbones import load_clip
 from models.clip import Clip
 
+THREADS_PER_CPU = 2
+"""That read and decode images: about one of two waits for the disk or the network."""
+
 
 def pretrain_worker(config: dict[str, Any]) -> None:
     """The pretraining loop on a Ray Train worker.
 
-    config: cfg, base_set, curation, backbone, pool, save_every, probe, board. Ray Train answers an
-    error by starting all workers again. So what a user can mend is left on the board, and the
-    workers that are started then end at once, without an error.
+    config: cfg, base_set, curation, kept_bytes, backbone, pool, save_every, probe, board. Ray Train
+    answers an error by starting all workers again. So what a user can mend is left on the board,
+    and the workers that are started then end at once, without an error.
     """
     if ray.get(config["board"].refusal.remote()):
         return
@@ -55,11 +57,12 @@ def _pretrain(config: dict[str, Any]) -> None:
     )
     cfg, probing = config["cfg"], config["probe"]
     backbone = _loaded(config["backbone"]).to(worker.device)
-    base_set = open_base_set_rows(config["base_set"], config["curation"])
-    if context.get_local_rank() == 0:
-        decode(base_set)
-    if dist.is_initialized():
-        dist.barrier()  # the others of this node wait for its pixels
+    base_set = open_base_set(
+        open_base_set_rows(config["base_set"], config["curation"]),
+        threads=THREADS_PER_CPU * config["pool"].threads,
+        kept_bytes=config["kept_bytes"],
+        tell=config["board"].put_unreadable.remote,
+    )
     probed = Probe(probing, backbone, cfg) if probing and worker.rank == 0 else None
 
     def start(state: TrainState) -> list[Metrics]:
@@ -92,7 +95,7 @@ def _pretrain(config: dict[str, Any]) -> None:
         probe_every=probing.every if probing else 0,
     )
     with contextlib.suppress(DivergedError):
-        pretrain(cfg, backbone, open_base_set(decode(base_set)), worker, calls)
+        pretrain(cfg, backbone, base_set, worker, calls)
 
 
 def _loaded(backbone: str) -> Clip:

@@ -17,6 +17,7 @@ import torch
 from jsonargparse import auto_cli
 from jsonargparse.typing import PositiveInt
 
+from jobs.bench.reading import reading
 from jobs.bench.schedules import Schedule, Shapes, serve
 from jobs.bench.views import views_per_second
 from jobs.pretrain import PretrainConfig
@@ -36,12 +37,14 @@ RUNS: dict[str, tuple[Schedule, Precision]] = {
 class PretrainBench:
     """One whole training step (forward, backward, clipping, AdamW, moving averages) against the
     straightforward schedule in float32, at ViT-B/16's shapes and at the tiny recipe; decoding and
-    augmentation against PIL and torchvision."""
+    augmentation against PIL and torchvision; opening and reading base sets."""
 
     steps: PositiveInt = 5
     """Timed steps of each schedule, after one that is not timed."""
     captions: PositiveInt = 4
     """Captions in a batch at ViT-B/16's shapes, each in two views."""
+    rows: list[PositiveInt] = dataclasses.field(default_factory=lambda: [1_000, 10_000])
+    """Pictures of 64 x 64 in base sets that are opened and read; of those of 512 x 512, a tenth."""
 
 
 def pretraining(cfg: PretrainBench) -> dict[str, float]:
@@ -63,6 +66,8 @@ def pretraining(cfg: PretrainBench) -> dict[str, float]:
     views = {"512_to_224": (512, 224, ViewConfig()), "64_to_64": (64, 64, tiny.views)}
     for name, (pixels, size, config) in views.items():
         figures |= {f"{name}_{k}": v for k, v in views_per_second(pixels, size, config).items()}
+    for size, rows in ((64, cfg.rows), (512, [count // 10 for count in cfg.rows])):
+        figures |= {f"{size}_pixels_{k}": v for k, v in reading(rows, size).items()}
     return figures
 
 

@@ -27,7 +27,7 @@ def views_per_second(pixels: int, size: int, config: ViewConfig) -> dict[str, fl
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    pictures = [_picture(pixels, seed) for seed in range(PICTURES)]
+    pictures = [picture(pixels, seed) for seed in range(PICTURES)]
     decoded = _decoded(pictures, pixels)
     chains = [_plain_chain(view, size, config) for view in (0, 1)]
     generator = torch.Generator().manual_seed(0)
@@ -94,7 +94,7 @@ def _plain_chain(view: int, size: int, config: ViewConfig) -> v2.Compose:
     )
 
 
-def _picture(pixels: int, seed: int) -> bytes:
+def picture(pixels: int, seed: int) -> bytes:
     """Smooth colours with some grain, so that PNG has work to do."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))

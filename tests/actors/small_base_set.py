@@ -52,15 +52,17 @@ def write_clip(folder: Path) -> str:
 
 def write_base_set(storage: Path, classes: int = 3, captions: int = 6) -> Artifact:
     """Noise in four views per caption, as PNG; every row is usable."""
-    return publish(
-        storage,
-        [
-            row(f"class {number}", index, view)
-            for number in range(classes)
-            for index in range(captions)
-            for view in range(4)
-        ],
-    )
+    return publish(storage, noise(classes, captions))
+
+
+def noise(classes: int = 3, captions: int = 6) -> list[dict[str, Any]]:
+    """The rows of `write_base_set`."""
+    return [
+        row(f"class {number}", index, view)
+        for number in range(classes)
+        for index in range(captions)
+        for view in range(4)
+    ]
 
 
 def publish(storage: Path, rows: list[dict[str, Any]]) -> Artifact:

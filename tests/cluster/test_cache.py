@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from cluster import cache
-from cluster.cache import DAY_SECONDS, RECORD, cached, clean, new_array, node_cache
+from cluster.cache import (
+    DAY_SECONDS,
+    GROWING,
+    RECORD,
+    cached,
+    clean,
+    new_array,
+    node_cache,
+)
 from cluster.errors import ConfigError
 
 
@@ -35,6 +43,17 @@ def test_an_entry_is_made_once() -> None:
     assert cached("x", numbers) == folder
     assert (folder / "a.npy").stat().st_mtime_ns == made
     assert [path.name for path in node_cache().iterdir()] == ["x"]
+
+
+def test_a_growing_file_is_no_damage_and_has_its_size() -> None:
+    folder = cached("x", numbers)
+    growing = folder / f"pixels{GROWING}"
+    growing.write_bytes(bytes(1000))
+    assert cached("x", numbers) == folder
+    assert growing.exists()
+    assert cache._bytes(folder) == 1000 + sum(
+        (folder / name).stat().st_size for name in ("a.npy", "deep/b.json")
+    )
 
 
 def other_array(folder: Path) -> None:

@@ -18,7 +18,7 @@ from ray.cluster_utils import Cluster
 from safetensors.torch import load_file
 from torch import Tensor
 
-from actors.pictures.base_set import decode, open_base_set, open_base_set_rows
+from actors.pictures.base_set import open_base_set, open_base_set_rows
 from actors.pretraining.config import PretrainerConfig
 from actors.pretraining.loop import Calls, new_state, pretrain
 from actors.pretraining.shares import Worker
@@ -123,7 +123,7 @@ def checkpoints(storage: Path) -> list[Path]:
 
 def in_one_process(cfg: PretrainConfig) -> dict[str, Tensor]:
     """The teacher as trained in one go in this process, without FSDP."""
-    data = open_base_set(decode(open_base_set_rows(cfg.base_set)))
+    data = open_base_set(open_base_set_rows(cfg.base_set))
     alone = Worker(rank=0, count=1, device=torch.device("cpu"))
     calls = Calls(start=lambda _: [], save=lambda *_: None, save_every=10_000)
     state = pretrain(cfg.pretrainer, load_clip(cfg.backbone), data, alone, calls)
@@ -236,7 +236,7 @@ def some_steps(rank: int, cfg: PretrainConfig, workers: int, folder: Path, last_
         save_every=4,
         tell=tell,
     )
-    data = open_base_set(decode(open_base_set_rows(cfg.base_set)))
+    data = open_base_set(open_base_set_rows(cfg.base_set))
     worker = Worker(rank, workers, torch.device("cpu"))
     with contextlib.suppress(StoppedError):
         pretrain(cfg.pretrainer, backbone, data, worker, calls)

@@ -206,7 +206,7 @@ def test_readers_leave_out_what_is_refused(curated: Curated, tmp_path: Path) -> 
     imagined = np.array(plan["split"].to_pylist()) == "imagined"
     assert set(plan.filter(imagined)["id"].to_pylist()) == kept
     bare = open_base_set_rows(curated.base_set.uri)
-    assert rows.cache_name != bare.cache_name, "decoded pictures are not shared"
+    assert rows.identity != bare.identity, "decoded pictures are not shared"
     assert rows.inputs.keys() == {"base_set", "curation"}
     assert bare.count_captions() == len(CLASSES) * CAPTIONS
     assert rows.count_captions() == bare.count_captions() - 1  # all of fox's last are refused

@@ -16,7 +16,7 @@ from cluster.pool import Pool
 from jobs import pretrain as job
 from models.moment_adapter import AdapterConfig
 from models.moment_dino import MomentDinoConfig
-from tests.actors.small_base_set import CONFIG, write_base_set, write_clip
+from tests.actors.small_base_set import CONFIG, noise, publish, write_base_set, write_clip
 from tests.actors.small_world import make_dataset
 from tests.noted_pool import NotedPool, noted_threads
 from tests.test_recipes import loaded
@@ -48,23 +48,33 @@ def test_the_released_recipes_are_the_default(recipe: str, adapter: AdapterConfi
     )
 
 
-def test_a_run_can_be_watched(cfg: job.PretrainConfig, tmp_path: Path, local_ray: None) -> None:
+def test_a_run_can_be_watched(
+    cfg: job.PretrainConfig, tmp_path: Path, local_ray: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     """One worker, with two CPUs: its rows of metrics, the same for TensorBoard, and accuracies on
-    other images."""
+    other images; of what it could not read it says how much."""
     notes = tmp_path / "notes"
     notes.mkdir()
     labelled = make_dataset(tmp_path)
     probe = ProbeConfig(dataset=labelled.artifact.uri, every=6, per_class=4)
     pool = NotedPool(workers=1, cpus=2, notes=str(notes))
+    rows = noise()
+    for view in range(3):
+        rows[view]["image"] = b"no picture"
+    broken = publish(tmp_path / "broken", rows).uri
+    cfg = dataclasses.replace(cfg, base_set=broken)
     teacher = job.pretrain(dataclasses.replace(cfg, pool=pool, probe=probe))
+    assert teacher.manifest.extra == {"captions": 18, "unreadable": 3}
+    said = "3 images cannot be decoded, others of their captions stood in their place; the first: "
+    assert said in capsys.readouterr().err
     assert noted_threads(notes) == [2], "a reserved CPU is a used one"
     folder = teacher.local_dir()
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(1, 13))
-    probed = {row["step"]: row for row in rows if "knn" in row}
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in metrics] == list(range(1, 13))
+    probed = {row["step"]: row for row in metrics if "knn" in row}
     assert list(probed) == [6, 12]
     (events,) = (folder / "tensorboard").iterdir()
-    assert scalars(events)["loss"] == pytest.approx({row["step"]: row["loss"] for row in rows})
+    assert scalars(events)["loss"] == pytest.approx({row["step"]: row["loss"] for row in metrics})
     assert scalars(events)["knn"] == pytest.approx({s: row["knn"] for s, row in probed.items()})
     assert job.pretrain(dataclasses.replace(cfg, pool=Pool(workers=1))) == teacher, "done before"
 

@@ -2,12 +2,15 @@
 
 import dataclasses
 import math
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from actors.pictures.base_set import BaseSet, BaseSetRows, decode, open_base_set
+from actors.pictures.base_set import BaseSet, BaseSetRows, open_base_set
 from actors.pretraining.config import LocalCrops, PretrainerConfig
 from actors.pretraining.loop import Calls, DivergedError, new_state, pretrain, schedule
 from actors.pretraining.shares import Share, Worker, draw_share, epoch_rows
@@ -34,9 +37,7 @@ class KilledError(Exception):
 @pytest.fixture
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Clip, BaseSet]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return load_clip(write_clip(tmp_path)), open_base_set(
-        decode(BaseSetRows(write_base_set(tmp_path)))
-    )
+    return load_clip(write_clip(tmp_path)), open_base_set(BaseSetRows(write_base_set(tmp_path)))
 
 
 def run(
@@ -123,6 +124,24 @@ def test_a_batch_is_the_same_on_any_number_of_workers(
         for rank, share in enumerate(shares):
             mine = getattr(share, name).movedim(axis, 0).unflatten(0, (views, -1))
             assert torch.allclose(by_view[:, rank::workers], mine, atol=1e-6), name
+
+
+def test_images_of_the_next_two_steps_are_decoded_meanwhile(parts: tuple[Clip, BaseSet]) -> None:
+    """In other threads, across the end of an epoch, too, and none after the last step."""
+    clip, data = parts
+    threads: list[str] = []
+
+    def decode(numbers: Sequence[int]) -> list[np.ndarray | None]:
+        threads.extend([threading.current_thread().name] * len(numbers))
+        return data.decode(numbers)
+
+    watched = BaseSet(data.captions, data.starts, data.size, decode)
+    for step, captions in ((3, 3 * 4), (10, 4 + 4), (11, 0)):
+        threads.clear()
+        draw_share(CONFIG, watched, clip, ALONE, step)
+        watched.draw([0], f"asked for last, after {step}", (2, 1))
+        assert len(threads) == 2 * (captions + 1)
+        assert threading.current_thread().name not in threads
 
 
 def test_an_epoch_shows_every_row_once() -> None:

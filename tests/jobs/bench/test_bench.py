@@ -1,9 +1,14 @@
 """What `python -m jobs.bench` compares is the same computation."""
 
+from pathlib import Path
+
+import pytest
 import torch
 
+from actors.pictures.base_set import open_base_set_rows
 from jobs.bench import discovery as bench_discovery
 from jobs.bench import schedules as b
+from jobs.bench.reading import _measured, write_base_set
 from jobs.bench.views import views_per_second
 from models.backbones import load_clip
 from models.dino_head import HeadConfig
@@ -47,6 +52,19 @@ def test_views_are_measured_on_both_ways() -> None:
     figures = views_per_second(24, 16, ViewConfig())
     assert len(figures) == 5
     assert all(value > 0 for value in figures.values())
+
+
+def test_a_base_set_is_read_from_its_files_and_then_from_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    uri = write_base_set(tmp_path, rows=40, pixels=24)
+    rows = open_base_set_rows(uri)
+    assert rows.count_images() == 40
+    assert len(rows.index) == 10
+    figures = _measured(uri, str(tmp_path / "cache"))
+    assert len(figures) == 5
+    assert figures["first_batch_disk_mb"] > 20 * 3 * 24 * 24 / 1e6, "what was decoded"
 
 
 def test_grouped_linkage_is_measured_against_the_exact_one() -> None:
