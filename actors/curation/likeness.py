@@ -1,10 +1,11 @@
 """Which pictures are copies of others, by perceptual hash and CLIP's embedding, block by block.
 
-Cost of near-copies among N pictures: near linear where hashes differ (`actors.curation.hashes`), and
-a product of embeddings for each pair of kept pictures whose hashes are near. Of test images: every
-picture is compared with every one of them, for a copy may be found by its embedding alone; rows are
-independent of one another, so any part of them can be given to another worker. Memory: the
-embeddings, 1 kB a picture of 512 numbers, the index, 36 bytes a picture, and a few blocks of 8 MB.
+Cost of near-copies among N pictures: near linear where hashes differ (`actors.curation.hashes`),
+and a product of embeddings for each pair of kept pictures whose hashes are near. Of test images:
+every picture is compared with every one of them, for a copy may be found by its embedding alone;
+rows are independent of one another, so any part of them can be given to another worker. Memory: the
+embeddings, 1 kB a picture of 512 numbers, the index, some 100 bytes a picture, and a few blocks of
+8 MB.
 """
 
 from collections.abc import Callable, Sequence
