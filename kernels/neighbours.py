@@ -149,7 +149,7 @@ class NeighbourIndex:
 
 
 def _centres(keys: Tensor) -> Tensor:
-    """(LISTS·sqrt(N), D) float64 of unit norm: spherical k-means of keys that are spread over all of them."""
+    """(LISTS·sqrt(N), D) float64 of unit norm: spherical k-means of some keys, in equal steps."""
     count = round(LISTS * len(keys) ** 0.5)
     sample = keys[_spread(len(keys), min(len(keys), SAMPLE * count), keys.device)].double()
     centres = sample[_spread(len(sample), count, keys.device)]

@@ -169,9 +169,10 @@ def _likes_among(
     crowded = np.argsort(first_of, kind="stable")[: int((first_of < len(keys)).sum())]
     for start in range(0, len(crowded), BLOCK):
         block = crowded[start : start + BLOCK]
-        near_keys = np.empty(0, dtype=np.int64)
+        is_near = np.zeros(len(keys), dtype=bool)
         for _, key in index.pairs(queries[np.unique(query_of[block])]):
-            near_keys = np.union1d(near_keys, key)
+            is_near[key] = True
+        near_keys = np.flatnonzero(is_near)
         places = by_key[ranges(bounds[near_keys], np.diff(bounds)[near_keys])]
         likes[block] = _first_alike(pictures, rows[block], others[np.sort(places)], captions, near)
     return likes
