@@ -21,7 +21,7 @@ class ScaleBench:
     )
     """Pictures of a curation that are compared with 10,000 test images."""
     neighbours: list[PositiveInt] = dataclasses.field(
-        default_factory=lambda: [12_500, 25_000, 50_000, 75_000, 150_000]
+        default_factory=lambda: [12_500, 25_000, 50_000, 60_000, 100_000, 150_000]
     )
     """Images of a discovery whose neighbours are looked for."""
 
