@@ -1,9 +1,9 @@
 """Measuring in a process of its own, for a process never gives back its highest memory."""
 
 import multiprocessing
-import resource
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 
@@ -22,7 +22,16 @@ def apart(measure: Callable[..., dict[str, float]], *arguments: Any) -> dict[str
 
 def peak() -> float:
     """Highest resident memory of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_bytes() / 2**20
+
+
+def peak_bytes() -> int:
+    """Largest resident size of this process so far; Linux counts it since the program started,
+    where getrusage would also count the parent's."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/self/status has no VmHWM")
 
 
 def _answer(
