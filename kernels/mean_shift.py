@@ -7,23 +7,23 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from kernels.neighbours import QUERIES_AT_ONCE, nearest
+from kernels.neighbours import QUERIES_AT_ONCE, NeighbourIndex
 
 
 def mean_shift(
-    features: Tensor, memory: Tensor, k: int, share: float, itself: Tensor | None = None
+    features: Tensor, memory: NeighbourIndex, k: int, share: float, itself: Tensor | None = None
 ) -> Tensor:
     """Every feature moved towards the mean of its k nearest neighbours: (B, D), unit norm.
 
     (1 - share)·f + share·mean of the neighbours, divided by its norm, through which no gradient
-    flows; memory: (N, D), frozen. itself: (B,) int64, the features' own places in the memory, -1
+    flows; memory: of (N, D), frozen. itself: (B,) int64, the features' own places in the memory, -1
     for none. Source: contrastive mean-shift (Choi et al., 2024), as LAION-Beyond runs it; there the
     nearest key is dropped as the image itself, here it is the image itself that is left out.
     """
     with torch.no_grad():
-        _, places = nearest(features, memory, k, itself)
+        _, places = memory.nearest(features, k, itself)
         parts = places.split(QUERIES_AT_ONCE)
-        centres = torch.cat([memory[part].mean(dim=1) for part in parts])
+        centres = torch.cat([memory.keys[part].mean(dim=1) for part in parts])
     shifted = (1 - share) * features + share * centres
     return shifted / shifted.norm(dim=1, keepdim=True).detach()
 

@@ -1,4 +1,4 @@
-"""python -m jobs.bench synthesis | pretrain | adapt | search | discovery | worth | fuzz
+"""python -m jobs.bench synthesis | pretrain | adapt | search | discovery | worth | scale | fuzz
 
 Measurements. Each prints a table and ends with one JSON line; what is to be compared between
 machines are the ratios, measured within one run.
@@ -18,6 +18,7 @@ from jobs.bench.adapt import AdaptBench, adapting
 from jobs.bench.discovery import DiscoveryBench, discovering
 from jobs.bench.fuzz.procedure import FuzzBench, fuzzing
 from jobs.bench.pretrain import PretrainBench, pretraining
+from jobs.bench.scale.procedure import ScaleBench, scaling
 from jobs.bench.search.procedure import SearchBench, searching
 from jobs.bench.synthesis import SynthesisBench, synthesis
 from jobs.bench.worth import WorthBench, worth
@@ -30,6 +31,7 @@ BENCHES: dict[str, tuple[type, Measure]] = {
     "search": (SearchBench, searching),
     "discovery": (DiscoveryBench, discovering),
     "worth": (WorthBench, worth),
+    "scale": (ScaleBench, scaling),
     "fuzz": (FuzzBench, fuzzing),
 }
 """What each is asked for, and what measures it."""

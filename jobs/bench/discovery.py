@@ -7,17 +7,14 @@ what it began with, the features among it.
 """
 
 import dataclasses
-import multiprocessing
-import resource
 import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection
 
 import numpy as np
 import torch
 from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
+from jobs.bench.apart import apart, peak
 from kernels.mean_shift import unit
 from kernels.neighbours import nearest, nearest_reference
 from models.discovery.metrics import clustering_accuracy
@@ -58,7 +55,7 @@ def discovering(cfg: DiscoveryBench) -> dict[str, float]:
         if images <= cfg.exact:
             names += ["exact", "whole"]
         for name in names:
-            for what, value in _apart(_measure, name, images, cfg).items():
+            for what, value in apart(_measure, name, images, cfg).items():
                 figures[f"{name}_{images}_{what}"] = value
     return figures | _planned(figures, cfg)
 
@@ -66,7 +63,7 @@ def discovering(cfg: DiscoveryBench) -> dict[str, float]:
 def _measure(name: str, images: int, cfg: DiscoveryBench) -> dict[str, float]:
     """One of: neighbours in blocks or of the whole matrix, linkage grouped or exact."""
     torch.set_num_threads(1)
-    before = _peak()
+    before = peak()
     features, labels = _features(images, cfg)
     started = time.process_time()
     if name in ("blocks", "whole"):
@@ -79,7 +76,7 @@ def _measure(name: str, images: int, cfg: DiscoveryBench) -> dict[str, float]:
         cut = tree.cut(cfg.classes).numpy()
         scores = {"accuracy": clustering_accuracy(cut, labels.numpy())}
     seconds = time.process_time() - started
-    return {"seconds": seconds, "mebibytes": _peak() - before} | scores
+    return {"seconds": seconds, "mebibytes": peak() - before} | scores
 
 
 def _features(images: int, cfg: DiscoveryBench) -> tuple[Tensor, Tensor]:
@@ -106,36 +103,3 @@ def _planned(figures: dict[str, float], cfg: DiscoveryBench) -> dict[str, float]
             more = held[-1] + slope * (PLANNED - most)
             extrapolated[f"{name}_{PLANNED}_gibibytes_extrapolated"] = more / 1024
     return extrapolated
-
-
-def _apart(
-    measure: Callable[[str, int, DiscoveryBench], dict[str, float]],
-    name: str,
-    images: int,
-    cfg: DiscoveryBench,
-) -> dict[str, float]:
-    """In a process of its own, for a process never gives back its highest memory."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, measure, name, images, cfg))
-    process.start()
-    theirs.close()
-    try:
-        return ours.recv()
-    finally:
-        process.join()
-
-
-def _answer(
-    to: Connection,
-    measure: Callable[[str, int, DiscoveryBench], dict[str, float]],
-    name: str,
-    images: int,
-    cfg: DiscoveryBench,
-) -> None:
-    to.send(measure(name, images, cfg))
-
-
-def _peak() -> float:
-    """Highest resident memory of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

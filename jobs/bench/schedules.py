@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import interpolate
 
+from jobs.bench.apart import peak_bytes
 from kernels import distillation
 from kernels.moments import moments_reference
 from models.backbones import TINY, clip_from_config, load_clip
@@ -94,7 +95,7 @@ def serve(
         move_teacher(done)
         optimizer.zero_grad()
         pipe.send(time.perf_counter() - started)
-    pipe.send(_peak_bytes())
+    pipe.send(peak_bytes())
 
 
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -181,12 +182,3 @@ def _batch(backbone: Clip, shapes: Shapes) -> Batch:
     masks = draw_masks(len(crops), backbone.grid, MASKED_SHARE, MASK_RATIO, rng)
     drop_path = draw_drop_path(len(crops), shapes.model.adapter, generator)
     return backbone.normalise(crops), torch.from_numpy(masks), drop_path
-
-
-def _peak_bytes() -> int:
-    """Largest resident size of this process so far; Linux counts it since the program started,
-    where getrusage would also count the parent's."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/self/status has no VmHWM")

@@ -8,6 +8,7 @@ from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, PositiveFl
 from torch import Tensor, nn
 
 from kernels.mean_shift import decoupled_loss, mean_shift, supervised_contrastive_loss, unit
+from kernels.neighbours import NeighbourIndex
 from models.dino_head import DinoHead, HeadConfig
 from models.discovery.problem import Problem
 from models.moment_adapter import AdapterConfig, Block
@@ -108,7 +109,8 @@ def train_shift_model(
     step = 0
     for _ in range(hyper.epochs):
         pair = _two_views(views, len(rows), generator)
-        memory = torch.cat([embed(model, problem.tokens, rows, view) for view in pair])
+        views_of_all = torch.cat([embed(model, problem.tokens, rows, view) for view in pair])
+        memory = NeighbourIndex(views_of_all)
         for batch in _batches(known, hyper.batch_size, generator):
             for group in optimizer.param_groups:
                 group["lr"] = cosine(hyper.lr, LAST_LR * hyper.lr, step, steps)
@@ -143,7 +145,9 @@ def shifts(features: Tensor, hyper: MeanShiftHyper) -> Iterator[Tensor]:
     places = torch.arange(len(features))
     while True:
         yield features
-        features = mean_shift(features, features, hyper.neighbours, hyper.share, places)
+        features = mean_shift(
+            features, NeighbourIndex(features), hyper.neighbours, hyper.share, places
+        )
 
 
 def _two_views(views: int, images: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from kernels.neighbours import nearest
+from kernels.neighbours import NeighbourIndex
 
 NEIGHBOURS, ITERATIONS, INNER_ITERATIONS = 3, 10, 5
 MOST_CONFIDENT = 8
@@ -34,7 +34,7 @@ def transclip(features: Tensor, text: Tensor, scale: float) -> Tensor:
     top = answers.topk(min(MOST_CONFIDENT, count), dim=0)
     means = normalize(torch.einsum("nc,ncd->cd", top.values, features[top.indices]), dim=-1)
     k = min(NEIGHBOURS, count - 1)
-    near = nearest(features, features, k, torch.arange(count)) if k else None
+    near = NeighbourIndex(features).nearest(features, k, torch.arange(count)) if k else None
     prior = TEXT_WEIGHT * answers.clamp(min=torch.finfo(answers.dtype).tiny).log()
     for _ in range(ITERATIONS):
         likelihood = prior + LIKELIHOOD_WEIGHT * _log_likelihood(features, means, variance)

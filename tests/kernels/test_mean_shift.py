@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from kernels.mean_shift import decoupled_loss, mean_shift, supervised_contrastive_loss, unit
+from kernels.neighbours import NeighbourIndex
 
 
 def test_a_feature_moves_to_the_mean_of_its_neighbours_without_itself() -> None:
     memory = torch.eye(4)[:3].clone()
     memory[1] = unit(torch.tensor([0.9, 0.1, 0.0, 0.0]))
     feature = memory[:1].clone().requires_grad_()
-    shifted = mean_shift(feature, memory, 1, 0.5, torch.tensor([0]))
+    shifted = mean_shift(feature, NeighbourIndex(memory), 1, 0.5, torch.tensor([0]))
     torch.testing.assert_close(shifted, unit(0.5 * feature + 0.5 * memory[1]))
     shifted[0, 2].backward()
     norm = (0.5 * memory[0] + 0.5 * memory[1]).norm()

@@ -9,7 +9,14 @@ import pytest
 from actors.curation import likeness
 from actors.curation.critique import Critique
 from actors.curation.decisions import Curation, CurationConfig, curate
-from actors.curation.likeness import NONE, Near, Pictures, first_likes, nearest
+from actors.curation.likeness import (
+    NONE,
+    Near,
+    Pictures,
+    first_likes,
+    first_likes_reference,
+    nearest,
+)
 
 DIMENSIONS = 16
 RNG = np.random.default_rng(0)
@@ -190,6 +197,9 @@ def test_blocks_find_what_a_comparison_of_all_pairs_finds(monkeypatch: pytest.Mo
         expected.append(copied[0] if copied else NONE)
         originals += [] if copied else [row]
     monkeypatch.setattr(likeness, "BLOCK", 7)
+    reference = first_likes_reference(pictures, order, captions, near, lambda _: None)
+    assert reference.tolist() == expected
+    monkeypatch.setattr(likeness, "FEW", 9)
     likes = first_likes(pictures, order, captions, near, lambda _: None)
     assert likes.tolist() == expected
     assert 20 < len(originals) < 70
@@ -200,3 +210,62 @@ def test_blocks_find_what_a_comparison_of_all_pairs_finds(monkeypatch: pytest.Mo
     assert closest.by_cosine.tolist() == every.argmax(axis=1).tolist()
     copies = (bits[order, :30] <= 3) & (every >= -0.3)
     assert ((closest.copied != NONE) == copies.any(axis=1)).all()
+
+
+def some_pictures(kind: str, count: int) -> tuple[Pictures, np.ndarray]:
+    """Pictures and their captions: `count` of a kind that is hard for an index of hashes."""
+    hashes = RNG.integers(0, 2**64, count, dtype=np.uint64)
+    embeddings = unit(count)
+    which = RNG.integers(0, count // 10, count)
+    if kind == "clustered":  # copies of copies, a few bits and a little of the cosine away
+        bits = np.left_shift(np.uint64(1), RNG.integers(0, 64, (count, 3)).astype(np.uint64))
+        hashes = hashes[which] ^ np.bitwise_or.reduce(bits, axis=1)
+        embeddings = (embeddings[which] + 0.05 * unit(count)).astype(np.float16)
+    if kind == "equal hashes":  # half of them alike, half not
+        hashes[: count // 2] = hashes[0]
+        embeddings[: count // 4] = embeddings[0]
+    if kind == "one crowd":  # all within 8 bits of a few
+        hashes = RNG.integers(0, 2**12, count, dtype=np.uint64)
+        embeddings = (embeddings[which % 5] + 0.2 * unit(count)).astype(np.float16)
+    return Pictures(hashes, embeddings), RNG.integers(0, count // 4, count)
+
+
+@pytest.mark.parametrize("kind", ["random", "clustered", "equal hashes", "one crowd"])
+@pytest.mark.parametrize("cosine", [-1.0, 0.5, 0.95])
+def test_an_index_of_hashes_decides_as_a_comparison_of_all_pairs(
+    kind: str, cosine: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures, captions = some_pictures(kind, 3_000)
+    order = RNG.permutation(len(pictures))[:2_900]
+    near = Near(hash_distance=8, cosine=cosine)
+    expected = first_likes_reference(pictures, order, captions, near, lambda _: None)
+    monkeypatch.setattr(likeness, "FEW", 200)
+    monkeypatch.setattr(likeness, "BLOCK", 128)
+    advanced: list[int] = []
+    likes = first_likes(pictures, order, captions, near, advanced.append)
+    assert np.array_equal(likes, expected)
+    assert sum(advanced) == len(order)
+    if kind != "random":
+        assert (likes != NONE).sum() > 100
+
+
+def test_no_picture_is_compared_with_one_whose_hash_is_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor are equal hashes that are alike compared with each other: only with the kept one."""
+    pictures, _ = some_pictures("random", 6_000)
+    pictures.hashes[3_000:] = pictures.hashes[0]
+    pictures.embeddings[3_000:] = pictures.embeddings[0]
+    compared = 0
+    distances = Pictures.distances
+
+    def counted(self: Pictures, rows: np.ndarray, others: Pictures, at: np.ndarray) -> np.ndarray:
+        nonlocal compared
+        compared += len(rows) * len(at)
+        return distances(self, rows, others, at)
+
+    monkeypatch.setattr(Pictures, "distances", counted)
+    monkeypatch.setattr(likeness, "FEW", 100)
+    order, near = np.arange(6_000), Near(hash_distance=8, cosine=0.95)
+    likes = first_likes(pictures, order, np.arange(6_000), near, lambda _: None)
+    assert (likes[3_000:] == 0).all()
+    assert (likes[:3_000] == NONE).all()
+    assert compared < 150 * len(order)  # each with a hundred: the parts that no index is made of

@@ -1,0 +1,46 @@
+"""`python -m jobs.bench scale`: how stages grow, and what that says of a million and a hundred."""
+
+import dataclasses
+
+from jsonargparse.typing import PositiveInt
+
+from jobs.bench.scale.growth import Row, laws
+from jobs.bench.scale.likeness import copies_of_tests, near_copies, neighbours
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScaleBench:
+    """Sizes that each stage is measured at; none: it is left out."""
+
+    pictures: list[PositiveInt] = dataclasses.field(
+        default_factory=lambda: [10_000, 100_000, 1_000_000]
+    )
+    """Pictures of a curation among which near-copies are looked for."""
+    against_tests: list[PositiveInt] = dataclasses.field(
+        default_factory=lambda: [3_000, 10_000, 30_000]
+    )
+    """Pictures of a curation that are compared with 10,000 test images."""
+    neighbours: list[PositiveInt] = dataclasses.field(
+        default_factory=lambda: [12_500, 25_000, 50_000, 60_000, 100_000, 150_000]
+    )
+    """Images of a discovery whose neighbours are looked for."""
+
+
+def scaling(cfg: ScaleBench) -> dict[str, float]:
+    """Every measurement, `STAGE_SIZE_…`, and the laws, `STAGE_…`."""
+    rows = [
+        *near_copies(cfg.pictures),
+        *copies_of_tests(cfg.against_tests),
+        *neighbours(cfg.neighbours),
+    ]
+    named = [(f"{row['stage']}_{row['size']}", row) for row in rows]
+    return _flat([*named, *((law["stage"], law) for law in laws(rows))])
+
+
+def _flat(rows: list[tuple[str, Row]]) -> dict[str, float]:
+    return {
+        f"{key}_{name}".replace(" ", "_"): value
+        for key, row in rows
+        for name, value in row.items()
+        if name not in ("stage", "size")
+    }

@@ -1,0 +1,44 @@
+"""The laws of growth, and what they are fitted to."""
+
+import math
+
+import pytest
+
+from jobs.bench.scale import likeness
+from jobs.bench.scale.growth import exponent, laws
+from jobs.bench.scale.procedure import ScaleBench, scaling
+
+
+def test_a_power_of_the_size_is_found_and_calculated_on() -> None:
+    rows = [
+        {"stage": stage, "size": n, "seconds": 2e-9 * n**power, "peak_mb": 100 + n / 1000}
+        for stage, power in (("square", 2), ("line", 1))
+        for n in (1_000, 10_000, 100_000)
+    ]
+    square, line = laws([*rows, {"stage": "one", "size": 5, "seconds": 1.0, "peak_mb": 1.0}])
+    assert (square["stage"], line["stage"]) == ("square", "line")
+    assert square["exponent"] == pytest.approx(2)
+    assert exponent(rows[3:]) == pytest.approx(1)
+    assert square["hours_1000000"] == pytest.approx(2e3 / 3600)
+    assert line["hours_100000000"] == pytest.approx(0.2 / 3600)
+    assert line["peak_gb_1000000"] == pytest.approx(1100 / 1024)
+
+
+def test_what_curation_and_discovery_look_for_is_measured() -> None:
+    copies = likeness._near_copies(5_000)
+    assert 0.8 < copies["copies"] / 250 <= 1  # some are copies of what is a copy itself
+    tests, exact = likeness._copies_of_tests(1_000), likeness._neighbours(2_000)
+    assert exact["recall"] == 1
+    assert all(row["seconds"] > 0 for row in (copies, tests, exact))
+
+
+@pytest.mark.long
+def test_the_bench_measures_apart_and_prints_numbers_alone() -> None:
+    cfg = ScaleBench(pictures=[500, 1_000], against_tests=[], neighbours=[300])
+    figures = scaling(cfg)
+    assert figures["near_copies_1000_copies"] <= 50
+    assert figures["near_copies_1000_peak_mb"] > 0
+    assert "near_copies_exponent" in figures
+    assert "exact_neighbours_300_seconds" in figures
+    assert "exact_neighbours_exponent" not in figures
+    assert all(math.isfinite(value) for value in figures.values())
