@@ -1,5 +1,8 @@
 """Features on disk: tokens written once, then memory-mapped by every process of a node."""
 
+import contextlib
+import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -133,8 +136,7 @@ def write_features(
         index += [row | {"row": place} for place, row in enumerate(rows)]
     counts = {split: sum(row["split"] == split for row in index) for split in SPLITS}
     with _arrays(draft, {s: (views[s], counts[s], *shape) for s in SPLITS}) as arrays:
-        places = {row["id"]: arrays[row["split"]][:, row["row"]] for row in index}
-        _fill(places, encoded)
+        _fill(arrays, {row["id"]: (row["split"], row["row"]) for row in index}, encoded)
     schema = plan.select(INDEX_COLUMNS).schema
     draft.write_table(
         "index", pa.Table.from_pylist(index, schema.append(pa.field("row", pa.int32())))
@@ -144,11 +146,36 @@ def write_features(
     return counts | {"index": len(index), "rejected": len(rejected)}
 
 
+class _ArrayFile:
+    """A file `.npy` (V, N, T, D) float16 that is filled row by row, in any order.
+
+    Not by a memory map, whose pages would count as this process's memory until they are written.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
+        """Raises OSError if there is no room on the disk."""
+        self.views, self.rows, *image = shape
+        self.bytes_of_row = math.prod(image) * np.float16().nbytes
+        new_array(path, shape, np.float16)
+        self.start = path.stat().st_size - self.views * self.rows * self.bytes_of_row
+        self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+
+    def put(self, row: int, tokens: memoryview) -> None:
+        """Writes all views of a row, one after the other in `tokens`."""
+        for view in range(self.views):
+            part = tokens[view * self.bytes_of_row : (view + 1) * self.bytes_of_row]
+            place = self.start + (view * self.rows + row) * self.bytes_of_row
+            os.pwrite(self._file, part, place)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
 @contextmanager
 def _arrays(
     draft: Draft, shapes: dict[str, tuple[int, int, int, int]]
-) -> Iterator[dict[str, np.ndarray]]:
-    """Arrays float16 to fill in any order, which then are the draft's files `{name}.npy`.
+) -> Iterator[dict[str, _ArrayFile]]:
+    """Arrays to fill, which then are the draft's files `{name}.npy`.
 
     They are filled on a disk of this node, for an object store takes a file only front to back.
     """
@@ -156,7 +183,11 @@ def _arrays(
     local = isinstance(fs, LocalFileSystem)
     with tempfile.TemporaryDirectory(dir=Path(folder, WORK) if local else node_cache()) as aside:
         paths = {name: Path(aside, f"{name}.npy") for name in shapes}
-        yield {name: new_array(paths[name], shape, np.float16) for name, shape in shapes.items()}
+        with contextlib.ExitStack() as open_files:
+            arrays = {name: _ArrayFile(paths[name], shape) for name, shape in shapes.items()}
+            for array in arrays.values():
+                open_files.callback(array.close)
+            yield arrays
         for path in paths.values():
             if local:
                 path.rename(Path(folder, path.name))
@@ -165,9 +196,11 @@ def _arrays(
                 shutil.copyfileobj(file, stream, BYTES_AT_ONCE)
 
 
-def _fill(places: dict[str, np.ndarray], encoded: Draft) -> None:
-    """Copies the tokens of every id that has a place (V, T, D) there; files without any are not
-    read."""
+def _fill(
+    arrays: dict[str, _ArrayFile], places: dict[str, tuple[str, int]], encoded: Draft
+) -> None:
+    """Copies the tokens of every id to its place, a row of an array; files without any of these ids
+    are not read."""
     for fragment in encoded.open_table(TOKENS).get_fragments():
         ids = fragment.to_table(columns=["id"])["id"].to_pylist()
         if places.keys().isdisjoint(ids):
@@ -177,5 +210,6 @@ def _fill(places: dict[str, np.ndarray], encoded: Draft) -> None:
         )
         for batch in batches:
             for row, tokens in zip(batch["id"].to_pylist(), batch["tokens"], strict=True):
-                if (place := places.get(row)) is not None:
-                    place[:] = np.frombuffer(tokens.as_buffer(), np.float16).reshape(place.shape)
+                if place := places.get(row):
+                    split, number = place
+                    arrays[split].put(number, memoryview(tokens.as_buffer()))

@@ -6,6 +6,7 @@ from jsonargparse.typing import PositiveInt
 
 from jobs.bench.scale.growth import Row, laws
 from jobs.bench.scale.likeness import copies_of_tests, near_copies, neighbours
+from jobs.bench.scale.tables import files_together, tokens_in_order
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,10 @@ class ScaleBench:
         default_factory=lambda: [12_500, 25_000, 50_000, 60_000, 100_000, 150_000]
     )
     """Images of a discovery whose neighbours are looked for."""
+    tokens: list[PositiveInt] = dataclasses.field(default_factory=lambda: [2_000, 8_000, 32_000])
+    """Encoded images whose tokens are put in order."""
+    painted: list[PositiveInt] = dataclasses.field(default_factory=lambda: [4_000, 16_000, 64_000])
+    """Pictures whose small files are put together."""
 
 
 def scaling(cfg: ScaleBench) -> dict[str, float]:
@@ -32,6 +37,8 @@ def scaling(cfg: ScaleBench) -> dict[str, float]:
         *near_copies(cfg.pictures),
         *copies_of_tests(cfg.against_tests),
         *neighbours(cfg.neighbours),
+        *tokens_in_order(cfg.tokens),
+        *files_together(cfg.painted),
     ]
     named = [(f"{row['stage']}_{row['size']}", row) for row in rows]
     return _flat([*named, *((law["stage"], law) for law in laws(rows))])

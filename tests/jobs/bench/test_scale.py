@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from jobs.bench.scale import likeness
+from jobs.bench.scale import likeness, tables
 from jobs.bench.scale.growth import exponent, laws
 from jobs.bench.scale.procedure import ScaleBench, scaling
 
@@ -32,9 +32,17 @@ def test_what_curation_and_discovery_look_for_is_measured() -> None:
     assert all(row["seconds"] > 0 for row in (copies, tests, exact))
 
 
+def test_what_is_done_to_tables_of_rows_is_measured() -> None:
+    for measurements in (tables._tokens_in_order(300), tables._files_together(50)):
+        assert measurements.keys() == {"seconds", "peak_mb"}
+        assert measurements["seconds"] > 0
+
+
 @pytest.mark.long
 def test_the_bench_measures_apart_and_prints_numbers_alone() -> None:
-    cfg = ScaleBench(pictures=[500, 1_000], against_tests=[], neighbours=[300])
+    cfg = ScaleBench(
+        pictures=[500, 1_000], against_tests=[], neighbours=[300], tokens=[10], painted=[10]
+    )
     figures = scaling(cfg)
     assert figures["near_copies_1000_copies"] <= 50
     assert figures["near_copies_1000_peak_mb"] > 0
