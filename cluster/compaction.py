@@ -8,6 +8,7 @@ are put together when all are there.
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +26,7 @@ from cluster.storage import opened_whole
 
 FILE_BYTES = 256_000_000
 """Of a file of the large ones, at least, but for the last."""
-GROUP_BYTES = 16_000_000
+GROUP_BYTES = 4_000_000
 """Of a row group, about: what a reader of one picture has to read."""
 ROWS_AT_ONCE = 64
 TASK_CPUS = 0.5
@@ -119,7 +120,7 @@ def _by_tasks(draft: Draft, groups: Sequence[_Group]) -> Iterator[tuple[_Group, 
     write = ray.remote(num_cpus=TASK_CPUS, max_retries=2)(_written)
     bare = Draft(draft.uri, None, draft.manifest)  # no lock, which stays with this process
     waiting = iter(groups)
-    running: dict[ray.ObjectRef, _Group] = {}
+    running: dict[Any, _Group] = {}
     while True:
         for group in waiting:
             running[write.remote(bare, group)] = group

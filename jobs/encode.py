@@ -114,8 +114,11 @@ def _encoded(
     features = {}
     for (out, dataset), (_, plan) in zip(missing, plans, strict=True):
         counts = write_features(out, work, plan, views, (clip.num_tokens, clip.embed_dim))
-        extra = {"backbone": clip.backbone, "weights_hash": clip.weights_hash}
-        extra |= {"drawn": bool(cfg.select.draws and dataset.labelled)}
+        extra = {
+            "backbone": clip.backbone,
+            "weights_hash": clip.weights_hash,
+            "drawn": bool(cfg.select.draws and dataset.labelled),
+        }
         features[out.uri] = out.publish(counts, extra)
     fs, folder = work.filesystem()
     fs.delete_dir(folder)  # all of it is in the arrays now

@@ -31,6 +31,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def numbers(folder: Path) -> None:
     array = new_array(folder / "a.npy", (3, 4))
     array[:] = 7
+    assert isinstance(array, np.memmap)
     array.flush()
     (folder / "deep").mkdir()
     (folder / "deep" / "b.json").write_text("[1, 2]")

@@ -1,6 +1,7 @@
 """A discovery on the small world."""
 
 from pathlib import Path
+from typing import Any
 
 from actors.discovery.discoverer import DiscoveryConfig
 from actors.search.cells import MethodConfig
@@ -22,7 +23,8 @@ BASELINES = {
 
 def config(folder: Path, storage: str = "found", **others) -> DiscoverConfig:  # type: ignore[no-untyped-def]
     """The folder holds the dataset and its features; results go to its subfolder `storage`."""
-    settings = {"discoveries": {"zsnl": WAY}, "seeds": [0, 1], "pool": Pool(workers=1)} | others
+    settings: dict[str, Any] = {"discoveries": {"zsnl": WAY}, "seeds": [0, 1]}
+    settings |= {"pool": Pool(workers=1)} | others
     return DiscoverConfig(
         storage=str(folder / storage),
         datasets=[str(path) for path in folder.glob("dataset/*")],

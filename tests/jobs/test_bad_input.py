@@ -78,8 +78,8 @@ def test_an_empty_class_folder_is_named(garden: Path, tmp_path: Path, local_ray:
 
 def test_too_many_shots_and_an_unknown_method_are_named(dataset: str, tmp_path: Path) -> None:
     features = make_features(tmp_path, open_dataset(dataset)).uri
-    given = ("--storage", str(tmp_path), "--datasets", json.dumps([dataset]))
-    given += ("--features", json.dumps([features]), "--methods")
+    given = ["--storage", str(tmp_path), "--datasets", json.dumps([dataset])]
+    given += ["--features", json.dumps([features]), "--methods"]
     many = json.dumps({"probe": {"method": "linear_probe", "shots": [16]}})
     said = refusal(job("search", *given, many))
     assert "shots: 16 train images of class 'okapi'" in said

@@ -196,8 +196,11 @@ def encode(
     out = draft(str(tmp_path), "features", of.name, config=None, inputs=inputs)
     shape = encoder.clip.num_tokens, encoder.clip.embed_dim
     counts = write_features(out, work, plan, views, shape)
-    extra = {"backbone": encoder.clip.backbone, "weights_hash": encoder.clip.weights_hash}
-    extra |= {"drawn": selection.draws is not None}
+    extra = {
+        "backbone": encoder.clip.backbone,
+        "weights_hash": encoder.clip.weights_hash,
+        "drawn": selection.draws is not None,
+    }
     return FeatureStore(out.publish(counts, extra).uri)
 
 
