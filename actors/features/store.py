@@ -18,7 +18,7 @@ from pyarrow.fs import LocalFileSystem
 from cluster.artifacts import WORK, Draft, open_artifact
 from cluster.cache import new_array, node_cache
 from cluster.errors import ConfigError
-from cluster.files import BYTES_AT_ONCE
+from cluster.files import BYTES_AT_ONCE, PARTIAL
 from models.task import Features
 
 SPLITS = ("train", "val", "test", "imagined")
@@ -181,7 +181,11 @@ def _arrays(
     """
     fs, folder = draft.filesystem()
     local = isinstance(fs, LocalFileSystem)
-    with tempfile.TemporaryDirectory(dir=Path(folder, WORK) if local else node_cache()) as aside:
+    base = Path(folder, WORK) if local else node_cache()
+    if local:
+        for left in base.glob(f"*{PARTIAL}"):  # by a run that was killed
+            shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(suffix=PARTIAL, dir=base) as aside:
         paths = {name: Path(aside, f"{name}.npy") for name in shapes}
         with contextlib.ExitStack() as open_files:
             arrays = {name: _ArrayFile(paths[name], shape) for name, shape in shapes.items()}
