@@ -3,6 +3,7 @@ run that was not."""
 
 import dataclasses
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,9 @@ from tests.faults.under_fire import DRIVER, Fire
 from tests.jobs import small_discovery, small_search
 
 pytestmark = pytest.mark.ray
-KILLS, SEED = 20, 2026
+KILLS = int(os.environ.get("KILLS", 7))
+"""Of each job; with KILLS=20 in the environment they take a quarter of an hour."""
+SEED = 2026
 LONGEST_WAIT = 1.0
 """Seconds in which a worker is at work, before a kill."""
 TIMES = {"wall_s", "cpu_s"}
@@ -64,15 +67,14 @@ def evaluated(world: Path, searched: Killed, local_ray: None) -> Killed:
         adapted=searched.unbroken.uri,
         datasets=[str(path) for path in world.glob("dataset/*")],
         features=[str(path) for path in world.glob("features/*")],
-        pool=Pool(workers=2),
+        pool=Pool(workers=1),
     )
     return Killed("jobs.evaluate", "ray::_Worker.run", cfg, evaluate(cfg))
 
 
 @pytest.fixture(scope="module")
 def discovered(world: Path, local_ray: None) -> Killed:
-    baselines, pool = small_discovery.BASELINES, Pool(workers=2)
-    cfg = small_discovery.config(world, "unbroken", baselines=baselines, pool=pool)
+    cfg = small_discovery.config(world, "unbroken", baselines=small_discovery.BASELINES)
     return Killed("jobs.discover", "ray::_Worker.run", cfg, discover_all(cfg))
 
 
