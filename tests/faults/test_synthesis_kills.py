@@ -14,7 +14,7 @@ from tests.faults.under_fire import DRIVER, Fire
 pytestmark = pytest.mark.ray
 KILLS, SEED = 20, 2026
 PER_CLASS = 30
-STAGES = {name: f"MapBatches({name})" for name in ("GrammarWriter", "Acceptance", "Counted")}
+STAGES = {name: rf"MapBatches\({name}\)" for name in ("GrammarWriter", "Acceptance", "Counted")}
 """Of Ray Data: caption engine, acceptance, painters."""
 LONGEST_WAIT = 8.0
 """Seconds in which stages are at work, before a kill."""

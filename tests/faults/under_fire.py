@@ -1,6 +1,7 @@
 """SIGKILLs to a job and its workers, at moments that a seed draws, until it has ended well."""
 
 import contextlib
+import re
 import signal
 import subprocess
 import time
@@ -22,7 +23,7 @@ class Fire:
 
     kills: int
     workers: Mapping[str, str]
-    """Part of the title by the name that it is counted under."""
+    """Pattern of the title, at its end or in it, by the name that it is counted under."""
     longest_wait: float
     """Seconds before a kill in which workers are at work."""
     rng: np.random.Generator
@@ -51,8 +52,8 @@ class Fire:
         with contextlib.suppress(psutil.NoSuchProcess):  # the job has ended
             for process in psutil.Process(driver.pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    title = " ".join(process.cmdline())
-                    present |= {n: process for n, part in self.workers.items() if part in title}
+                    title = " ".join(process.cmdline()).strip()
+                    present |= {n: process for n, p in self.workers.items() if re.search(p, title)}
         return present
 
     def _kill_someone(self, driver: subprocess.Popen[bytes]) -> None:
