@@ -21,15 +21,14 @@ from cluster.artifacts import Draft
 from cluster.connect import require_ray
 from cluster.files import READERS, FileFacts, HashedStream, listed
 from cluster.progress import show_progress
+from cluster.row_pipeline import FILE_TASK_CPUS
 from cluster.rows import digest
-from cluster.storage import opened_whole
 
 FILE_BYTES = 256_000_000
 """Of a file of the large ones, at least, but for the last."""
 GROUP_BYTES = 4_000_000
 """Of a row group, about: what a reader of one picture has to read."""
 ROWS_AT_ONCE = 64
-TASK_CPUS = 0.5
 TASKS_AT_ONCE = 64
 
 
@@ -43,9 +42,13 @@ class _Group:
     """By source its rows that another file has, too: a row can be committed twice."""
 
     @property
+    def name(self) -> str:
+        """Of the large file: other sources are another one."""
+        return f"part-{digest(*self.sources, size=8).hex()}.parquet"
+
+    @property
     def file(self) -> str:
-        """The large file: other sources are another one."""
-        return f"{self.table}/part-{digest(*self.sources, size=8).hex()}.parquet"
+        return f"{self.table}/{self.name}"
 
 
 def compact(draft: Draft, source: str, table: str) -> None:
@@ -58,13 +61,12 @@ def compact(draft: Draft, source: str, table: str) -> None:
     fs, folder = draft.filesystem()
     groups = list(_groups(fs, folder, source, table))
     there = set(listed(fs, f"{folder}/{table}", without="")) if groups else set()
-    for name in there - {group.file.rpartition("/")[2] for group in groups}:
+    for name in there - {group.name for group in groups}:
         fs.delete_file(f"{folder}/{table}/{name}")  # of fewer small files than there are now
-    missing = [group for group in groups if group.file.rpartition("/")[2] not in there]
-    fs.create_dir(f"{folder}/{table}", recursive=True)
+    missing = [group for group in groups if group.name not in there]
     if len(groups) == 1:
-        facts = [(group, _written(draft, group)) for group in missing]
-        draft.written.update({group.file: of_file for group, of_file in facts})
+        for group in missing:
+            _written(draft, group)
         return
     with show_progress(f"files of {table}", len(groups), "files", len(groups) - len(missing)) as p:
         for group, of_file in _by_tasks(draft, missing):
@@ -117,7 +119,7 @@ def _by_tasks(draft: Draft, groups: Sequence[_Group]) -> Iterator[tuple[_Group, 
     if not groups:
         return
     require_ray()
-    write = ray.remote(num_cpus=TASK_CPUS, max_retries=2)(_written)
+    write = ray.remote(num_cpus=FILE_TASK_CPUS, max_retries=2)(_written)
     bare = Draft(draft.uri, None, draft.manifest)  # no lock, which stays with this process
     waiting = iter(groups)
     running: dict[Any, _Group] = {}
@@ -134,11 +136,9 @@ def _by_tasks(draft: Draft, groups: Sequence[_Group]) -> Iterator[tuple[_Group, 
 
 def _written(draft: Draft, group: _Group) -> FileFacts:
     """Writes the file of a group, some hundred rows at a time."""
-    fs, folder = draft.filesystem()
-    with opened_whole(fs, f"{folder}/{group.file}") as stream:
-        hashed = HashedStream(stream)
-        _copy(fs, folder, group, hashed)
-        return hashed.facts
+    with draft.open_file(group.file) as stream:
+        _copy(*draft.filesystem(), group, stream)
+    return draft.written[group.file]
 
 
 def _copy(fs: FileSystem, folder: str, group: _Group, target: HashedStream) -> None:
