@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution
-from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import create_trial
 
 from actors.search.cells import Cell, MethodConfig
@@ -46,37 +46,45 @@ POPULATION = 8
 """Configurations fitted together."""
 
 
-def _random(seed: int, generation: int) -> BaseSampler:
-    return RandomSampler(seed)
+def _random(search: int) -> NewSampler:
+    return lambda seed, generation: RandomSampler(seed)
 
 
-def _ten_first(seed: int, generation: int) -> BaseSampler:
+def _tpe(search: int) -> NewSampler:
+    return tpe
+
+
+def _ten_first(search: int) -> NewSampler:
     """TPE as Optuna's default is."""
-    return TPESampler(seed=seed)
+    return lambda seed, generation: TPESampler(seed=seed)
 
 
-def _joint(seed: int, generation: int) -> BaseSampler:
+def _joint(search: int) -> NewSampler:
     """TPE of all hyper-parameters together."""
-    return TPESampler(seed=seed, n_startup_trials=generation, multivariate=True)
+    return lambda seed, generation: TPESampler(
+        seed=seed, n_startup_trials=generation, multivariate=True
+    )
 
 
-def _gaussian(seed: int, generation: int) -> BaseSampler:
-    return GPSampler(seed=seed, n_startup_trials=generation)
+def _gaussian(search: int) -> NewSampler:
+    return lambda seed, generation: GPSampler(seed=seed, n_startup_trials=generation)
 
 
-def _sobol(seed: int, generation: int) -> BaseSampler:
-    return QMCSampler(seed=0, scramble=True)
+def _sobol(search: int) -> NewSampler:
+    """All trials of a search are points of one sequence, so they have one seed."""
+    return lambda seed, generation: QMCSampler(seed=search, scramble=True)
 
 
-SAMPLERS: Mapping[str, NewSampler] = {
-    "tpe": tpe,
+SAMPLERS: Mapping[str, Callable[[int], NewSampler]] = {
+    "tpe": _tpe,
     "tpe_ten_first": _ten_first,
     "tpe_joint": _joint,
     "gp": _gaussian,
     "sobol": _sobol,
 }
-FEWER_RUNS = {"gp": 2, "sobol": 1}
-"""Simulated searches, where one proposal takes half a second, and where all are the same."""
+"""Of a simulated search, by its number."""
+FEWER_RUNS = {"gp": 10}
+"""Simulated searches, where one proposal takes half a second."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,9 +118,9 @@ def sampling(tasks: Tasks, fits: int, seeds: int, storage: str) -> dict[str, flo
         highest.append(stored.val.max())
         by_chance = _best_values(cell, seeds, _random, stored)
         random.append(by_chance.mean(axis=0))
-        for name, new_sampler in SAMPLERS.items():
+        for name, of_search in SAMPLERS.items():
             runs = min(seeds, FEWER_RUNS.get(name, seeds))
-            best = _best_values(cell, runs, new_sampler, stored)
+            best = _best_values(cell, runs, of_search, stored)
             gains[name].append((best - by_chance[:runs]).mean(axis=0))
     measurements = {"cells": len(cells), "all": 100 * float(np.mean(highest))}
     for place, trials in enumerate(TRIALS):
@@ -125,9 +133,11 @@ def sampling(tasks: Tasks, fits: int, seeds: int, storage: str) -> dict[str, flo
     return measurements
 
 
-def _best_values(cell: Cell, runs: int, new_sampler: NewSampler, stored: StoredFits) -> np.ndarray:
+def _best_values(
+    cell: Cell, runs: int, of_search: Callable[[int], NewSampler], stored: StoredFits
+) -> np.ndarray:
     """Best val accuracy of simulated searches (runs, T) after each of TRIALS."""
-    return np.array([_one_search(cell, seed, new_sampler, stored) for seed in range(runs)])
+    return np.array([_one_search(cell, seed, of_search(seed), stored) for seed in range(runs)])
 
 
 def _one_search(cell: Cell, seed: int, new_sampler: NewSampler, stored: StoredFits) -> list[float]:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from actors.search.cells import Cell
-from actors.search.proposals import tpe
 from actors.search.tasks import Tasks, task_source
 from jobs.bench.search import samplers
 from jobs.bench.search.growth import CHEAP
@@ -17,6 +16,7 @@ from jobs.bench.search.samplers import (
     _best_values,
     _place,
     _random,
+    _tpe,
     sampling,
 )
 from models.methods import METHODS
@@ -41,7 +41,7 @@ def test_a_point_has_the_place_of_its_values() -> None:
 def test_tpe_climbs_where_there_is_a_hill_and_random_search_does_not() -> None:
     places = np.random.default_rng(0).uniform(size=(2000, len(CELL.distributions())))
     hill = StoredFits(places, -np.abs(places - 0.7).sum(axis=1))
-    climbed, random = (_best_values(CELL, 20, sampler, hill) for sampler in (tpe, _random))
+    climbed, random = (_best_values(CELL, 20, sampler, hill) for sampler in (_tpe, _random))
     assert (climbed[:, 0] == random[:, 0]).all(), "the first generation is drawn"
     assert (np.diff(climbed) >= 0).all()
     assert climbed[:, -1].mean() > random[:, -1].mean() + random[:, -1].std() / 20**0.5
