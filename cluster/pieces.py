@@ -124,15 +124,18 @@ def make_pieces(
     *,
     title: str,
     unit: str,
+    size: Callable[[AnyWork], int] = lambda _: 1,
 ) -> None:
     """Makes every piece that is not there yet, on the workers of a pool.
 
     load: builds, on a worker, the callable that makes the tables of a piece. A worker that dies is
     started again and its piece tried twice more; ConfigError of a worker is raised as it is.
+    size: units of a piece.
     """
     complete = pieces.complete()
-    missing = [work for work in works if work.key not in complete]
-    with show_progress(title, len(works), unit, done=len(works) - len(missing)) as progress:
+    missing = {work.key: work for work in works if work.key not in complete}
+    total, done = sum(map(size, works)), sum(size(w) for w in works if w.key in complete)
+    with show_progress(title, total, unit, done=done) as progress:
         if not missing:
             return
         require_ray()
@@ -140,5 +143,8 @@ def make_pieces(
         count = min(pool.workers, len(missing))
         actors = ActorPool([worker.remote(load, pieces, pool) for _ in range(count)])
         with refusals_of_workers():
-            for _ in actors.map_unordered(lambda actor, work: actor.run.remote(work), missing):
-                progress.advance()
+            made = actors.map_unordered(
+                lambda actor, work: actor.run.remote(work), list(missing.values())
+            )
+            for key in made:
+                progress.advance(size(missing[key]))

@@ -12,14 +12,14 @@ RECIPES = {
     "curation": 1,
     "dataset": 2,
     "discovery": 3,
+    "encoding": 1,
     "factors": 3,
-    "features": 3,
+    "features": 4,
     "images": 2,
     "model": 1,
     "report": 5,
     "results": 4,
     "teacher": 2,
-    "tokens": 2,
 }
 """Kind of artifact to the version of how it is made. What goes into the identity of a *row* has a
 name of its own beside the code that makes it (such as "sprites-2")."""

@@ -10,21 +10,20 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from actors.features.cost import feature_bytes, require_room, warm_up_seconds
-from actors.features.encoder import Encoder, EncoderConfig, backbone, require_names
+from actors.features.cost import require_room, warm_up_seconds
+from actors.features.encoder import EncoderConfig, backbone, require_names
+from actors.features.encoding import SCHEMAS, Encoding, ShardEncoder
 from actors.features.plan import encoding_plan
 from actors.features.selection import Selection
-from actors.features.store import TOKENS, write_features
 from actors.pictures.base_set import BaseSetRows, open_base_set_rows
-from actors.pictures.places import PLACE
 from cluster.artifacts import Artifact, Draft, draft
 from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.job import run_job
+from cluster.pieces import Pieces, make_pieces
 from cluster.pool import Pool
 from cluster.progress import already_done, clock, say
-from cluster.row_pipeline import make_rows
 from jobs.computing import say_computing
 from models.clip import Clip
 
@@ -91,49 +90,62 @@ def _encoded(
     missing: list[tuple[Draft, Dataset]],
     base_set: BaseSetRows | None,
 ) -> dict[str, Artifact]:
-    """Encodes every row once into a working folder, then puts each dataset's rows in order.
+    """Writes the shards of all these datasets by one pool, then the index of each.
 
-    content: what the working folder is known by.
+    content: what the folder is known by that says which shards are there.
     """
-    encoder = cfg.encoder
-    work = draft(cfg.storage, "tokens", "encode", config=cfg, inputs={}, content=content)
-    views = {"train": encoder.views, "val": 1, "test": 1, "imagined": encoder.imagined_views}
-    plans = [(out, encoding_plan(d, base_set, views, cfg.select)) for out, d in missing]
-    rows = pa.concat_tables([plan for _, plan in plans])
-    _announce(cfg, clip, work, rows)
-    make_rows(
-        work,
-        TOKENS,
-        rows.sort_by([(name, "ascending") for name in PLACE]),  # a batch reads few files
-        partial(Encoder, encoder, cfg.pool.device),
+    work = draft(cfg.storage, "encoding", "encode", config=cfg, inputs={}, content=content)
+    encodings = _planned(cfg, clip, missing, base_set)
+    _announce(cfg, encodings)
+    pieces = Pieces(work, SCHEMAS)
+    make_pieces(
+        pieces,
+        [shard for encoding in encodings for shard in encoding.shards()],
+        partial(ShardEncoder, cfg.encoder, cfg.pool.device),
+        cfg.pool,
         title="encode",
         unit="images",
-        block_rows=256,
-        pool=cfg.pool,
+        size=len,
     )
     features = {}
-    for (out, dataset), (_, plan) in zip(missing, plans, strict=True):
-        counts = write_features(out, work, plan, views, (clip.num_tokens, clip.embed_dim))
+    for encoding, (out, dataset) in zip(encodings, missing, strict=True):
+        counts = encoding.write_index(pieces)
         extra = {
             "backbone": clip.backbone,
             "weights_hash": clip.weights_hash,
             "drawn": bool(cfg.select.draws and dataset.labelled),
         }
-        features[out.uri] = out.publish(counts, extra)
+        features[out.uri] = out.publish(counts, extra | encoding.extra())
     fs, folder = work.filesystem()
-    fs.delete_dir(folder)  # all of it is in the arrays now
+    fs.delete_dir(folder)
     return features
 
 
-def _announce(cfg: EncodeConfig, clip: Clip, work: Draft, rows: pa.Table) -> None:
+def _planned(
+    cfg: EncodeConfig,
+    clip: Clip,
+    missing: list[tuple[Draft, Dataset]],
+    base_set: BaseSetRows | None,
+) -> list[Encoding]:
+    encoder, image = cfg.encoder, (clip.num_tokens, clip.embed_dim)
+    views = {"train": encoder.views, "val": 1, "test": 1, "imagined": encoder.imagined_views}
+    return [
+        Encoding(out, encoding_plan(dataset, base_set, views, cfg.select), views, image)
+        for out, dataset in missing
+    ]
+
+
+def _announce(cfg: EncodeConfig, encodings: list[Encoding]) -> None:
     """Says what will be written and how long it may take; ConfigError if there is no room."""
-    size, views = feature_bytes(rows, (clip.num_tokens, clip.embed_dim)), pc.sum(rows["views"])
-    say(f"encode: {len(rows)} images in {views} views, {size / 1e9:.3g} GB of features")
+    plans = pa.concat_tables([encoding.plan for encoding in encodings])
+    images, views = len(plans), pc.sum(plans["views"]).as_py() or 0
+    size = sum(encoding.bytes for encoding in encodings)
+    say(f"encode: {images} images in {views} views, {size / 1e9:.3g} GB of features")
     say_computing("encode", [cfg.encoder.precision], cfg.pool)
-    require_room(work, TOKENS, size, cfg.storage)
+    require_room([encoding.draft for encoding in encodings], size, cfg.storage)
     if cfg.pool.gpus:
-        return  # this process has none to try; the progress line shows the time after one block
-    seconds = warm_up_seconds(cfg.encoder, rows) * views.as_py() / cfg.pool.workers
+        return  # this process has none to try; the progress line shows the time after one shard
+    seconds = warm_up_seconds(cfg.encoder, plans) * views / cfg.pool.workers
     say(
         f"encode: about {clock(seconds)} if {cfg.pool.workers} workers have a free core each, by a "
         "few images tried here; the workers' start and writing come on top"

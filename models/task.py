@@ -1,8 +1,10 @@
 """What a method gets to learn from: one dataset's few shots as frozen features, and its names."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from models.clip import Clip
@@ -16,24 +18,26 @@ Reads = Literal["tokens", "images"]
 class Features:
     """Frozen image tokens of N images with their labels.
 
-    tokens: (V, N, 1 + P, D) float16 or float32, not normalised; V views of each image, view 0 the
+    stored: (V, M, 1 + P, D) float16 or float32, not normalised; V views of each image, view 0 the
     clean one, the others augmented; token 0 the class token, then P patches. May be memory-mapped.
     labels: (N,) int64, index into the task's names. captions: one text per image ("" if it has
     none), or None. images: (N, 3, S, S) uint8, the pictures themselves for a method that reads
     them, else None; S is CLIP's input size where nothing is trained on, and at least that where it
-    is. May be memory-mapped. Raises ValueError if the sizes disagree.
+    is. May be memory-mapped. places: (N,) int64, where each image lies among the M that are stored;
+    None if image i lies at i and M is N. Raises ValueError if the sizes disagree.
     """
 
-    tokens: Tensor
+    stored: Tensor
     labels: Tensor
     captions: tuple[str, ...] | None = None
     images: Tensor | None = None
+    places: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.tokens.ndim != 4:
-            shape = tuple(self.tokens.shape)
+        if self.stored.ndim != 4:
+            shape = tuple(self.stored.shape)
             raise ValueError(f"tokens must be (views, images, tokens, channels), got {shape}")
-        images = self.tokens.shape[1]
+        images = self.stored.shape[1] if self.places is None else len(self.places)
         if len(self.labels) != images:
             raise ValueError(f"{images} images, but {len(self.labels)} labels")
         if self.captions is not None and len(self.captions) != images:
@@ -42,23 +46,85 @@ class Features:
             raise ValueError(f"{images} images, but {len(self.images)} pictures")
 
     def __len__(self) -> int:
-        return self.tokens.shape[1]
+        return len(self.labels)
+
+    @property
+    def tokens(self) -> Tensor:
+        """All of them, (V, N, 1 + P, D), not copied.
+
+        Raises ValueError if they lie scattered among others'; then `part` and `views` read some.
+        """
+        if self.places is not None:
+            raise ValueError("tokens: scattered; allowed: to read some, or those of a copy")
+        return self.stored
+
+    @property
+    def view_count(self) -> int:
+        """V."""
+        return len(self.stored)
 
     @property
     def clean(self) -> Tensor:
-        """View 0, (N, 1 + P, D), as stored."""
-        return self.tokens[0]
+        """View 0, (N, 1 + P, D); copied if it lies scattered."""
+        return self.part(0, slice(None))
 
-    def inputs(self, reads: Reads) -> Tensor:
-        """What a model that reads this answers from: `clean`, or the pictures.
+    @property
+    def without_patches(self) -> Tensor:
+        """The class tokens alone, (V, N, 1, D)."""
+        return self.stored[:, :, :1] if self.places is None else self.stored[:, self.places, :1]
+
+    def part(self, view: int, images: slice) -> Tensor:
+        """One view of some images, (n, 1 + P, D); copied if they lie scattered."""
+        return self.stored[view, images if self.places is None else self.places[images]]
+
+    def passes(self, images: int) -> list[slice]:
+        """All images, so many at a time; one empty slice if there is none."""
+        return [slice(start, start + images) for start in range(0, max(1, len(self)), images)]
+
+    def views(self, numbers: Tensor) -> Tensor:
+        """Some views of some images, (K, 1 + P, D), copied.
+
+        numbers: (K,) int64; view 0 of all images is counted first, then view 1, and so on.
+        """
+        view, image = numbers // len(self), numbers % len(self)
+        return self.stored[view, image if self.places is None else self.places[image]]
+
+    def of_images(self, images: Sequence[int] | Tensor) -> "Features":
+        """The features of these images, in this order, without pictures; no token is copied."""
+        rows = torch.as_tensor(images, dtype=torch.int64)
+        return Features(
+            self.stored,
+            self.labels[rows],
+            self.captions and tuple(self.captions[row] for row in rows.tolist()),
+            None,
+            rows if self.places is None else self.places[rows],
+        )
+
+    def copied(self) -> "Features":
+        """The same with tokens that do not lie scattered."""
+        if self.places is None:
+            return self
+        return replace(self, stored=self.stored[:, self.places], places=None)
+
+    def to(self, device: str) -> "Features":
+        """The same with tokens and labels there; on the CPU nothing is copied."""
+        if device == "cpu":
+            return self
+        features = self.copied()
+        return replace(
+            features, stored=features.stored.to(device), labels=features.labels.to(device)
+        )
+
+    def inputs(self, reads: Reads, images: slice = slice(None)) -> Tensor:
+        """What a model that reads this answers from: `clean`, or the pictures, of some images.
 
         Raises ValueError if they are not there.
         """
         if reads == "tokens":
-            return self.clean
+            return self.part(0, images)
         if self.images is None:
             raise ValueError("images: none; allowed: the pictures of all images, as uint8")
-        return self.images
+        return self.images[images]
 
 
 @dataclass(frozen=True, eq=False)

@@ -97,7 +97,7 @@ def discovery_problem(tasks: Tasks, cell: DiscoveryCell) -> tuple[Problem, list[
     encoded = tasks.encoded[cell.dataset]
     dataset, store = encoded.dataset, encoded.store
     train = store.features("train")
-    place = {row: i for i, row in enumerate(store.index["train"]["id"].to_pylist())}
+    place = store.places("train")
     labelled_ids: list[str] = []
     known_names = _known_names(encoded, cell.config)
     val = encoded.of_concepts(store.rows("val", []), "IP")
@@ -112,7 +112,7 @@ def discovery_problem(tasks: Tasks, cell: DiscoveryCell) -> tuple[Problem, list[
         hint=dataset.hint,
         template=dataset.template,
         clip=tasks.clip,
-        tokens=train.tokens,
+        tokens=train.stored,
         unlabelled=torch.tensor([place[row] for row in ids], dtype=torch.int64),
         labelled=torch.tensor([place[row] for row in labelled_ids], dtype=torch.int64),
         labels=known.labels,
@@ -181,8 +181,9 @@ def imagined_images(encoded: Iterable[EncodedDataset]) -> dict[str, Tensor]:
     images: dict[str, list[Tensor]] = {}
     for of_dataset in encoded:
         imagined = of_dataset.store.features("imagined")
+        class_tokens = imagined.without_patches[0, :, 0]
         for label, name in enumerate(of_dataset.names("all")):
             rows = (imagined.labels == label).nonzero().squeeze(1)
             if len(rows):
-                images.setdefault(name, []).append(imagined.tokens[0, rows, 0])
+                images.setdefault(name, []).append(class_tokens[rows])
     return {name: torch.cat(parts) for name, parts in images.items()}

@@ -163,12 +163,12 @@ def reference_rows(tasks: Tasks, dataset: str, seeds: Sequence[int]) -> list[dic
         test = encoded.of_concepts(encoded.store.features("test"), space)
         which = templates("hand", encoded.dataset.template)
         text = text_classifier(tasks.clip, names, which)
-        logits = transclip(class_tokens(test.clean[:, :1]), text, tasks.clip.logit_scale)
+        logits = transclip(class_tokens(test.without_patches[0]), text, tasks.clip.logit_scale)
         key = {"dataset": dataset, "method": "transclip", "seed": seeds[0]}
         rows += [key | score for score in scores({space: Answers(logits, test.labels)})]
         if space != "all":
             train = encoded.of_concepts(encoded.store.features("train"), space)
-            features, labels = class_tokens(train.clean[:, :1]), train.labels.numpy()
+            features, labels = class_tokens(train.without_patches[0]), train.labels.numpy()
             for seed in seeds:
                 group = Clusters(k_means(features, len(names), seed).numpy(), labels)
                 key = {"dataset": dataset, "method": "k-means", "seed": seed}

@@ -2,43 +2,37 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
-from pyarrow.fs import FileSelector, LocalFileSystem
+from pyarrow.fs import LocalFileSystem
 
 from actors.features.encoder import Encoder, EncoderConfig
-from cluster.artifacts import Draft
+from cluster.artifacts import WORK, Draft
 from cluster.errors import ConfigError
+from cluster.files import listed
 
 WARM_UP_ROWS = 4
 
 
-def feature_bytes(plan: pa.Table, image: tuple[int, int]) -> int:
-    """Bytes of the arrays that a plan's rows become. image: tokens per view, channels."""
-    tokens, channels = image
-    return (pc.sum(plan["views"]).as_py() or 0) * tokens * channels * np.float16().nbytes
-
-
-def require_room(work: Draft, table: str, features: int, storage: str) -> None:
+def require_room(drafts: Sequence[Draft], features: int, storage: str) -> None:
     """Refuses storage on a local disk that has no room for encoding; an object store is not asked.
 
-    The working table and the features made from it are there together; what an earlier run has left
-    of the table counts. features: bytes; the table is as large, for float16 numbers of a network
-    hardly compress. Raises ConfigError, naming `storage`.
+    features: bytes of all shards; what an earlier run has left of them in the drafts counts. Raises
+    ConfigError, naming `storage`.
     """
-    fs, folder = work.filesystem()
+    fs, folder = drafts[0].filesystem()
     if not isinstance(fs, LocalFileSystem):
         return
-    left = fs.get_file_info(FileSelector(f"{folder}/{table}", allow_not_found=True))
-    need = 2 * features - min(features, sum(file.size or 0 for file in left))
+    files = [listed(*draft.filesystem(), without=WORK) for draft in drafts]
+    need = features - sum(size for of_draft in files for size in of_draft.values())
     free = shutil.disk_usage(folder).free
     if free < need:
         raise ConfigError(
             f"storage: {storage!r} has {free / 1e9:.1f} GB free, and encoding needs "
-            f"{need / 1e9:.1f} GB, half of them until it is done; allowed: a disk with that room"
+            f"{need / 1e9:.1f} GB; allowed: a disk with that room"
         )
 
 

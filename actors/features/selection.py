@@ -1,10 +1,10 @@
 """Which images are encoded: those that something can learn from or be measured on."""
 
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from cluster.catalog.dataset import Dataset
@@ -48,19 +48,24 @@ class Selection:
     """Imagined images of each class, the first in order of their ids, which says nothing of what
     they show; by default all."""
 
-    def rows(self, dataset: Dataset, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    def rows(self, dataset: Dataset, rows: pa.Table) -> pa.Table:
         """The selected ones of rows with `id`, `split` and `label`, in their order, which for
         imagined images is that of their ids."""
-        drawn = self.draws.ids(dataset) if self.draws and dataset.labelled else None
-        imagined: Counter[int] = Counter()
+        selected = np.ones(len(rows), dtype=bool)
+        if self.draws and dataset.labelled:
+            drawn = pc.is_in(rows["id"], pa.array(sorted(self.draws.ids(dataset)), pa.string()))
+            selected &= pc.or_(drawn, pc.not_equal(rows["split"], "train")).to_numpy()
+        if self.imagined_per_class is not None:
+            imagined = np.flatnonzero(pc.equal(rows["split"], "imagined").to_numpy())
+            before = _earlier_of_their_kind(rows["label"].to_numpy()[imagined])
+            selected[imagined[before >= self.imagined_per_class]] = False
+        return rows.filter(pa.array(selected))
 
-        def selected(row: dict[str, Any]) -> bool:
-            if row["split"] == "train":
-                return drawn is None or row["id"] in drawn
-            if row["split"] == "imagined":
-                imagined[row["label"]] += 1
-                most = self.imagined_per_class
-                return most is None or imagined[row["label"]] <= most
-            return True
 
-        return [row for row in rows if selected(row)]
+def _earlier_of_their_kind(labels: np.ndarray) -> np.ndarray:
+    """Of each place of (N,) how many earlier places have its label."""
+    order = np.argsort(labels, kind="stable")
+    ordered = labels[order]
+    earlier = np.empty(len(labels), dtype=np.int64)
+    earlier[order] = np.arange(len(labels)) - np.searchsorted(ordered, ordered)
+    return earlier

@@ -1,86 +1,137 @@
-"""Features on disk: tokens written once, then memory-mapped by every process of a node."""
+"""Features on disk: shards, memory-mapped by every process of a node, and an index."""
 
-import contextlib
-import math
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
-from pyarrow.fs import LocalFileSystem
+from pyarrow.fs import LocalFileSystem, copy_files
 
-from cluster.artifacts import WORK, Draft, open_artifact
-from cluster.cache import new_array, node_cache
+from actors.features.mapping import mapped
+from actors.features.plan import SPLITS
+from actors.features.shards import TOKEN, ShardSizes, shard_file
+from cluster.artifacts import open_artifact
+from cluster.cache import cached
 from cluster.errors import ConfigError
-from cluster.files import BYTES_AT_ONCE, PARTIAL
+from cluster.rows import digest
 from models.task import Features
 
-SPLITS = ("train", "val", "test", "imagined")
-INDEX_COLUMNS = ("id", "label", "class_name", "split", "caption")
-TOKENS = "tokens"
-"""Name of the table that encoders write: id, tokens, reason."""
-ROWS_AT_ONCE = 64
+READERS = 16
+"""Requests to an object store at a time."""
 
 
 class FeatureStore:
-    """A features artifact, open for reading; each split lies in a file of its own.
+    """A features artifact, open for reading, one split at a time.
 
-    `{split}.npy`: (V, N, 1 + P, D) float16, view 0 clean. `index/`: id, label, class_name, split,
-    row (place in that file) and caption of every image. No split is opened before it is asked for.
+    Of each split: shards (`actors.features.shards`). `index/`: id, label, class_name, split, place
+    (number of the image in its split's shards) and caption of every image, in order of split and
+    id. No split is opened before it is asked for. On an object store `rows` fetches the images that
+    it is asked for and nothing else; `features` copies the split to this node's cache first.
     """
 
     def __init__(self, uri: str) -> None:
+        """Raises ConfigError if there are no features there, or its manifest is damaged."""
         self.artifact = open_artifact(uri, "features")
-        self._folder = self.artifact.local_dir()
+        self._fs, self._path = self.artifact.filesystem()
         self._opened: dict[str, Features] = {}
-        self._known: dict[str, dict[str, int]] = {}
+        self._numbers: dict[str, dict[str, int]] = {}
+        try:
+            shards = self.artifact.manifest.extra["shards"]
+            self._sizes = {split: ShardSizes.parsed(shards[split]) for split in SPLITS}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"features: the manifest of {uri!r} says nothing of shards; allowed: as published"
+            ) from error
 
     @cached_property
     def index(self) -> dict[str, pa.Table]:
-        """The rows of each split in the order of its file."""
+        """The rows of each split in order of id."""
         table = self.artifact.open_table("index")
         with self.artifact.damage_told("index"):
             rows = table.to_table()
-        split = np.array(rows["split"].to_pylist(), dtype=str)
-        return {name: rows.filter(split == name).sort_by("row") for name in SPLITS}
+        return {name: rows.filter(pc.equal(rows["split"], name)) for name in SPLITS}
 
     def features(self, split: str) -> Features:
-        """All images of a split, memory-mapped; the same object whenever it is asked for."""
+        """All images of a split in order of id, memory-mapped; the same object whenever asked."""
         if split not in self._opened:
-            self._opened[split] = self._open(split)
+            sizes, rows = self._sizes[split], self.index[split]
+            shards, folder = range(len(list(sizes.ranges()))), self._folder(split)
+            files = [
+                [folder / shard_file(split, view, shard) for shard in shards]
+                for view in range(sizes.views)
+            ]
+            stored = mapped(files, (sizes.count, *sizes.image), TOKEN)
+            self._opened[split] = _features(stored, rows, _numbers(rows, "place"))
         return self._opened[split]
 
-    def _open(self, split: str) -> Features:
-        rows = self.index[split]
-        # "c", copy on write: pages stay shared by all processes, and torch gets a writable array
-        tokens = np.load(self._folder / f"{split}.npy", mmap_mode="c")
-        labels = torch.tensor(rows["label"].to_pylist(), dtype=torch.int64)
-        return Features(torch.from_numpy(tokens), labels, tuple(rows["caption"].to_pylist()))
+    def _folder(self, split: str) -> Path:
+        """Where the split's files lie on this node."""
+        if isinstance(self._fs, LocalFileSystem):
+            return Path(self._path)
+        manifest = self.artifact.manifest
+        key = digest(self.artifact.uri, manifest.content_hash, manifest.created, split).hex()
+
+        def copy(folder: Path) -> None:
+            if self._sizes[split].count:
+                copy_files(
+                    f"{self._path}/{split}",
+                    str(folder / split),
+                    source_filesystem=self._fs,
+                    destination_filesystem=LocalFileSystem(),
+                )
+
+        return cached(f"features-{key}", copy)
 
     def rows(self, split: str, ids: Sequence[str]) -> Features:
         """The features of these images, in this order, copied; rejected images are left out."""
-        places = self._places(split)
-        return select_rows(self.features(split), [places[row] for row in self.readable(split, ids)])
+        number = self._known(split)
+        numbers = [number[row] for row in self.readable(split, ids)]
+        if split in self._opened or isinstance(self._fs, LocalFileSystem):
+            return self.features(split).of_images(numbers).copied()
+        rows = self.index[split].take(pa.array(numbers, pa.int64()))
+        return _features(self._fetched(split, rows["place"].to_pylist()), rows, None)
+
+    def _fetched(self, split: str, places: Sequence[int]) -> np.ndarray:
+        """The tokens of these images (V, n, 1 + P, D), by a request for each view of each."""
+        sizes = self._sizes[split]
+        tokens = np.empty((sizes.views, len(places), *sizes.image), TOKEN)
+        of_file: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for row, place in enumerate(places):
+            for view in range(sizes.views):
+                of_file[view, place // sizes.images].append(row)
+
+        def fetch(file: tuple[int, int]) -> None:
+            view, shard = file
+            with self._fs.open_input_file(
+                f"{self._path}/{shard_file(split, view, shard)}"
+            ) as stream:
+                for row in of_file[file]:
+                    offset = (places[row] % sizes.images) * sizes.image_bytes
+                    data = stream.read_at(sizes.image_bytes, offset)
+                    tokens[view, row] = np.frombuffer(data, TOKEN).reshape(sizes.image)
+
+        with ThreadPoolExecutor(READERS) as pool:
+            list(pool.map(fetch, of_file))
+        return tokens
 
     def readable(self, split: str, ids: Sequence[str]) -> list[str]:
         """The ids of these images that were not rejected, in this order.
 
         Raises ConfigError for one that was never encoded.
         """
-        places = self._places(split)
-        if unknown := [row for row in ids if row not in places and row not in self._rejected_ids]:
+        known = self._known(split)
+        if unknown := [row for row in ids if row not in known and row not in self._rejected_ids]:
             raise ConfigError(
                 f"features: {self.artifact.uri!r} lack {len(unknown)} of {len(ids)} {split} images "
                 "that are asked for; allowed: features made with select.draws that have the same "
                 "shots, seeds, rule and concepts, or without"
             )
-        return [row for row in ids if row in places]
+        return [row for row in ids if row in known]
 
     def require_all(self) -> None:
         """Raises ConfigError if training images were left out."""
@@ -90,11 +141,16 @@ class FeatureStore:
                 "shots; allowed: features made without select.draws"
             )
 
-    def _places(self, split: str) -> dict[str, int]:
-        """Id to row of all images of a split; the same object whenever it is asked for."""
-        if split not in self._known:
-            self._known[split] = {row: i for i, row in enumerate(self.ids(split))}
-        return self._known[split]
+    def places(self, split: str) -> dict[str, int]:
+        """Id to place among the stored tokens of all images of a split, in order of id."""
+        rows = self.index[split]
+        return dict(zip(rows["id"].to_pylist(), rows["place"].to_pylist(), strict=True))
+
+    def _known(self, split: str) -> dict[str, int]:
+        """Id to place in the order of `features`; the same object whenever it is asked for."""
+        if split not in self._numbers:
+            self._numbers[split] = {row: number for number, row in enumerate(self.ids(split))}
+        return self._numbers[split]
 
     @cached_property
     def _rejected_ids(self) -> set[str]:
@@ -110,110 +166,11 @@ class FeatureStore:
         return self.artifact.manifest.rows["rejected"]
 
 
-def select_rows(features: Features, rows: Sequence[int]) -> Features:
-    """The features of these rows, in this order, copied."""
-    places = torch.tensor(rows, dtype=torch.int64)
-    captions = features.captions and tuple(features.captions[row] for row in rows)
-    return Features(features.tokens[:, places], features.labels[places], captions or None)
+def _features(tokens: np.ndarray, rows: pa.Table, places: torch.Tensor | None) -> Features:
+    """rows: of the index, in the order of the images."""
+    captions = tuple(rows["caption"].to_pylist())
+    return Features(torch.from_numpy(tokens), _numbers(rows, "label"), captions, None, places)
 
 
-def write_features(
-    draft: Draft, encoded: Draft, plan: pa.Table, views: dict[str, int], shape: tuple[int, int]
-) -> dict[str, int]:
-    """Puts the encoder's rows in order: one array per split, the index, and the rejected rows.
-
-    encoded: the folder with the Parquet folder TOKENS (id, tokens, reason), other datasets' rows
-    among them. plan: what was to be encoded (INDEX_COLUMNS). views: per split. shape: tokens per
-    view, channels. Every token is read once and written once. Returns the rows per table.
-    """
-    reasons = encoded.read_table(TOKENS, ["id", "reason"])
-    reason = dict(zip(reasons["id"].to_pylist(), reasons["reason"].to_pylist(), strict=True))
-    planned = plan.select(INDEX_COLUMNS).to_pylist()
-    rejected = [row | {"reason": reason[row["id"]]} for row in planned if reason[row["id"]]]
-    index = []
-    for split in SPLITS:
-        rows = [row for row in planned if row["split"] == split and not reason[row["id"]]]
-        index += [row | {"row": place} for place, row in enumerate(rows)]
-    counts = {split: sum(row["split"] == split for row in index) for split in SPLITS}
-    with _arrays(draft, {s: (views[s], counts[s], *shape) for s in SPLITS}) as arrays:
-        _fill(arrays, {row["id"]: (row["split"], row["row"]) for row in index}, encoded)
-    schema = plan.select(INDEX_COLUMNS).schema
-    draft.write_table(
-        "index", pa.Table.from_pylist(index, schema.append(pa.field("row", pa.int32())))
-    )
-    rejected_schema = schema.append(pa.field("reason", pa.string()))
-    draft.write_table("rejected", pa.Table.from_pylist(rejected, rejected_schema))
-    return counts | {"index": len(index), "rejected": len(rejected)}
-
-
-class _ArrayFile:
-    """A file `.npy` (V, N, T, D) float16 that is filled row by row, in any order.
-
-    Not by a memory map, whose pages would count as this process's memory until they are written.
-    """
-
-    def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
-        """Raises OSError if there is no room on the disk."""
-        self.views, self.rows, *image = shape
-        self.bytes_of_row = math.prod(image) * np.float16().nbytes
-        new_array(path, shape, np.float16)
-        self.start = path.stat().st_size - self.views * self.rows * self.bytes_of_row
-        self._file = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-
-    def put(self, row: int, tokens: memoryview) -> None:
-        """Writes all views of a row, one after the other in `tokens`."""
-        for view in range(self.views):
-            part = tokens[view * self.bytes_of_row : (view + 1) * self.bytes_of_row]
-            place = self.start + (view * self.rows + row) * self.bytes_of_row
-            os.pwrite(self._file, part, place)
-
-    def close(self) -> None:
-        os.close(self._file)
-
-
-@contextmanager
-def _arrays(
-    draft: Draft, shapes: dict[str, tuple[int, int, int, int]]
-) -> Iterator[dict[str, _ArrayFile]]:
-    """Arrays to fill, which then are the draft's files `{name}.npy`.
-
-    They are filled on a disk of this node, for an object store takes a file only front to back.
-    """
-    fs, folder = draft.filesystem()
-    local = isinstance(fs, LocalFileSystem)
-    base = Path(folder, WORK) if local else node_cache()
-    if local:
-        for left in base.glob(f"*{PARTIAL}"):  # by a run that was killed
-            shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(suffix=PARTIAL, dir=base) as aside:
-        paths = {name: Path(aside, f"{name}.npy") for name in shapes}
-        with contextlib.ExitStack() as open_files:
-            arrays = {name: _ArrayFile(paths[name], shape) for name, shape in shapes.items()}
-            for array in arrays.values():
-                open_files.callback(array.close)
-            yield arrays
-        for path in paths.values():
-            if local:
-                path.rename(Path(folder, path.name))
-                continue
-            with draft.open_file(path.name) as stream, path.open("rb") as file:
-                shutil.copyfileobj(file, stream, BYTES_AT_ONCE)
-
-
-def _fill(
-    arrays: dict[str, _ArrayFile], places: dict[str, tuple[str, int]], encoded: Draft
-) -> None:
-    """Copies the tokens of every id to its place, a row of an array; files without any of these ids
-    are not read."""
-    for fragment in encoded.open_table(TOKENS).get_fragments():
-        ids = fragment.to_table(columns=["id"])["id"].to_pylist()
-        if places.keys().isdisjoint(ids):
-            continue
-        batches = fragment.to_batches(
-            columns=["id", "tokens"], batch_size=ROWS_AT_ONCE, batch_readahead=1
-        )
-        for batch in batches:
-            for row, tokens in zip(batch["id"].to_pylist(), batch["tokens"], strict=True):
-                if place := places.get(row):
-                    split, number = place
-                    arrays[split].put(number, memoryview(tokens.as_buffer()))
+def _numbers(rows: pa.Table, column: str) -> torch.Tensor:
+    return torch.from_numpy(rows[column].to_numpy().astype(np.int64))

@@ -150,10 +150,14 @@ def answers_on_test(
     if model.reads == "images":
         rows, size = encoded.ids("test", widest), model.clip.image_size
         test = replace(test, images=pictures(encoded.dataset.artifact, rows, size))
-    seen, names, labels = test.inputs(model.reads), encoded.names(widest), encoded.labels(widest)
+    names, labels = encoded.names(widest), encoded.labels(widest)
     places = None if own is None else [own.get(label, OTHER) for label in labels]
-    parts = seen.split(IMAGES_AT_ONCE)
-    logits = torch.cat([model.logits(part, names, places) for part in parts])
+    logits = torch.cat(
+        [
+            model.logits(test.inputs(model.reads, images), names, places)
+            for images in test.passes(IMAGES_AT_ONCE)
+        ]
+    )
     answers = {widest: Answers(logits, test.labels)} if labels else {}
     for space in spaces[1:]:
         members = set(encoded.labels(space))

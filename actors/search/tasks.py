@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from actors.features.encoder import backbone, require_names
-from actors.features.store import FeatureStore, select_rows
+from actors.features.store import FeatureStore
 from actors.pictures.decoded import pictures
 from actors.search.cells import Cell
 from cluster.artifacts import Artifact, open_artifact
@@ -46,15 +46,18 @@ class EncodedDataset:
         return tuple(of_all[label] for label in self.labels(concepts)) if of_all else ()
 
     def of_concepts(self, features: Features, concepts: Concepts) -> Features:
-        """Images of these classes, their labels counted among these classes alone."""
+        """Images of these classes, their labels counted among these classes alone.
+
+        No token is copied.
+        """
         labels = self.labels(concepts)
         if len(labels) == len(self.dataset.concepts):
-            return features  # not copied: it may be a memory map
+            return features
         number = torch.full((len(self.dataset.concepts),), -1)
         number[labels] = torch.arange(len(labels))
         relabelled = number[features.labels]
-        ours = select_rows(features, (relabelled >= 0).nonzero().squeeze(1).tolist())
-        return Features(ours.tokens, relabelled[relabelled >= 0], ours.captions)
+        ours = features.of_images((relabelled >= 0).nonzero().squeeze(1))
+        return replace(ours, labels=relabelled[relabelled >= 0])
 
     def ids(self, split: str, concepts: Concepts) -> list[str]:
         """Ids of the images of these classes, in the order of `of_concepts` on that split."""
@@ -188,8 +191,8 @@ class Tasks:
             names=names,
             hint=dataset.hint,
             template=dataset.template,
-            train=encoded.of_concepts(train, concepts),
-            val=encoded.of_concepts(val, concepts) if val else None,
+            train=encoded.of_concepts(train, concepts).copied(),
+            val=encoded.of_concepts(val, concepts).copied() if val else None,
             imagined=encoded.of_concepts(imagined, concepts) if len(imagined) else None,
             clip=self.clip,
             text=self._text(cell.dataset, concepts),

@@ -22,7 +22,7 @@ from cluster.storage import join
 from cluster.worker_versions import require_driver_versions
 from models.methods import METHODS
 from models.methods.adapted import Adapted, val_metrics
-from models.task import Features, Task
+from models.task import Task
 from models.weights import not_finite
 
 NUMERICAL = (ArithmeticError, torch.linalg.LinAlgError)
@@ -208,16 +208,11 @@ def fit_of(tasks: Tasks, cell: Cell, seed: int, adapted: Adapted, outcome: Outco
 
 def _on(device: str, task: Task) -> Task:
     """The task with all its tensors there; on the CPU nothing is copied."""
-
-    def moved(features: Features) -> Features:
-        tokens, labels = features.tokens.to(device), features.labels.to(device)
-        return dataclasses.replace(features, tokens=tokens, labels=labels)
-
     return dataclasses.replace(
         task,
-        train=moved(task.train),
-        val=task.val and moved(task.val),
-        imagined=task.imagined and moved(task.imagined),
+        train=task.train.to(device),
+        val=task.val and task.val.to(device),
+        imagined=task.imagined and task.imagined.to(device),
         clip=task.clip.to(device),
         text=task.text.to(device),
     )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 from torch.optim.lr_scheduler import CosineAnnealingLR
-from torch.utils.data import ConcatDataset, DataLoader, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from actors.search.measures import Answers, accuracy
 from cluster.catalog.dataset import Concept
@@ -28,7 +28,7 @@ def found_by_means(known: Features, test: Features, concepts: Sequence[Concept])
     a class has no known image.
     """
     is_ip = torch.tensor([concept.group == "IP" for concept in concepts])[test.labels]
-    logits = class_tokens(test.clean)[is_ip] @ _class_means(known, concepts).T
+    logits = class_tokens(test.without_patches[0])[is_ip] @ _class_means(known, concepts).T
     return accuracy(Answers(logits, test.labels[is_ip]))
 
 
@@ -41,7 +41,7 @@ def _class_means(known: Features, concepts: Sequence[Concept]) -> Tensor:
                 f"features: they hold no image of class {concept.name!r} to take a mean of; "
                 "allowed: imagined and training images of every class"
             )
-    tokens = class_tokens(known.clean)
+    tokens = class_tokens(known.without_patches[0])
     sums = torch.zeros(len(concepts), tokens.shape[1]).index_add_(0, known.labels, tokens)
     return normalize(sums, dim=-1)
 
@@ -59,7 +59,7 @@ def trained_with_labels(
     loader = DataLoader(images, BATCH, shuffle=True, generator=torch.Generator().manual_seed(0))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = ImagineModel(imagined[0].tokens.shape[-1], classes, adapter, "auto")
+        model = ImagineModel(imagined[0].stored.shape[-1], classes, adapter, "auto")
     with torch.no_grad():
         model.standardise(model.pool(next(iter(loader))[0]))
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR)
@@ -73,13 +73,27 @@ def trained_with_labels(
     return model
 
 
-def _numbered(imagined: Sequence[Features]) -> tuple[ConcatDataset[tuple[Tensor, ...]], int]:
+class _Views(Dataset[tuple[Tensor, Tensor]]):
+    """Every view of every image, and the number of its class."""
+
+    def __init__(self, features: Features, first_class: int) -> None:
+        self.features = features
+        self.labels = first_class + features.labels.repeat(features.view_count)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        return self.features.views(torch.tensor([number]))[0], self.labels[number]
+
+
+def _numbered(imagined: Sequence[Features]) -> tuple[ConcatDataset[tuple[Tensor, Tensor]], int]:
     """All images of all parts, read from where they lie, and the number of classes."""
-    parts, classes = [], 0
+    parts: list[_Views] = []
+    classes = 0
     for features in imagined:
         if not len(features):
             raise ConfigError("features: one has no imagined images; allowed: all with some")
-        labels = classes + features.labels.repeat(len(features.tokens))
-        parts.append(TensorDataset(features.tokens.flatten(0, 1), labels))
-        classes = int(labels.max()) + 1
+        parts.append(_Views(features, classes))
+        classes = int(parts[-1].labels.max()) + 1
     return ConcatDataset(parts), classes

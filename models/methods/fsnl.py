@@ -207,8 +207,15 @@ def _on_blended(task: Task, adapter: MomentAdapter, weight: float) -> Task:
     """The task with one blended token in place of all tokens of an image."""
 
     def blended(features: Features) -> Features:
-        tokens = torch.stack([_blended(view, adapter, weight) for view in features.tokens])
-        return replace(features, tokens=tokens)
+        parts = [
+            [
+                _blended(features.part(view, images), adapter, weight)
+                for images in features.passes(IMAGES_PER_PASS)
+            ]
+            for view in range(features.view_count)
+        ]
+        tokens = torch.stack([torch.cat(of_view) for of_view in parts])
+        return replace(features, stored=tokens, places=None)
 
     return replace(
         task,

@@ -108,7 +108,7 @@ def _train_heads(
 ) -> list[Learned | None]:
     """Members share the adapter they start with, and so all that it makes of the images."""
     batches = Batches(task, hypers[0], seed)
-    pooled = [model.pool_all(batches.tokens[0])]
+    pooled = [model.pool_all(task.train.tokens.flatten(0, 1))]
     if task.imagined:
         steps = max(hyper.head_steps for hyper in hypers)
         rows_to_come = Batches(task, hypers[0], seed).drawn(steps)
@@ -141,6 +141,8 @@ class _PooledBy:
 
     sizes: tuple[AdapterConfig, Precision]
     weights: list[Tensor]
+    places: Tensor | None
+    """Of the images among those whose tokens lie there."""
     rows: Tensor
     """Of all views of all images; ascending."""
     pooled: Pooled
@@ -159,20 +161,26 @@ def _pooled_imagined(model: ImagineModel, imagined: Features, rows: Tensor) -> P
     last bits depend on what is pooled together, and must not on what was fitted before.
     """
     sizes, weights = (model.adapter.config, model.precision), list(model.adapter.parameters())
-    last = _LAST_POOLED.get(imagined.tokens)
+    last = _LAST_POOLED.get(imagined.stored)
     if (
         last is None
         or last.sizes != sizes
+        or not _are_equal(last.places, imagined.places)
         or not torch.equal(last.rows, rows)
         or not all(map(torch.equal, last.weights, weights))
     ):
-        tokens = imagined.tokens.flatten(0, 1)
-        pooled = model.pool_all(tokens[:1]).room_for(len(tokens))
+        one = model.pool_all(imagined.part(0, slice(1)))
+        pooled = one.room_for(imagined.view_count * len(imagined))
         for part in rows.split(IMAGES_PER_PASS) if len(rows) else ():
-            pooled.put(part, model.pool_all(tokens[part]))
+            pooled.put(part, model.pool_all(imagined.views(part)))
         copies = [weight.detach().clone() for weight in weights]
-        last = _LAST_POOLED[imagined.tokens] = _PooledBy(sizes, copies, rows, pooled)
+        last = _PooledBy(sizes, copies, imagined.places, rows, pooled)
+        _LAST_POOLED[imagined.stored] = last
     return last.pooled
+
+
+def _are_equal(a: Tensor | None, b: Tensor | None) -> bool:
+    return a is b or (a is not None and b is not None and torch.equal(a, b))
 
 
 def _train_all(
@@ -188,7 +196,7 @@ def _train_all(
 
     def losses() -> Iterator[Tensor]:
         rows, labels, means = batches.next()
-        tokens = torch.cat([t[r] for t, r in zip(batches.tokens, rows, strict=True)])
+        tokens = torch.cat([f.views(r) for f, r in zip(batches.sources, rows, strict=True)])
         pooled = model.stacked_pool(population.stacked, tokens)
         yield _losses(model, population, hypers, pooled, labels, means)
 
@@ -256,21 +264,22 @@ class Batches:
 
     def __init__(self, task: Task, hyper: ImagineFslHyper, seed: int, skipped: int = 0) -> None:
         """skipped: first batches that are left out."""
-        sources = [(task.train, hyper.batch_real)]
+        self.sources = [task.train]
+        sizes = [hyper.batch_real]
         if task.imagined:
-            sources.append((task.imagined, hyper.batch_imagined))
+            self.sources.append(task.imagined)
+            sizes.append(hyper.batch_imagined)
         generator = torch.Generator().manual_seed(seed)
-        self.tokens = [features.tokens.flatten(0, 1) for features, _ in sources]
-        self._labels = [f.labels.repeat(len(f.tokens)) for f, _ in sources]
+        self._labels = [source.labels.repeat(source.view_count) for source in self.sources]
         self._streams = [
-            endless_batches(len(tokens), batch, generator)
-            for tokens, (_, batch) in zip(self.tokens, sources, strict=True)
+            endless_batches(len(labels), batch, generator)
+            for labels, batch in zip(self._labels, sizes, strict=True)
         ]
         for _ in range(skipped):
             self._rows()
 
     def next(self) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Rows of each source's tokens, all their labels (B,), and what makes means of them.
+        """Rows of each source's views, all their labels (B,), and what makes means of them.
 
         That is (S, B) for S sources, 1 / its images of the batch for a source's own images, else 0:
         the loss is a weighted sum of a mean for each source.
@@ -278,10 +287,10 @@ class Batches:
         rows = self._rows()
         labels = [source_labels[r] for source_labels, r in zip(self._labels, rows, strict=True)]
         means = [torch.full((1, len(r)), 1 / len(r)) for r in rows]
-        return rows, torch.cat(labels), torch.block_diag(*means).to(self.tokens[0].device)
+        return rows, torch.cat(labels), torch.block_diag(*means).to(self._labels[0].device)
 
     def drawn(self, steps: int) -> list[Tensor]:
-        """Rows of each source's tokens that the next batches hold, ascending, each once."""
+        """Rows of each source's views that the next batches hold, ascending, each once."""
         drawn: list[list[Tensor]] = [[torch.empty(0, dtype=torch.int64)] for _ in self._streams]
         for _ in range(steps):
             for of_source, rows in zip(drawn, self._rows(), strict=True):

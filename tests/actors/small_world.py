@@ -1,6 +1,5 @@
 """A dataset of six classes with images, and features of it that need no forward pass."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from actors.features.store import INDEX_COLUMNS
+from actors.features.encoding import Encoding
+from actors.features.plan import INDEX_COLUMNS
+from actors.features.shards import shard_file
 from actors.pictures.codec import png_bytes
 from actors.search.cells import MethodConfig
 from actors.search.spaces import Range
@@ -134,21 +135,25 @@ def make_features(
         config=None,
         inputs={"dataset": dataset.artifact} | ({"base_set": base_set} if base_set else {}),
     )
-    index, rows = [], dataset.rows.to_pylist()
+    rows = dataset.rows.to_pylist()
     imagined = [{**row, "id": f"imagined {row['id']}"} for row in rows if row["split"] == "val"]
     if base_set:
         all_of_it = base_set.read_table("rows").to_pylist()
         imagined = [r for r in all_of_it if r["dataset"] == "toys" and not r["reason"]]
     rows += [row | {"split": "imagined"} for row in imagined]
+    index = []
     for split, views in VIEWS.items():
         here = [row for row in rows if row["split"] == split]
-        index += [row | {"row": place, "caption": ""} for place, row in enumerate(here)]
+        index += [row | {"place": place, "caption": ""} for place, row in enumerate(here)]
         tokens = torch.stack([_tokens(row["id"], row["label"], views, clip) for row in here], dim=1)
-        np.save(buffer := io.BytesIO(), tokens.half().numpy())
-        made.write_bytes(f"{split}.npy", buffer.getvalue())
-    made.write_table("index", pa.Table.from_pylist(index).select([*INDEX_COLUMNS, "row"]))
+        for view, of_view in enumerate(tokens.half().numpy()):
+            made.write_bytes(shard_file(split, view, 0), of_view.tobytes())
+    plan = pa.Table.from_pylist(index).select([*INDEX_COLUMNS, "place"])
+    made.write_table("index", plan)
+    image = (clip.num_tokens, clip.embed_dim)
     extra = {"backbone": clip.backbone, "weights_hash": clip.weights_hash}
-    return made.publish({"index": len(index), "rejected": 0}, extra)
+    shards = Encoding(made, plan, VIEWS, image).extra()
+    return made.publish({"index": len(index), "rejected": 0}, extra | shards)
 
 
 def _tokens(row: str, label: int, views: int, clip: Clip) -> Tensor:

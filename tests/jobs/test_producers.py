@@ -19,10 +19,11 @@ from actors.curation.critic import Critic, CriticConfig
 from actors.curation.critique import TABLE, critique_plan, read_critique
 from actors.curation.decisions import CurationConfig, curate
 from actors.embedded.sprite_factors import FACTORS
-from actors.features.encoder import Encoder, EncoderConfig
+from actors.features.encoder import EncoderConfig
+from actors.features.encoding import SCHEMAS, Encoding, ShardEncoder
 from actors.features.plan import EVERYTHING, encoding_plan
 from actors.features.selection import Selection
-from actors.features.store import TOKENS, FeatureStore, write_features
+from actors.features.store import FeatureStore
 from actors.pictures.base_set import BaseSetRows, open_base_set
 from actors.pictures.decoded import pictures
 from actors.search.cells import MethodConfig, declared_cells
@@ -33,6 +34,7 @@ from actors.synthesis.painters.painter import CaptionPainter, PainterConfig
 from cluster.artifacts import Artifact, Draft, draft
 from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.catalog.splits import draw_shots
+from cluster.pieces import Pieces
 from cluster.storage import filesystem
 from jobs.dataset import DatasetConfig, dataset
 from jobs.report.pages.curation import curation_section
@@ -186,22 +188,23 @@ def encode(
     selection: Selection = EVERYTHING,
 ) -> FeatureStore:
     """As `jobs.encode` does, of so many rows of the plan."""
-    encoder = Encoder(EncoderConfig(views=2))
+    encoder = ShardEncoder(EncoderConfig(views=2))
     views = {"train": 2, "val": 1, "test": 1, "imagined": 1}
     plan = encoding_plan(of, BaseSetRows(base_set) if base_set else None, views, selection)
     plan = plan.take(np.linspace(0, len(plan) - 1, min(rows, len(plan))).astype(int))
-    work = draft(str(tmp_path), "tokens", "walk", config=None, inputs={})
-    make(work, TOKENS, plan, encoder)
     inputs = {"dataset": of.artifact} | ({"base_set": base_set} if base_set else {})
     out = draft(str(tmp_path), "features", of.name, config=None, inputs=inputs)
-    shape = encoder.clip.num_tokens, encoder.clip.embed_dim
-    counts = write_features(out, work, plan, views, shape)
+    encoding, pieces = Encoding(out, plan, views, encoder.image), Pieces(out, SCHEMAS)
+    for shard in encoding.shards():
+        pieces.write(shard.key, encoder(shard))
+    counts = encoding.write_index(pieces)
+    clip = encoder.encode.clip
     extra = {
-        "backbone": encoder.clip.backbone,
-        "weights_hash": encoder.clip.weights_hash,
+        "backbone": clip.backbone,
+        "weights_hash": clip.weights_hash,
         "drawn": selection.draws is not None,
     }
-    return FeatureStore(out.publish(counts, extra).uri)
+    return FeatureStore(out.publish(counts, extra | encoding.extra()).uri)
 
 
 def curation_of(tmp_path: Path, base_set: Artifact, of: Dataset) -> Artifact:

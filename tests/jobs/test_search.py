@@ -7,11 +7,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import optuna
 import pyarrow as pa
 import pytest
 
+from actors.features.store import FeatureStore
 from cluster.artifacts import Artifact, open_artifact
 from cluster.content import plain
 from cluster.errors import ConfigError
@@ -30,10 +30,7 @@ FINISHED_BEFORE_THE_KILLS = (4, 6)
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Dataset and features; the test split is moved away, for a search has no need of it.
-
-    In its place lies a file of its size that no array can be read from.
-    """
+    """Dataset and features whose test split cannot be opened, for a search has no need of it."""
     folder = tmp_path_factory.mktemp("world")
     make_features(folder, make_dataset(folder))
     hide_test(folder)
@@ -41,11 +38,18 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def hide_test(world: Path) -> None:
+    """Has the manifest say that the split has an image more than its files."""
+    tell_test_images(world, 1)
     (features,) = world.glob("features/*")
-    (features / "test.npy").rename(world / "test.npy")
-    (features / "test.npy").write_bytes(bytes((world / "test.npy").stat().st_size))
-    with pytest.raises(ValueError, match=r"magic|pickle"):
-        np.load(features / "test.npy", allow_pickle=False)
+    with pytest.raises(ConfigError, match="bytes too few"):
+        FeatureStore(str(features)).features("test")
+
+
+def tell_test_images(world: Path, more: int) -> None:
+    (path,) = world.glob("features/*/manifest.json")
+    manifest = json.loads(path.read_text())
+    manifest["extra"]["shards"]["test"]["count"] += more
+    path.write_text(json.dumps(manifest))
 
 
 def start(world: Path, storage: str) -> subprocess.Popen[bytes]:
@@ -131,7 +135,7 @@ def test_a_finished_search_is_done(whole: Artifact, world: Path) -> None:
 
 def test_evaluate_scores_every_model_in_its_label_spaces(whole: Artifact, world: Path) -> None:
     (features,) = world.glob("features/*")
-    (world / "test.npy").replace(features / "test.npy")
+    tell_test_images(world, -1)
     cfg = EvaluateConfig(
         storage=str(world / "whole"),
         adapted=whole.uri,

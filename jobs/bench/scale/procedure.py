@@ -6,7 +6,7 @@ from jsonargparse.typing import PositiveInt
 
 from jobs.bench.scale.growth import Row, laws
 from jobs.bench.scale.likeness import copies_of_tests, near_copies, neighbours
-from jobs.bench.scale.tables import files_together, tokens_in_order
+from jobs.bench.scale.tables import features_indexed, files_together
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,10 @@ class ScaleBench:
         default_factory=lambda: [12_500, 25_000, 50_000, 60_000, 100_000, 150_000]
     )
     """Images of a discovery whose neighbours are looked for."""
-    tokens: list[PositiveInt] = dataclasses.field(default_factory=lambda: [2_000, 8_000, 32_000])
-    """Encoded images whose tokens are put in order."""
+    encoded: list[PositiveInt] = dataclasses.field(
+        default_factory=lambda: [10_000, 100_000, 1_000_000]
+    )
+    """Images whose shards are planned, and then indexed."""
     painted: list[PositiveInt] = dataclasses.field(default_factory=lambda: [4_000, 16_000, 64_000])
     """Pictures whose small files are put together."""
 
@@ -37,7 +39,7 @@ def scaling(cfg: ScaleBench) -> dict[str, float]:
         *near_copies(cfg.pictures),
         *copies_of_tests(cfg.against_tests),
         *neighbours(cfg.neighbours),
-        *tokens_in_order(cfg.tokens),
+        *features_indexed(cfg.encoded),
         *files_together(cfg.painted),
     ]
     named = [(f"{row['stage']}_{row['size']}", row) for row in rows]

@@ -210,9 +210,8 @@ def _ours(cfg: SearchBench, target: Artifact, base_set: Artifact) -> dict[str, f
         searched = run_module("jobs.search", f"--config={config}")
         adapted = open_artifact(json.loads(searched.stdout)["artifact"], "adapted")
         trials = adapted.read_table("trials", ["val_accuracy", "state"]).to_pylist()
-        forwards = sum(
-            features.features(split).tokens.shape[:2].numel() for split in features.index
-        )
+        of_splits = [features.features(split) for split in features.index]
+        forwards = sum(of_split.view_count * len(of_split) for of_split in of_splits)
     return {
         "seconds": encoded.seconds + searched.seconds,
         "encode_seconds": encoded.seconds,

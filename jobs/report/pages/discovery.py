@@ -128,7 +128,7 @@ def _figures(
     in_cluster = images["cluster"].to_numpy()
     rng = row_rng(f"t-SNE {encoded.dataset.name}")
     drawn = np.sort(rng.permutation(len(rows))[:MOST_POINTS])
-    tokens = encoded.store.features("train").tokens[0, rows[drawn].tolist(), :1]
+    tokens = encoded.store.features("train").of_images(rows[drawn].tolist()).without_patches[0]
     labelled = encoded.dataset.labelled
     figures = {
         "t-SNE": tsne_figure(

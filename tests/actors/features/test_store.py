@@ -1,56 +1,172 @@
-"""Tokens in the files of encoders become arrays in order, whatever a killed run has left."""
+"""Features in shards: what is written is what is read, however images lie and whatever is asked."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-from actors.features.store import INDEX_COLUMNS, TOKENS, FeatureStore, write_features
-from cluster.artifacts import WORK, draft
-from cluster.files import PARTIAL
+from actors.features.encoding import SCHEMAS, Encoding, Shard
+from actors.features.plan import SCHEMA
+from actors.features.shards import MAPPED, ShardSizes, shard_file
+from actors.features.store import FeatureStore
+from cluster.artifacts import draft
+from cluster.errors import ConfigError
+from cluster.pieces import Pieces
 
 VIEWS = {"train": 2, "val": 1, "test": 1, "imagined": 1}
-SHAPE = (3, 2)
-SPLIT_OF = {"a": "train", "b": "train", "c": "val", "d": "test", "bad": "test"}
+IMAGE = (3, 512)
+COUNTS = {"train": 150, "val": 1, "test": 70, "imagined": 0}
+BAD = {"train/7", "train/149", "test/64"}
 
 
-def tokens_of(row: str) -> np.ndarray:
-    """(V, T, D): other numbers for each row and view."""
-    views = VIEWS[SPLIT_OF[row]]
-    return (np.arange(views * 6) + 100 * ord(row[0])).reshape(views, *SHAPE).astype(np.float16)
+def tokens_of(split: str, number: int) -> np.ndarray:
+    """(V, T, D): other numbers for each image and view."""
+    rng = np.random.default_rng([len(split), number])
+    return rng.normal(size=(VIEWS[split], *IMAGE)).astype(np.float16)
 
 
-@pytest.mark.parametrize("files", [["ab", "cd"], ["dcba"], ["b", "d", "a", "c", "a"]])
-def test_every_row_lies_at_its_place_in_the_order_of_the_plan(
-    tmp_path: Path, files: list[str]
+def plan() -> pa.Table:
+    """In order of id, which is not that of places."""
+    rows: list[dict[str, Any]] = [
+        dict.fromkeys(SCHEMA.names, f"{split}/{number}")
+        | {"split": split, "label": number % 5, "views": VIEWS[split], "file": f"{number % 4}"}
+        | {"source": "", "place": count - number}
+        for split, count in COUNTS.items()
+        for number in range(count)
+    ]
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: row["id"]), SCHEMA)
+
+
+def written(shard: Shard) -> dict[str, pa.Table]:
+    """What a ShardEncoder does."""
+    ids = shard.images["id"].tolist()
+    tokens = np.stack([tokens_of(shard.split, int(row.split("/")[1])) for row in ids], axis=1)
+    names = [shard_file(shard.split, view, shard.number) for view in range(shard.views)]
+    for name, of_view in zip(names, tokens, strict=True):
+        shard.target.write_bytes(name, of_view.tobytes())
+    facts = [shard.target.written[name] for name in names]
+    reasons = ["no image" if row in BAD else "" for row in ids]
+    return {
+        "rows": pa.table({"id": ids, "reason": reasons}),
+        "files": pa.table(
+            [names, [f.size for f in facts], [f.sha256 for f in facts]], SCHEMAS["files"]
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    out = draft(str(tmp_path_factory.mktemp("s")), "features", "toy", config=None, inputs={})
+    encoding, pieces = Encoding(out, plan(), VIEWS, IMAGE), Pieces(out, SCHEMAS)
+    for shard in encoding.shards():
+        pieces.write(shard.key, written(shard))
+    counts = encoding.write_index(pieces)
+    assert counts == {
+        "train": 148,
+        "val": 1,
+        "test": 69,
+        "imagined": 0,
+        "index": 218,
+        "rejected": 3,
+    }
+    return FeatureStore(out.publish(counts, encoding.extra()).uri)
+
+
+@pytest.fixture
+def distant(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
+    """The same store on a file system that is not this machine's: nothing of it can be mapped."""
+    there = FeatureStore(store.artifact.uri)
+    monkeypatch.setattr(there, "_fs", SubTreeFileSystem("/", LocalFileSystem()))
+    monkeypatch.setattr(there, "_path", store.artifact.uri.removeprefix("/"))
+    return there
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_shards() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("actors.features.shards.SHARD_IMAGES", 64)
+        yield
+
+
+def expected(split: str, ids: list[str]) -> torch.Tensor:
+    each = [tokens_of(split, int(row.split("/")[1])) for row in ids]
+    return torch.from_numpy(np.stack(each, axis=1))
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_all_images_of_a_split_lie_in_order_of_id(store: FeatureStore, split: str) -> None:
+    """Over several shards and views, without those that could not be decoded."""
+    ids = sorted({f"{split}/{number}" for number in range(COUNTS[split])} - BAD)
+    features = store.features(split)
+    assert store.ids(split) == ids
+    assert torch.equal(features.copied().tokens, expected(split, ids))
+    assert features.labels.tolist() == [int(row.split("/")[1]) % 5 for row in ids]
+    places = store.places(split)
+    assert torch.equal(features.stored[:, [places[row] for row in ids]], expected(split, ids))
+
+
+def test_a_split_without_images_is_empty(store: FeatureStore) -> None:
+    features = store.features("imagined")
+    assert len(features) == 0
+    assert features.clean.shape == (0, *IMAGE)
+
+
+@pytest.mark.parametrize("there", ["store", "distant"])
+def test_some_images_come_in_the_order_asked_for(
+    there: str, request: pytest.FixtureRequest
 ) -> None:
-    """Encoders write in any order, other datasets' rows among them, and one twice after a kill."""
-    encoded, out = (
-        draft(str(tmp_path), kind, "toy", config=None, inputs={}) for kind in ("tokens", "features")
-    )
-    for number, letters in enumerate(files):
-        ids = [*letters, "bad"] if not number else [*letters]
-        data = [tokens_of(row).tobytes() if row != "bad" else b"" for row in ids]
-        reasons = ["no image" if row == "bad" else "" for row in ids]
-        table = {"id": ids, "tokens": data, "reason": reasons}
-        encoded.write_table(f"{TOKENS}/{number}", pa.table(table))
-    others = {"id": ["z"], "tokens": [b"other"], "reason": [""]}
-    encoded.write_table(f"{TOKENS}/others", pa.table(others))
-    left = Path(out.uri, WORK, f"killed{PARTIAL}")
-    left.mkdir(parents=True)
-    (left / "train.npy").write_bytes(b"half")
-    columns = {name: ["x"] * len(SPLIT_OF) for name in INDEX_COLUMNS}
-    columns |= {"id": list(SPLIT_OF), "split": list(SPLIT_OF.values())}
-    plan = pa.table(columns | {"label": pa.array([0] * len(SPLIT_OF), pa.int32())})
-    counts = write_features(out, encoded, plan, VIEWS, SHAPE)
-    assert not left.exists()
-    expected = {"train": 2, "val": 1, "test": 1, "imagined": 0, "index": 4, "rejected": 1}
-    assert counts == expected
-    store = FeatureStore(out.publish(counts, {"backbone": "x", "weights_hash": "x"}).uri)
-    assert store.ids("train") == ["a", "b"]
-    for split, ids in (("train", ["a", "b"]), ("val", ["c"]), ("test", ["d"])):
-        tokens = store.features(split).tokens.numpy()
-        assert np.array_equal(tokens, np.stack([tokens_of(row) for row in ids], axis=1))
-    assert store.features("imagined").tokens.shape == (1, 0, *SHAPE)
+    store = request.getfixturevalue(there)
+    asked = ["train/149", "train/3", "train/66", "train/2", "train/140"]
+    features = store.rows("train", asked)
+    assert torch.equal(features.tokens, expected("train", asked[1:]))
+    assert features.labels.tolist() == [3, 1, 2, 0]
+    assert len(store.rows("val", [])) == 0
+    with pytest.raises(ConfigError, match=r"lack 1 of 2 train images .*select.draws"):
+        store.rows("train", ["train/1", "nobody"])
+
+
+def test_a_distant_split_is_copied_and_no_other(distant: FeatureStore, tmp_path: Path) -> None:
+    ids = distant.ids("test")
+    assert torch.equal(distant.features("test").copied().tokens, expected("test", ids))
+    folder = distant._folder("test")
+    assert folder != Path(distant.artifact.uri)
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"test"}
+
+
+def test_the_manifest_has_every_hash(store: FeatureStore) -> None:
+    files = store.artifact.manifest.files
+    assert {name for name in files if name.endswith(".f16")} >= {"train/view-1/000002.f16"}
+    assert all(facts.sha256 for facts in files.values())
     assert not list(store.artifact.changed())
+
+
+def test_pieces_of_another_plan_are_not_taken(tmp_path: Path) -> None:
+    out = draft(str(tmp_path), "features", "toy", config=None, inputs={})
+    pieces = Pieces(out, SCHEMAS)
+    for shard in Encoding(out, plan(), VIEWS, IMAGE).shards():
+        pieces.write(shard.key, written(shard))
+    fewer = Encoding(out, plan().slice(1), VIEWS, IMAGE)
+    with pytest.raises(RuntimeError, match="other images"):
+        fewer.write_index(pieces)
+
+
+def test_a_shard_fills_whole_pages_unless_it_is_the_last() -> None:
+    for image in ((197, 512), (65, 128), (3, 2), (257, 1024), (729, 1152)):
+        sizes = ShardSizes.of(100_000, 4, image)
+        assert sizes.images * sizes.image_bytes % MAPPED == 0
+        ranges = list(sizes.ranges())
+        assert [r.start for r in ranges[1:]] == [r.stop for r in ranges[:-1]]
+        assert ranges[-1].stop == 100_000
+    assert ShardSizes.of(100_000, 4, (197, 512)).images == 64
+
+
+def test_a_manifest_without_shards_is_one_line(tmp_path: Path) -> None:
+    out = draft(str(tmp_path), "features", "toy", config=None, inputs={})
+    artifact = out.publish({}, {"shards": {"train": {"count": 1}}})
+    with pytest.raises(ConfigError, match=r"^features: .*says nothing of shards"):
+        FeatureStore(artifact.uri)

@@ -33,7 +33,7 @@ def test_what_curation_and_discovery_look_for_is_measured() -> None:
 
 
 def test_what_is_done_to_tables_of_rows_is_measured() -> None:
-    for measurements in (tables._tokens_in_order(300), tables._files_together(50)):
+    for measurements in (tables._features_indexed(3000), tables._files_together(50)):
         assert measurements.keys() == {"seconds", "peak_mb"}
         assert measurements["seconds"] > 0
 
@@ -41,7 +41,7 @@ def test_what_is_done_to_tables_of_rows_is_measured() -> None:
 @pytest.mark.long
 def test_the_bench_measures_apart_and_prints_numbers_alone() -> None:
     cfg = ScaleBench(
-        pictures=[500, 1_000], against_tests=[], neighbours=[300], tokens=[10], painted=[10]
+        pictures=[500, 1_000], against_tests=[], neighbours=[300], encoded=[10], painted=[10]
     )
     figures = scaling(cfg)
     assert figures["near_copies_1000_copies"] <= 50
