@@ -8,8 +8,9 @@ from torch import Tensor
 from models.clip import Clip
 from models.text_classifier import TemplateSet, zero_shot_classifier
 
-Reads = Literal["tokens", "images"]
-"""What a model answers from: frozen tokens, or pictures, because its image tower is not frozen."""
+Reads = Literal["class token", "tokens", "images"]
+"""What a model answers from: CLIP's frozen class token alone, all its tokens, or pictures, because
+its image tower is not frozen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +22,9 @@ class Features:
     labels: (N,) int64, index into the task's names. captions: one text per image ("" if it has
     none), or None. images: (N, 3, S, S) uint8, the pictures themselves for a method that reads
     them, else None; S is CLIP's input size where nothing is trained on, and at least that where it
-    is. May be memory-mapped. Raises ValueError if the sizes disagree.
+    is. May be memory-mapped. Where a GPU computes, the labels lie on it; all tokens, and pictures,
+    stay in the CPU's memory, and who reads them moves a batch at a time. Raises ValueError if the
+    sizes disagree.
     """
 
     tokens: Tensor
@@ -50,10 +53,12 @@ class Features:
         return self.tokens[0]
 
     def inputs(self, reads: Reads) -> Tensor:
-        """What a model that reads this answers from: `clean`, or the pictures.
+        """What a model that reads this answers from: `clean` or its first token, or the pictures.
 
         Raises ValueError if they are not there.
         """
+        if reads == "class token":
+            return self.clean[:, :1]
         if reads == "tokens":
             return self.clean
         if self.images is None:

@@ -47,14 +47,20 @@ class EncodedDataset:
 
     def of_concepts(self, features: Features, concepts: Concepts) -> Features:
         """Images of these classes, their labels counted among these classes alone."""
-        labels = self.labels(concepts)
-        if len(labels) == len(self.dataset.concepts):
+        if len(self.labels(concepts)) == len(self.dataset.concepts):
             return features  # not copied: it may be a memory map
+        rows, labels = self.places(features.labels, concepts)
+        ours = select_rows(features, rows.tolist())
+        return Features(ours.tokens, labels, ours.captions)
+
+    def places(self, labels: Tensor, concepts: Concepts) -> tuple[Tensor, Tensor]:
+        """Which of these labels (N,) are of these classes, and their labels among them alone."""
+        ours = self.labels(concepts)
         number = torch.full((len(self.dataset.concepts),), -1)
-        number[labels] = torch.arange(len(labels))
-        relabelled = number[features.labels]
-        ours = select_rows(features, (relabelled >= 0).nonzero().squeeze(1).tolist())
-        return Features(ours.tokens, relabelled[relabelled >= 0], ours.captions)
+        number[ours] = torch.arange(len(ours))
+        relabelled = number[labels]
+        rows = (relabelled >= 0).nonzero().squeeze(1)
+        return rows, relabelled[rows]
 
     def ids(self, split: str, concepts: Concepts) -> list[str]:
         """Ids of the images of these classes, in the order of `of_concepts` on that split."""
@@ -195,8 +201,9 @@ class Tasks:
             text=self._text(cell.dataset, concepts),
             prompts=encoded.prompts(concepts),
         )
-        reads_tokens = METHODS[cell.config.method].reads == "tokens"
-        return task if reads_tokens else self._with_pictures(task, encoded, split, concepts)
+        if METHODS[cell.config.method].reads != "images":
+            return task
+        return self._with_pictures(task, encoded, split, concepts)
 
     def _with_pictures(
         self, task: Task, encoded: EncodedDataset, split: Split | None, concepts: Concepts

@@ -22,7 +22,7 @@ from cluster.storage import join
 from cluster.worker_versions import require_driver_versions
 from models.methods import METHODS
 from models.methods.adapted import Adapted, val_metrics
-from models.task import Features, Task
+from models.task import Features, Reads, Task
 from models.weights import not_finite
 
 NUMERICAL = (ArithmeticError, torch.linalg.LinAlgError)
@@ -117,7 +117,8 @@ def fit_cell(
     hypers = [cell.with_values(values) for values in members]
     error = ""
     try:
-        task = _on(device, tasks.task(cell, tasks.split(cell, seed)))
+        reads = METHODS[cell.config.method].reads
+        task = _on(device, tasks.task(cell, tasks.split(cell, seed)), reads)
         adapted = METHODS[cell.config.method].fit_many(
             task, hypers, seed, teacher, None if medians is None else watched.goes_on
         )
@@ -206,12 +207,17 @@ def fit_of(tasks: Tasks, cell: Cell, seed: int, adapted: Adapted, outcome: Outco
     )
 
 
-def _on(device: str, task: Task) -> Task:
-    """The task with all its tensors there; on the CPU nothing is copied."""
+def _on(device: str, task: Task, reads: Reads) -> Task:
+    """The task with the tensors there that are used whole; on the CPU nothing is copied.
+
+    All tokens of all images may be more than a GPU holds: see `models.task.Features`.
+    """
 
     def moved(features: Features) -> Features:
-        tokens, labels = features.tokens.to(device), features.labels.to(device)
-        return dataclasses.replace(features, tokens=tokens, labels=labels)
+        tokens = features.tokens
+        if reads == "class token":
+            tokens = tokens[:, :, :1].to(device)
+        return dataclasses.replace(features, tokens=tokens, labels=features.labels.to(device))
 
     return dataclasses.replace(
         task,

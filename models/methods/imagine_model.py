@@ -31,15 +31,6 @@ class Pooled:
         """What the heads read of some images; rows: (K,) int64."""
         return Pooled(self.moments[rows], self.cls[rows])
 
-    def room_for(self, images: int) -> "Pooled":
-        """Unfilled rows of so many images; what is never put takes no memory."""
-        moments, cls = (part.new_empty(images, part.shape[1]) for part in (self.moments, self.cls))
-        return Pooled(moments, cls)
-
-    def put(self, rows: Tensor, pooled: "Pooled") -> None:
-        """Fills some rows; rows: (K,) int64."""
-        self.moments[rows], self.cls[rows] = pooled.moments, pooled.cls
-
     @staticmethod
     def join(parts: Sequence["Pooled"]) -> "Pooled":
         """All images of the parts, one part after the other."""
@@ -78,8 +69,8 @@ class ImagineModel(nn.Module):
         return self.logits(self.pool(tokens))
 
     def pool(self, tokens: Tensor) -> Pooled:
-        """(B, T, D) frozen tokens, any float dtype, to what the heads read, float32."""
-        tokens = tokens.float()
+        """(B, T, D) frozen tokens, any float dtype, anywhere, to what the heads read, float32."""
+        tokens = tokens.to(self.mean.device).float()
         with autocast(tokens.device, self.precision):
             adapted = self.adapter(tokens)
         return Pooled(moments(adapted), normalize(tokens[:, 0], dim=-1))
@@ -101,7 +92,7 @@ class ImagineModel(nn.Module):
     def stacked_pool(self, parameters: Mapping[str, Tensor], tokens: Tensor) -> Pooled:
         """`pool` by k adapters: moments (k, B, 4D); parameters: (k, …) each."""
         adapters = {n.removeprefix(ADAPTER): p for n, p in parameters.items() if ADAPTER in n}
-        tokens = tokens.float()
+        tokens = tokens.to(self.mean.device).float()
 
         def adapt(one: dict[str, Tensor]) -> Tensor:
             with autocast(tokens.device, self.precision):
