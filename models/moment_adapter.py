@@ -114,7 +114,7 @@ class Mlp(nn.Module):
 
 
 def stacked_adapt(parameters: Mapping[str, Tensor], tokens: Tensor, heads: int) -> Tensor:
-    """What k adapters of one size make of the same tokens: (k, B, 1 + N, D), to the bit of each alone.
+    """What k adapters of one size make of the same tokens, each as alone: (k, B, 1 + N, D).
 
     parameters: (k, …) each, by their names inside `MomentAdapter`; tokens: (B, 1 + N, D); heads: of
     the attention. Linear maps are one batched product over the members, and attention takes members
