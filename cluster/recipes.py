@@ -5,7 +5,7 @@ before are made again instead of being taken for done.
 """
 
 RECIPES = {
-    "adapted": 2,
+    "adapted": 3,
     "captions": 2,
     "clip": 1,
     "critique": 3,
@@ -18,7 +18,7 @@ RECIPES = {
     "images": 2,
     "model": 1,
     "report": 5,
-    "results": 4,
+    "results": 5,
     "teacher": 2,
 }
 """Kind of artifact to the version of how it is made. What goes into the identity of a *row* has a

@@ -93,7 +93,7 @@ def discover_all(cfg: DiscoverConfig) -> Artifact:
         already_done("discover", out.artifact)
         return out.artifact
     pieces = Pieces(out, SCHEMAS)
-    load = partial(Discovering, source, out)
+    load = partial(Discovering, source, out, cfg.pool.device)
     precisions = {precision_of(work.baseline and work.baseline.hyper) for work in works}
     say_computing("discover", precisions, cfg.pool)
     make_pieces(pieces, works, load, cfg.pool, title="discover", unit="cells")

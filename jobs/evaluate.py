@@ -83,7 +83,7 @@ def evaluate(cfg: EvaluateConfig) -> Artifact:
         templates=settings["templates"],
     )
     pieces = Pieces(out, SCHEMAS)
-    load = partial(Evaluator, source, adapted.uri)
+    load = partial(Evaluator, source, adapted.uri, cfg.pool.device)
     say_computing("evaluate", {fit.hyper.get("precision", "fp32") for fit in fits}, cfg.pool)
     make_pieces(pieces, fits, load, cfg.pool, title="evaluate", unit="models")
     return out.publish(pieces.gather(fit.key for fit in fits))

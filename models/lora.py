@@ -4,7 +4,7 @@ import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jsonargparse.typing import PositiveFloat, PositiveInt
@@ -82,15 +82,15 @@ def require_rank(updates: Mapping[str, Tensor], rank: int) -> None:
 class Lora:
     """A CLIP with LoRA: `clip` is used as any other, its frozen weights are those of the given one.
 
-    The update starts at 0 (B is 0; A is drawn from the seed). It is never merged into the weights,
-    so a saved model holds it once. Source: LoRA (Hu et al., 2022), section 4.1.
+    The update starts at 0 (B is 0; A is drawn from the seed). `merged` predicts by it; what is
+    saved is the update alone. Source: LoRA (Hu et al., 2022), section 4.1.
     """
 
     def __init__(self, clip: Clip, config: LoraConfig, seed: int) -> None:
         import peft  # slow to import, and most methods never need it
 
-        shared = [*clip.parameters(), *clip.buffers(), clip.tokenizer]
-        self.clip = copy.deepcopy(clip, {id(part): part for part in shared})
+        self.frozen, self.towers = clip, config.towers
+        self.clip = _sharing(clip)
         for tower in config.towers:
             for block in self.clip.model.get_submodule(TOWERS[tower]).resblocks:
                 block.attn = SplitAttention(block.attn)
@@ -128,15 +128,47 @@ class Lora:
             parameter.copy_(tensors[name])
 
     @torch.no_grad()
-    def tokens(self, images: Tensor, precision: Precision) -> Tensor:
-        """Tokens of any number of pictures, as features are stored, in bounded memory.
+    def merged(self) -> Clip:
+        """A CLIP with the updates added to its weights: the same answers, at a plain CLIP's cost.
 
-        images: (N, 3, R, R) uint8, anywhere. Returns (N, 1 + P, D) float16, where CLIP is.
+        Weights without an update are those of the given CLIP.
         """
-        self.train(False)
-        return torch.cat([self._tokens(part, precision) for part in images.split(IMAGES_PER_PASS)])
+        clip = _sharing(self.frozen)
+        for tower in self.towers:
+            towers = (model.get_submodule(TOWERS[tower]) for model in (clip.model, self.clip.model))
+            for block, updated in zip(*(t.resblocks for t in towers), strict=True):
+                attn, mlp = updated.attn, updated.mlp
+                of_inputs = torch.cat([_weight(part) for part in (attn.q, attn.k, attn.v)])
+                block.attn.in_proj_weight = nn.Parameter(of_inputs, requires_grad=False)
+                block.attn.out_proj.weight = _weight(attn.out_proj)
+                block.mlp.c_fc.weight, block.mlp.c_proj.weight = map(
+                    _weight, (mlp.c_fc, mlp.c_proj)
+                )
+        return clip
 
-    def _tokens(self, images: Tensor, precision: Precision) -> Tensor:
-        device = self.clip.mean.device
+
+def _sharing(clip: Clip) -> Clip:
+    """A copy of a CLIP whose modules can be replaced, with the same weights in it."""
+    shared = [*clip.parameters(), *clip.buffers(), clip.tokenizer]
+    return copy.deepcopy(clip, {id(part): part for part in shared})
+
+
+def _weight(layer: Any) -> Tensor:
+    """Of a linear map or of what peft has made of one: with its update."""
+    if isinstance(layer, nn.Linear):
+        return layer.weight
+    weight = layer.base_layer.weight + layer.get_delta_weight("default")
+    return nn.Parameter(weight, requires_grad=False)
+
+
+@torch.no_grad()
+def picture_tokens(clip: Clip, images: Tensor, precision: Precision) -> Tensor:
+    """Tokens of any number of pictures, as features are stored, in bounded memory.
+
+    images: (N, 3, R, R) uint8, anywhere. Returns (N, 1 + P, D) float16, where CLIP is.
+    """
+    tokens, device = [], clip.mean.device
+    for part in images.split(IMAGES_PER_PASS):
         with autocast(device, precision):
-            return self.clip.encode_tokens(self.clip.normalise(images.to(device))).half()
+            tokens.append(clip.encode_tokens(clip.normalise(part.to(device))).half())
+    return torch.cat(tokens)

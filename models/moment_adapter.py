@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from jsonargparse.typing import PositiveFloat, PositiveInt, restricted_number_type
 from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch.nn.functional import gelu, layer_norm
 from torch.utils.checkpoint import checkpoint
 
 from kernels.attention import attention
@@ -111,6 +111,37 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(gelu(self.fc1(x)))
+
+
+def stacked_adapt(parameters: Mapping[str, Tensor], tokens: Tensor, heads: int) -> Tensor:
+    """What k adapters of one size make of the same tokens, each as alone: (k, B, 1 + N, D).
+
+    parameters: (k, …) each, by their names inside `MomentAdapter`; tokens: (B, 1 + N, D); heads: of
+    the attention. Linear maps are one batched product over the members, and attention takes members
+    and images as one batch, so that it is the fused one: under torch.func.vmap it is none.
+    """
+    x = tokens.unsqueeze(0)
+    for number in range(len({name.split(".")[1] for name in parameters})):
+        block = f"blocks.{number}."
+        qkv = _linear(parameters, block + "attn.qkv", _norm(parameters, block + "norm1", x))
+        q, k, v = qkv.flatten(0, 1).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+        attended = attention(q, k, v).transpose(1, 2).flatten(2).unflatten(0, qkv.shape[:2])
+        x = x + _linear(parameters, block + "attn.proj", attended)
+        hidden = gelu(_linear(parameters, block + "mlp.fc1", _norm(parameters, block + "norm2", x)))
+        x = x + _linear(parameters, block + "mlp.fc2", hidden)
+    return x
+
+
+def _norm(parameters: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+    """k layer norms of x, (k, B, L, D) or (1, B, L, D): (k, B, L, D)."""
+    weight, bias = (parameters[f"{name}.{part}"][:, None, None] for part in ("weight", "bias"))
+    return torch.addcmul(bias, layer_norm(x, x.shape[-1:]), weight)
+
+
+def _linear(parameters: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+    """k linear maps: (k, B, L, inputs) to (k, B, L, outputs)."""
+    weight, bias = (parameters[f"{name}.{part}"] for part in ("weight", "bias"))
+    return torch.baddbmm(bias[:, None], x.flatten(1, 2), weight.mT).unflatten(1, x.shape[1:3])
 
 
 def draw_drop_path(crops: int, config: AdapterConfig, generator: torch.Generator) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from torch import Tensor
 
 from actors.discovery.discoverer import Discovered, DiscoveryCell
 from actors.discovery.measures import OF_CELLS, OF_GROUPS, OF_IMAGES, Clusters, Unlabelled
@@ -139,7 +140,8 @@ def discovery_rows(
 
 def baseline_rows(tasks: Tasks, cell: Cell, seed: int) -> list[dict[str, Any]]:
     """Of METRICS: a method that is fitted as in a search, on test images."""
-    ((model, outcome),) = fit_cell(tasks, cell, seed, [{}], None)
+    device = str(tasks.clip.mean.device)
+    ((model, outcome),) = fit_cell(tasks, cell, seed, [{}], None, device)
     if model is None:
         raise RuntimeError(f"{cell.key}, seed {seed}: {outcome.error}")
     encoded = tasks.encoded[cell.dataset]
@@ -160,21 +162,28 @@ def reference_rows(tasks: Tasks, dataset: str, seeds: Sequence[int]) -> list[dic
         names = encoded.names(space)
         if not names:
             continue
-        test = encoded.of_concepts(encoded.store.features("test"), space)
         which = templates("hand", encoded.dataset.template)
         text = text_classifier(tasks.clip, names, which)
-        logits = transclip(class_tokens(test.without_patches[0]), text, tasks.clip.logit_scale)
+        features, labels = _class_tokens(encoded, "test", space)
+        answers = transclip(features.to(text.device), text, tasks.clip.logit_scale).cpu()
         key = {"dataset": dataset, "method": "transclip", "seed": seeds[0]}
-        rows += [key | score for score in scores({space: Answers(logits, test.labels)})]
+        rows += [key | score for score in scores({space: Answers(answers, labels)})]
         if space != "all":
-            train = encoded.of_concepts(encoded.store.features("train"), space)
-            features, labels = class_tokens(train.without_patches[0]), train.labels.numpy()
+            features, labels = _class_tokens(encoded, "train", space)
             for seed in seeds:
-                group = Clusters(k_means(features, len(names), seed).numpy(), labels)
+                clusters = k_means(features, len(names), seed)
+                group = Clusters(clusters.numpy(), labels.numpy())
                 key = {"dataset": dataset, "method": "k-means", "seed": seed}
-                of_group = measure_rows(OF_GROUPS, space, group, len(train))
+                of_group = measure_rows(OF_GROUPS, space, group, len(labels))
                 rows += [key | row for row in of_group]
     return rows
+
+
+def _class_tokens(encoded: EncodedDataset, split: str, space: Concepts) -> tuple[Tensor, Tensor]:
+    """CLIP's features (N, D) of unit norm of a split's images of these classes, and their labels;
+    of the tokens no others are read."""
+    features = encoded.of_concepts(encoded.store.features(split), space)
+    return class_tokens(features.inputs("class token")), features.labels
 
 
 def score_rows(

@@ -61,9 +61,11 @@ class Work:
 class Discovering:
     """Does pieces of work on a worker; the CLIP and the features are opened once."""
 
-    def __init__(self, source: TaskSource, out: Draft) -> None:
-        """out: the draft that gets the learned names of a discovery, as models/KEY."""
+    def __init__(self, source: TaskSource, out: Draft, device: str = "cpu") -> None:
+        """out: the draft that gets the learned names of a discovery, as models/KEY. device: "cpu"
+        or "cuda", where all is computed but k-means and Ward's linkage."""
         self.tasks, self.out = Tasks(source), out
+        self.tasks.clip.to(device)
 
     def __call__(self, work: Work) -> dict[str, pa.Table]:
         """The rows of a piece in the tables of SCHEMAS.

@@ -24,7 +24,7 @@ def fit(method: str, task: Task, seed: int = 0, **hyper: Any) -> Adapted:
     unknown method or hyper-parameter, and for a method that learns on pictures: a task of `Encoded`
     has tokens alone.
     """
-    allowed = sorted(name for name, known in METHODS.items() if known.reads == "tokens")
+    allowed = sorted(name for name, known in METHODS.items() if known.reads != "images")
     if method not in allowed:
         raise ConfigError(f"method: {method!r}; allowed: {', '.join(allowed)}")
     try:

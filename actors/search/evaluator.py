@@ -74,9 +74,11 @@ class and answer, in the widest label space of each model, where a class is its 
 class Evaluator:
     """Rows of results from kept models; the CLIP and the features are opened once."""
 
-    def __init__(self, source: TaskSource, adapted: str) -> None:
-        """adapted: URI of the artifact that holds the models."""
+    def __init__(self, source: TaskSource, adapted: str, device: str = "cpu") -> None:
+        """adapted: URI of the artifact that holds the models. device: "cpu" or "cuda", where they
+        answer."""
         self.tasks = Tasks(source)
+        self.tasks.clip.to(device)
         self.adapted: Artifact = open_artifact(adapted, "adapted")
 
     def __call__(self, fit: Fit) -> dict[str, pa.Table]:
@@ -143,7 +145,8 @@ def answers_on_test(
     A label space is its classes alone; one without classes is left out. The first one holds all
     the others. Each image is answered once, in the first: where a model answers in several label
     spaces, a name's logit is the same in all of them. own: label of each class that the model was
-    taught, to its place among those; by default a class is found there by its name.
+    taught, to its place among those; by default a class is found there by its name. Images go to
+    the model's device IMAGES_AT_ONCE at a time, the answers lie on the CPU.
     """
     widest = spaces[0]
     test = encoded.of_concepts(encoded.store.features("test"), widest)
@@ -152,18 +155,15 @@ def answers_on_test(
         test = replace(test, images=pictures(encoded.dataset.artifact, rows, size))
     names, labels = encoded.names(widest), encoded.labels(widest)
     places = None if own is None else [own.get(label, OTHER) for label in labels]
-    logits = torch.cat(
-        [
-            model.logits(test.inputs(model.reads, images), names, places)
-            for images in test.passes(IMAGES_AT_ONCE)
-        ]
-    )
-    answers = {widest: Answers(logits, test.labels)} if labels else {}
+    device, true = model.clip.mean.device, test.labels
+    inputs = (test.inputs(model.reads, images) for images in test.passes(IMAGES_AT_ONCE))
+    logits = torch.cat([model.logits(part.to(device), names, places).cpu() for part in inputs])
+    answers = {widest: Answers(logits, true)} if labels else {}
     for space in spaces[1:]:
         members = set(encoded.labels(space))
         columns = torch.tensor([i for i, label in enumerate(labels) if label in members])
         if len(columns):
-            here = torch.isin(test.labels, columns)
-            true = torch.searchsorted(columns, test.labels[here])
-            answers[space] = Answers(logits[here][:, columns], true)
+            here = torch.isin(true, columns)
+            true_here = torch.searchsorted(columns, true[here])
+            answers[space] = Answers(logits[here][:, columns], true_here)
     return answers

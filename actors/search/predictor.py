@@ -21,18 +21,19 @@ IMPORTED = ("templates", "lora")
 """What the card of an imported model tells beside the method's hyper-parameters."""
 
 
-def open_model(folder: Path, *, download: bool = False) -> Adapted:
+def open_model(folder: Path, *, download: bool = False, device: str = "cpu") -> Adapted:
     """A saved model on the CLIP that its card names, or the one that lies beside it.
 
-    download: whether that CLIP may be fetched: a card can name any. ConfigError if the model is not
-    complete, its card holds what it may not, or the CLIP is another one now.
+    download: whether that CLIP may be fetched: a card can name any. device: as torch calls it,
+    where the model answers. ConfigError if the model is not complete, its card holds what it may
+    not, or the CLIP is another one now.
     """
     own_clip = folder / OWN_CLIP
     try:
         card = read_card(folder)
         _require_hyper(folder, card)
         name = f"config:{own_clip}" if isfile(own_clip) else card.backbone
-        return load_adapted(folder, backbone(name, download=download))
+        return load_adapted(folder, backbone(name, download=download).to(device))
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
 
@@ -83,10 +84,11 @@ class Predictor:
                 squares.append(clean_view(image, clip.image_size))
                 good.append(row)
         if good:
-            names, views = self.names or self.model.card.names, torch.stack(squares)
+            names = self.names or self.model.card.names
+            views = torch.stack(squares).to(clip.mean.device)
             seen = views if self.model.reads == "images" else view_tokens(clip, views)
             with torch.no_grad():
-                scores = self.model.logits(seen, self.names or None).softmax(dim=1)
+                scores = self.model.logits(seen, self.names or None).softmax(dim=1).cpu()
             if not scores.isfinite().all():
                 raise ConfigError(
                     "model: its scores are not finite; allowed: weights of a sane size"

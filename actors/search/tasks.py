@@ -198,8 +198,9 @@ class Tasks:
             text=self._text(cell.dataset, concepts),
             prompts=encoded.prompts(concepts),
         )
-        reads_tokens = METHODS[cell.config.method].reads == "tokens"
-        return task if reads_tokens else self._with_pictures(task, encoded, split, concepts)
+        if METHODS[cell.config.method].reads != "images":
+            return task
+        return self._with_pictures(task, encoded, split, concepts)
 
     def _with_pictures(
         self, task: Task, encoded: EncodedDataset, split: Split | None, concepts: Concepts

@@ -17,6 +17,7 @@ import torch
 from jsonargparse import auto_cli
 from jsonargparse.typing import PositiveInt
 
+from jobs.bench.feeding import b16_feeding, feeding
 from jobs.bench.reading import reading
 from jobs.bench.schedules import Schedule, Shapes, serve
 from jobs.bench.views import views_per_second
@@ -45,6 +46,9 @@ class PretrainBench:
     """Captions in a batch at ViT-B/16's shapes, each in two views."""
     rows: list[PositiveInt] = dataclasses.field(default_factory=lambda: [1_000, 10_000])
     """Pictures of 64 x 64 in base sets that are opened and read; of those of 512 x 512, a tenth."""
+    gpu: bool = False
+    """Measure instead, on this machine's GPU, what training at the recipe of ViT-B/16 makes of
+    encoded pictures, beside what the frozen tower alone allows; see `jobs.bench.feeding`."""
 
 
 def pretraining(cfg: PretrainBench) -> dict[str, float]:
@@ -54,6 +58,8 @@ def pretraining(cfg: PretrainBench) -> dict[str, float]:
     the gradients' difference over the gradient's norm. The adapter's is the largest: the cube root
     of the third moment is steep where that is near 0.
     """
+    if cfg.gpu:
+        return feeding(b16_feeding())
     recipe = auto_cli(PretrainConfig, args=["--config", str(TINY_RECIPE)], as_positional=False)
     tiny = recipe.pretrainer
     shapes = {

@@ -86,7 +86,7 @@ def _by_mean_shift(
     shifted = islice(shifts(torch.cat([train, val]), hyper.mean_shift), most + 1)
     scored: list[tuple[float, Clustering]] = []
     for number, features in enumerate(shifted):
-        tree = WardTree(features, hyper.ward_points, seed)
+        tree = WardTree(features.cpu(), hyper.ward_points, seed)
         clusters, estimate = _number(problem, hyper, tree)
         clustering = Clustering(tree.cut(clusters), clusters, estimate, number)
         scored.append((_val_accuracy(problem, clustering), clustering))

@@ -77,8 +77,9 @@ class ShiftModel(nn.Module):
                 nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, T, D) to (B, d), unit norm."""
-        return unit(self.head(self.block(tokens.float(), None)[:, 0]))
+        """(B, T, D), anywhere, to (B, d), unit norm."""
+        tokens = tokens.to(self.block.norm1.weight.device).float()
+        return unit(self.head(self.block(tokens, None)[:, 0]))
 
 
 def train_shift_model(
@@ -95,9 +96,9 @@ def train_shift_model(
     views = len(problem.tokens)
     if views < 2:
         raise ValueError("clustering: contrastive mean-shift, but images have 1 view; allowed: 2")
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = ShiftModel(problem.tokens.shape[-1], hyper)
+        model = ShiftModel(problem.tokens.shape[-1], hyper).to(problem.device)
     generator = torch.Generator().manual_seed(seed)
     rows = torch.cat([problem.unlabelled, problem.labelled])
     known = torch.cat([torch.full_like(problem.unlabelled, -1), problem.labels])
@@ -115,13 +116,14 @@ def train_shift_model(
             for group in optimizer.param_groups:
                 group["lr"] = cosine(hyper.lr, LAST_LR * hyper.lr, step, steps)
             both = torch.stack([model(problem.tokens[view[batch], rows[batch]]) for view in pair])
-            places = torch.cat([batch, batch + len(rows)])
+            places = torch.cat([batch, batch + len(rows)]).to(both.device)
             shifted = mean_shift(both.flatten(0, 1), memory, hyper.neighbours, hyper.share, places)
             loss = (1 - share) * decoupled_loss(shifted.view_as(both), hyper.temperature)
             if share:
-                is_labelled = known[batch] >= 0
+                labels = known[batch].to(both.device)
+                is_labelled = labels >= 0
                 loss = loss + share * supervised_contrastive_loss(
-                    both[:, is_labelled], known[batch][is_labelled], hyper.supervised_temperature
+                    both[:, is_labelled], labels[is_labelled], hyper.supervised_temperature
                 )
             optimizer.zero_grad()
             loss.backward()
@@ -142,7 +144,7 @@ def embed(model: ShiftModel, tokens: Tensor, rows: Tensor, view: Tensor | None =
 
 def shifts(features: Tensor, hyper: MeanShiftHyper) -> Iterator[Tensor]:
     """Features (N, d) shifted 0, 1, 2 … times among themselves, without end."""
-    places = torch.arange(len(features))
+    places = torch.arange(len(features), device=features.device)
     while True:
         yield features
         features = mean_shift(

@@ -139,7 +139,8 @@ def assigned(similarities: Tensor) -> dict[int, tuple[int, float]]:
 def _directions(problem: Problem, names: Sequence[str], by: Source) -> Tensor:
     """(C, D) unit vectors that stand for names."""
     if by == "text":
-        return text_classifier(problem.clip, names, templates("ensemble", problem.template))
+        which = templates("ensemble", problem.template)
+        return text_classifier(problem.clip, names, which).cpu()
     for name in names:
         if name not in problem.imagined:
             raise ValueError(

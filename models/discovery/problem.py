@@ -25,7 +25,8 @@ class Problem:
     template: str
     clip: Clip
     tokens: Tensor
-    """(V, N, T, D) float16, all training images, may be memory-mapped."""
+    """(V, N, T, D) float16, all training images, may be memory-mapped. It and all that follows lie
+    in the CPU's memory; what is computed on many of them goes to the CLIP's device."""
     unlabelled: Tensor
     """(U,) int64: which of them are to be discovered."""
     labelled: Tensor
@@ -48,6 +49,11 @@ class Problem:
         for labels in (self.labels, self.val_labels):
             if len(labels) and int(labels.max()) >= len(self.known_names):
                 raise ValueError(f"label {int(labels.max())}, but {len(self.known_names)} names")
+
+    @property
+    def device(self) -> torch.device:
+        """Where features are learned and compared."""
+        return self.clip.mean.device
 
     @cached_property
     def pool(self) -> Tensor:

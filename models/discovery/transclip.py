@@ -30,11 +30,12 @@ def transclip(features: Tensor, text: Tensor, scale: float) -> Tensor:
     """
     count, dim = features.shape
     answers = (scale * features @ text.T).softmax(dim=1)
-    z, variance = answers, torch.full((dim,), 1 / dim)
+    z, variance = answers, features.new_full((dim,), 1 / dim)
     top = answers.topk(min(MOST_CONFIDENT, count), dim=0)
     means = normalize(torch.einsum("nc,ncd->cd", top.values, features[top.indices]), dim=-1)
     k = min(NEIGHBOURS, count - 1)
-    near = NeighbourIndex(features).nearest(features, k, torch.arange(count)) if k else None
+    itself = torch.arange(count, device=features.device)
+    near = NeighbourIndex(features).nearest(features, k, itself) if k else None
     prior = TEXT_WEIGHT * answers.clamp(min=torch.finfo(answers.dtype).tiny).log()
     for _ in range(ITERATIONS):
         likelihood = prior + LIKELIHOOD_WEIGHT * _log_likelihood(features, means, variance)

@@ -88,7 +88,8 @@ def learn_names(
         chosen = most_confident(assigned, confidence, len(discovered), hyper.per_name)
         task = _task(problem, discovered, chosen, assigned, features)
         model = Fsnl.fit(task, hyper.fsnl, seed)
-        logits = model.logits(problem.tokens[0, problem.unlabelled[inside], :1], discovered)
+        seen = problem.tokens[0, problem.unlabelled[inside], :1].to(problem.device)
+        logits = model.logits(seen, discovered).cpu()
         confidence[inside], best = logits.softmax(dim=1).max(dim=1)
         changed.append((best != assigned[inside]).float().mean().item())
         assigned[inside] = best
@@ -143,13 +144,14 @@ def _task(
     features: Tensor,
 ) -> Task:
     """FSNL's task: these unlabelled images, labelled as they are assigned. No val."""
-    rows = problem.unlabelled[chosen]
+    rows, device = problem.unlabelled[chosen], problem.device
+    tokens = problem.tokens[:, rows, :1].to(device)
     return Task(
         dataset=problem.dataset,
         names=list(names),
         hint=problem.hint,
         template=problem.template,
-        train=Features(problem.tokens[:, rows, :1], assigned[chosen]),
+        train=Features(tokens, assigned[chosen].to(device)),
         val=None,
         imagined=_imagined(problem, names),
         clip=problem.clip,
@@ -164,4 +166,5 @@ def _imagined(problem: Problem, names: Sequence[str]) -> Features | None:
     if not by_label:
         return None
     labels = torch.cat([torch.full((len(images),), label) for label, images in by_label])
-    return Features(torch.cat([images for _, images in by_label])[None, :, None], labels)
+    tokens = torch.cat([images for _, images in by_label])[None, :, None]
+    return Features(tokens.to(problem.device), labels.to(problem.device))

@@ -36,7 +36,7 @@ METHODS: dict[str, type[Method]] = {
 
 
 def load_adapted(folder: str | Path, clip: Clip) -> Adapted:
-    """The model that `Adapted.save` wrote, on the CLIP it was made with.
+    """The model that `Adapted.save` wrote, on the CLIP it was made with, and where that one lies.
 
     Raises ValueError, naming file and field, if it is not complete, is of a method that is not
     known, was made on another CLIP, or has tensors that do not fit.
@@ -44,4 +44,5 @@ def load_adapted(folder: str | Path, clip: Clip) -> Adapted:
     card, tensors = read_saved(folder, clip)
     if card.method not in METHODS:
         raise ValueError(f"{folder}: method {card.method!r}; allowed are {sorted(METHODS)}")
-    return METHODS[card.method].restore(card, tensors, clip)
+    here = {name: tensor.to(clip.mean.device) for name, tensor in tensors.items()}
+    return METHODS[card.method].restore(card, here, clip)

@@ -76,9 +76,9 @@ class Adapted(ABC):
     open_vocabulary: ClassVar[bool] = False
     """Whether it can answer in any label space, not only in its task's; the logit of a name does
     not depend on the other names then."""
-    reads: ClassVar[Reads] = "tokens"
-    """What its `heads` take: CLIP's frozen tokens (N, T, D) of any float dtype, or pictures
-    (N, 3, R, R) uint8."""
+    reads: Reads = "tokens"
+    """What its `heads` take: CLIP's frozen tokens (N, T, D) of any float dtype, of which T may be 1
+    where the class token is enough, or pictures (N, 3, R, R) uint8, on the CLIP's device."""
 
     def __init__(self, card: Card, clip: Clip) -> None:
         self.card = card
@@ -164,7 +164,8 @@ class Method(ABC):
     Hyper: ClassVar[type[Any]]
     """Frozen dataclass of the hyper-parameters, with their defaults."""
     reads: ClassVar[Reads] = "tokens"
-    """What its models read. Of a task it always gets the tokens; pictures only if it reads them."""
+    """What it learns from. Of a task it always gets tokens, the class token at least; pictures only
+    if it reads them."""
     context_tokens: ClassVar[int] = 0
     """Tokens that it needs in a prompt before a class name."""
 

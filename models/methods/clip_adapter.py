@@ -93,6 +93,7 @@ class ClipAdapter(BatchedMethod):
 
     name = "clip_adapter"
     Hyper = ClipAdapterHyper
+    reads = "class token"
     varying = frozenset({"lr", "epochs", "momentum", "weight_decay", "ratio"})
 
     @staticmethod
@@ -161,6 +162,7 @@ class ClipAdapter(BatchedMethod):
     def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> ClipAdapterAdapted:
         hyper = ClipAdapterHyper(**card.hyper)
         adapter = FeatureAdapter(clip.embed_dim, hyper.reduction, hyper.ratio)
+        adapter.to(clip.mean.device)
         shapes = {name: tuple(t.shape) for name, t in adapter.state_dict().items()}
         exactly(tensors, shapes | {"text": (len(card.names), clip.embed_dim)}, card.method)
         adapter.load_state_dict({name: tensors[name] for name in shapes})

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from models.clip import Clip
-from models.lora import Lora, LoraConfig, Part, Tower, require_rank
+from models.lora import Lora, LoraConfig, Part, Tower, picture_tokens, require_rank
 from models.methods.adapted import Adapted, Card, Method, Watch, exactly, refuse_teacher
 from models.methods.descent import descend
 from models.methods.image_batches import ImageBatches
@@ -60,8 +60,7 @@ class ClipLoraAdapted(Adapted):
 
     def __init__(self, card: Card, clip: Clip, lora: Lora) -> None:
         super().__init__(card, clip)
-        self.lora = lora
-        lora.train(False)
+        self.lora, self._merged = lora, lora.merged()
         self._texts: dict[tuple[str, ...], Tensor] = {}
 
     @torch.no_grad()
@@ -75,8 +74,8 @@ class ClipLoraAdapted(Adapted):
         precision = self.card.hyper["precision"]
         if asked not in self._texts:
             ids = prompt_ids(self.clip, asked, self.card.template)
-            self._texts[asked] = _texts(self.lora.clip, ids, precision)
-        return {"text": _logits(self.lora, images, self._texts[asked], precision)}
+            self._texts[asked] = _texts(self._merged, ids, precision)
+        return {"text": _logits(self._merged, images, self._texts[asked], precision)}
 
     def tensors(self) -> dict[str, Tensor]:
         return dict(self.lora.parameters())
@@ -155,9 +154,9 @@ def _train(lora: Lora, task: Task, hyper: ClipLoraHyper, seed: int, watch: Watch
 def _selection(lora: Lora, task: Task, hyper: ClipLoraHyper) -> Selection:
     if not task.val:
         return Selection("text")
-    lora.train(False)
-    texts = _texts(lora.clip, prompt_ids(task.clip, task.names, task.template), hyper.precision)
-    logits = _logits(lora, task.val.inputs("images"), texts, hyper.precision)
+    clip = lora.merged()
+    texts = _texts(clip, prompt_ids(clip, task.names, task.template), hyper.precision)
+    logits = _logits(clip, task.val.inputs("images"), texts, hyper.precision)
     return only_head("text", logits, task.val.labels)
 
 
@@ -168,6 +167,6 @@ def _texts(clip: Clip, ids: Tensor, precision: Precision) -> Tensor:
     return normalize(torch.cat(features).float(), dim=-1)
 
 
-def _logits(lora: Lora, images: Tensor, texts: Tensor, precision: Precision) -> Tensor:
-    unit = normalize(lora.tokens(images, precision)[:, 0].float(), dim=-1)
-    return lora.clip.logit_scale * unit @ texts.T
+def _logits(clip: Clip, images: Tensor, texts: Tensor, precision: Precision) -> Tensor:
+    unit = normalize(picture_tokens(clip, images, precision)[:, 0].float(), dim=-1)
+    return clip.logit_scale * unit @ texts.T

@@ -75,6 +75,7 @@ class CoCoOpAdapted(Adapted):
     """The learned context and meta-net around any names; one head, `text`."""
 
     open_vocabulary = True
+    reads = "class token"
 
     def __init__(self, card: Card, clip: Clip, learned: dict[str, Tensor]) -> None:
         super().__init__(card, clip)
@@ -105,6 +106,7 @@ class CoCoOp(Method):
     name = "cocoop"
     context_tokens = CONTEXT_TOKENS
     Hyper = CoCoOpHyper
+    reads = "class token"
 
     @staticmethod
     def fit(

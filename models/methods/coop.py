@@ -49,6 +49,7 @@ class CoOpAdapted(Adapted):
     """Zero-shot CLIP with the learned context around any names; one head, `text`."""
 
     open_vocabulary = True
+    reads = "class token"
 
     def __init__(self, card: Card, clip: Clip, context: Tensor) -> None:
         super().__init__(card, clip)
@@ -82,6 +83,7 @@ class CoOp(BatchedMethod):
     name = "coop"
     context_tokens = CONTEXT_TOKENS
     Hyper = CoOpHyper
+    reads = "class token"
     varying = frozenset({"lr", "epochs", "momentum", "weight_decay"})
 
     @staticmethod

@@ -26,7 +26,7 @@ class ShotBatches:
     def __init__(self, features: Features, batch: int, generator: torch.Generator) -> None:
         self.labels = features.labels
         self.epoch = -(-len(features) // batch)
-        self._images = features.without_patches[:, :, 0].float()
+        self._images = features.without_patches[:, :, 0].to(features.labels.device).float()
         self._rows = endless_batches(len(features), batch, generator)
         self._generator = generator
 

@@ -90,6 +90,7 @@ class FsnlAdapted(Adapted):
     ) -> None:
         super().__init__(card, clip)
         self.adapter = adapter
+        self.reads = "class token" if adapter is None else "tokens"
         self._learned = list(embeddings)
         self._text: dict[tuple[tuple[str, ...], tuple[int, ...]], Tensor] = {}
 
@@ -154,8 +155,7 @@ class Fsnl(BatchedMethod):
         watch: WatchMany | None,
     ) -> list[FsnlAdapted | None]:
         adapter = _adapter(task.clip, hypers[0], teacher)
-        if adapter is not None:
-            task = _on_blended(task, adapter, hypers[0].adapted_weight)
+        task = _on_one_token(task, adapter, hypers[0].adapted_weight)
         generator = torch.Generator().manual_seed(seed)
         shapes = _shapes(task.clip, task.names, task.hint, hypers[0])
         random = hypers[0].fixed_length or not hypers[0].clip_init
@@ -199,14 +199,16 @@ def _adapter(
     if teacher is None:
         raise ValueError(f"adapted_weight: {hyper.adapted_weight}; allowed without a teacher: 0")
     adapter = MomentAdapter(clip.embed_dim, hyper.adapter).requires_grad_(False)
-    take_over(adapter, teacher, Fsnl.name)
+    take_over(adapter.to(clip.mean.device), teacher, Fsnl.name)
     return adapter
 
 
-def _on_blended(task: Task, adapter: MomentAdapter, weight: float) -> Task:
-    """The task with one blended token in place of all tokens of an image."""
+def _on_one_token(task: Task, adapter: MomentAdapter | None, weight: float) -> Task:
+    """The task with one token in place of all tokens of an image: CLIP's own, or a blended one."""
 
-    def blended(features: Features) -> Features:
+    def reduced(features: Features) -> Features:
+        if adapter is None:
+            return features.reduced()
         parts = [
             [
                 _blended(features.part(view, images), adapter, weight)
@@ -219,17 +221,21 @@ def _on_blended(task: Task, adapter: MomentAdapter, weight: float) -> Task:
 
     return replace(
         task,
-        train=blended(task.train),
-        val=task.val and blended(task.val),
-        imagined=task.imagined and blended(task.imagined),
+        train=reduced(task.train),
+        val=task.val and reduced(task.val),
+        imagined=task.imagined and reduced(task.imagined),
     )
 
 
 @torch.no_grad()
 def _blended(tokens: Tensor, adapter: MomentAdapter, weight: float) -> Tensor:
-    """(N, T, D) tokens to (N, 1, D): the unit-norm class token and the adapted one's, averaged."""
-    parts = [adapter(part.float())[:, 0] for part in tokens.split(IMAGES_PER_PASS)]
-    plain, adapted = class_tokens(tokens), normalize(torch.cat(parts), dim=-1)
+    """(N, T, D) tokens to (N, 1, D): the unit-norm class token and the adapted one's, averaged.
+
+    tokens: anywhere; the result lies where the adapter does.
+    """
+    device = next(adapter.parameters()).device
+    parts = [adapter(part.to(device).float())[:, 0] for part in tokens.split(IMAGES_PER_PASS)]
+    plain, adapted = class_tokens(tokens[:, :1].to(device)), normalize(torch.cat(parts), dim=-1)
     return torch.lerp(plain, adapted, weight).unsqueeze(1)
 
 

@@ -108,17 +108,19 @@ def _train_heads(
 ) -> list[Learned | None]:
     """Members share the adapter they start with, and so all that it makes of the images."""
     batches = Batches(task, hypers[0], seed)
-    pooled = [model.pool_all(task.train.tokens.flatten(0, 1))]
+    images = task.train.tokens.flatten(0, 1)
+    pooled, drawn = [model.pool_all(images)], [torch.arange(len(images))]
     if task.imagined:
         steps = max(hyper.head_steps for hyper in hypers)
-        rows_to_come = Batches(task, hypers[0], seed).drawn(steps)
-        pooled.append(_pooled_imagined(model, task.imagined, rows_to_come[1]))
+        drawn.append(Batches(task, hypers[0], seed).drawn(steps)[1])
+        pooled.append(_pooled_imagined(model, task.imagined, drawn[1]))
     model.standardise(pooled[0])
     val = model.pool_all(task.val.clean) if task.val else None
 
     def losses() -> Iterator[Tensor]:
         rows, labels, means = batches.next()
-        features = Pooled.join([part.rows(r) for part, r in zip(pooled, rows, strict=True)])
+        sources = zip(pooled, drawn, rows, strict=True)
+        features = Pooled.join([p.rows(torch.searchsorted(d, r)) for p, d, r in sources])
         yield _losses(model, population, hypers, features, labels, means)
 
     @torch.no_grad()
@@ -146,7 +148,7 @@ class _PooledBy:
     rows: Tensor
     """Of all views of all images; ascending."""
     pooled: Pooled
-    """Of all views; other rows hold nothing."""
+    """Of these rows."""
 
 
 _LAST_POOLED: MutableMapping[Tensor, _PooledBy] = WeakTensorKeyDictionary()
@@ -154,7 +156,7 @@ _LAST_POOLED: MutableMapping[Tensor, _PooledBy] = WeakTensorKeyDictionary()
 
 
 def _pooled_imagined(model: ImagineModel, imagined: Features, rows: Tensor) -> Pooled:
-    """`pool` of these views of the imagined images, each in its row of a table of all views.
+    """`pool` of these views of the imagined images, in their order.
 
     rows: (K,) int64, ascending. Fits that draw the same rows, as all do where there are few, and
     start with the same adapter share them. Those of other rows are pooled anew, all of them: the
@@ -169,12 +171,9 @@ def _pooled_imagined(model: ImagineModel, imagined: Features, rows: Tensor) -> P
         or not torch.equal(last.rows, rows)
         or not all(map(torch.equal, last.weights, weights))
     ):
-        one = model.pool_all(imagined.part(0, slice(1)))
-        pooled = one.room_for(imagined.view_count * len(imagined))
-        for part in rows.split(IMAGES_PER_PASS) if len(rows) else ():
-            pooled.put(part, model.pool_all(imagined.views(part)))
+        parts = [model.pool_all(imagined.views(part)) for part in rows.split(IMAGES_PER_PASS)]
         copies = [weight.detach().clone() for weight in weights]
-        last = _PooledBy(sizes, copies, imagined.places, rows, pooled)
+        last = _PooledBy(sizes, copies, imagined.places, rows, Pooled.join(parts))
         _LAST_POOLED[imagined.stored] = last
     return last.pooled
 
@@ -287,7 +286,7 @@ class Batches:
         rows = self._rows()
         labels = [source_labels[r] for source_labels, r in zip(self._labels, rows, strict=True)]
         means = [torch.full((1, len(r)), 1 / len(r)) for r in rows]
-        return rows, torch.cat(labels), torch.block_diag(*means).to(self._labels[0].device)
+        return rows, torch.cat(labels), torch.block_diag(*means).to(labels[0].device)
 
     def drawn(self, steps: int) -> list[Tensor]:
         """Rows of each source's views that the next batches hold, ascending, each once."""

@@ -114,7 +114,7 @@ class ImagineFsl(BatchedMethod):
         model = ImagineModel(clip.embed_dim, len(card.names), adapter, precision)
         shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         exactly(tensors, shapes, card.method)
-        model.load_state_dict(tensors)
+        model.to(clip.mean.device).load_state_dict(tensors)
         return ImagineFslAdapted(card, clip, model)
 
 

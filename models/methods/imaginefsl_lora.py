@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from models.clip import Clip
-from models.lora import Lora, LoraConfig, Part, require_rank
+from models.lora import Lora, LoraConfig, Part, picture_tokens, require_rank
 from models.methods.adapted import Card, Method, Watch, exactly
 from models.methods.descent import descend
 from models.methods.image_batches import ImageBatches
@@ -56,7 +56,7 @@ class ImagineFslLoraAdapted(ImagineFslAdapted):
 
     def __init__(self, card: Card, clip: Clip, model: ImagineModel, lora: Lora) -> None:
         super().__init__(card, clip, model)
-        self.lora = lora
+        self.lora, self._merged = lora, lora.merged()
 
     def heads(
         self,
@@ -65,7 +65,7 @@ class ImagineFslLoraAdapted(ImagineFslAdapted):
         own: Sequence[int] | None = None,
     ) -> dict[str, Tensor]:
         self._only_own_names(names, own)
-        return super().heads(self.lora.tokens(images, self.model.precision))
+        return super().heads(picture_tokens(self._merged, images, self.model.precision))
 
     def tensors(self) -> dict[str, Tensor]:
         updates = {LORA + name: tensor for name, tensor in self.lora.parameters().items()}
@@ -78,7 +78,7 @@ class ImagineFslLora(Method):
     The same loss on real and imagined pictures; AdamW, cosine to 0; the last step is kept; head and
     fusion weight are chosen on val. Source: ImagineFSL (Yang et al., 2025), its LoRA variant.
     Deviations: those of `ImagineFsl`; no RandAugment beside crop, flip, jitter, grey and blur; the
-    temperature is learned as in ImagineFSL; what is saved are the updates, never merged weights.
+    temperature is learned as in ImagineFSL; what is saved are the updates, not merged weights.
     """
 
     name = "imaginefsl_lora"
@@ -177,5 +177,5 @@ def _later(watch: Watch, steps: int) -> Watch:
 def _selection(model: ImagineModel, lora: Lora, task: Task) -> Selection:
     if not task.val:
         return Selection("fused")
-    tokens = lora.tokens(task.val.inputs("images"), model.precision)
+    tokens = picture_tokens(lora.merged(), task.val.inputs("images"), model.precision)
     return choose_head(*model.predict(tokens), task.val.labels)

@@ -36,6 +36,8 @@ class LinearProbeHyper:
 class LinearProbeAdapted(Adapted):
     """One head, `visual`: W z + b on unit-norm image features z."""
 
+    reads = "class token"
+
     def __init__(self, card: Card, clip: Clip, weight: Tensor, bias: Tensor) -> None:
         super().__init__(card, clip)
         self.weight, self.bias = weight, bias
@@ -64,6 +66,7 @@ class LinearProbe(Method):
 
     name = "linear_probe"
     Hyper = LinearProbeHyper
+    reads = "class token"
 
     @staticmethod
     def fit(

@@ -49,6 +49,8 @@ class TaskResHyper:
 class TaskResAdapted(Adapted):
     """One head, `text`: cosine of image feature and moved text feature, times the logit scale."""
 
+    reads = "class token"
+
     def __init__(self, card: Card, clip: Clip, text: Tensor) -> None:
         super().__init__(card, clip)
         self._text = text
@@ -75,6 +77,7 @@ class TaskRes(BatchedMethod):
 
     name = "taskres"
     Hyper = TaskResHyper
+    reads = "class token"
     varying = frozenset({"lr", "epochs", "weight_decay", "alpha"})
 
     @staticmethod

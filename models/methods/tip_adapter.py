@@ -77,6 +77,8 @@ class Cache:
 class TipAdapterAdapted(Adapted):
     """One head, `fused`: text logits plus α times the cache's."""
 
+    reads = "class token"
+
     def __init__(self, card: Card, clip: Clip, cache: Cache) -> None:
         super().__init__(card, clip)
         self.cache = cache
@@ -104,6 +106,7 @@ class TipAdapter(Method):
 
     name = "tip_adapter"
     Hyper = TipAdapterHyper
+    reads = "class token"
 
     @staticmethod
     def fit(
@@ -132,6 +135,7 @@ class TipAdapterF(BatchedMethod):
 
     name = "tip_adapter_f"
     Hyper = TipAdapterFHyper
+    reads = "class token"
     restore = staticmethod(TipAdapter.restore)
 
     varying = frozenset({"lr", "epochs", "weight_decay", "alpha", "beta"})

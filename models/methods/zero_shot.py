@@ -33,6 +33,7 @@ class ZeroShotAdapted(Adapted):
     """Cosine of image feature and text feature times CLIP's logit scale; one head, `text`."""
 
     open_vocabulary = True
+    reads = "class token"
 
     def __init__(self, card: Card, clip: Clip, text: Tensor) -> None:
         super().__init__(card, clip)
@@ -71,6 +72,7 @@ class ZeroShot(Method):
 
     name = "zero_shot"
     Hyper = ZeroShotHyper
+    reads = "class token"
 
     @staticmethod
     def fit(

@@ -110,6 +110,24 @@ def test_files_are_predicted_as_their_stored_tokens_are(
     assert "not a readable image" in rows[3]["reason"]
 
 
+def test_without_a_gpu_one_is_refused_in_one_line(
+    tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(tmp_path / "m", "zero_shot", load_clip("tiny"), files)
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    arguments = [str(tmp_path / "m"), files[0], "--device"]
+    assert said(capsys, *arguments, "auto") == said(capsys, *arguments, "cpu")
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "cuda"])
+    assert ended.value.code == 2
+    assert (
+        capsys.readouterr()
+        .err.strip()
+        .endswith("device: 'cuda', but torch sees no GPU; allowed: auto, cpu")
+    )
+
+
 def test_the_answer_is_the_pictures_whatever_it_is_encoded_as(
     tmp_path: Path, files: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import peft
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.clip import Clip
-from models.lora import Lora, LoraConfig
+from models.lora import Lora, LoraConfig, Part
 from tests.models.methods.tasks import tiny_clip
 
 ALL = LoraConfig(
@@ -23,9 +24,9 @@ ALL = LoraConfig(
 LINES = ["a red panda at night", "okapi"]
 
 
-def drawn(clip: Clip) -> Lora:
+def drawn(clip: Clip, config: LoraConfig = ALL) -> Lora:
     """LoRA whose B is not 0."""
-    lora = Lora(clip, ALL, seed=0)
+    lora = Lora(clip, config, seed=0)
     generator = torch.Generator().manual_seed(1)
     for parameter in lora.parameters().values():
         parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
@@ -96,6 +97,27 @@ def test_both_towers_are_what_open_clips_forward_says(
     for ours, correct, before in zip(outputs_of_lora, expected, plain, strict=True):
         torch.testing.assert_close(ours, correct, rtol=0, atol=1e-5)
         assert (ours - before).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("parts", [ALL.parts, ("q", "v"), ("fc",)])
+def test_merged_weights_give_the_same_answers(parts: tuple[Part, ...]) -> None:
+    clip, images = tiny_clip(), torch.randn(2, 3, 32, 32)
+    before = {name: tensor.clone() for name, tensor in clip.state_dict().items()}
+    lora = drawn(clip, replace(ALL, parts=parts))
+    merged_clip = lora.merged()
+    plain = outputs(clip, images)
+    for one, other, unmoved in zip(
+        outputs(merged_clip, images), outputs(lora.clip, images), plain, strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+        assert (one - unmoved).abs().max() > 0.1
+    assert all(torch.equal(before[name], t) for name, t in clip.state_dict().items())
+    assert merged_clip.state_dict().keys() == before.keys(), "a plain CLIP"
+    of_clip, of_merged = dict(clip.named_parameters()), dict(merged_clip.named_parameters())
+    copied = {name for name, weight in of_merged.items() if weight is not of_clip[name]}
+    assert copied, "a weight with an update is one of its own"
+    assert all("attn.in_proj_weight" in name or name.endswith(".weight") for name in copied)
+    assert all("resblocks" in name for name in copied)
 
 
 def test_only_the_update_learns_and_the_given_clip_is_untouched() -> None:

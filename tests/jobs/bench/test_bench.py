@@ -6,8 +6,12 @@ import pytest
 import torch
 
 from actors.pictures.base_set import open_base_set_rows
+from actors.pretraining.config import PretrainerConfig
+from cluster.errors import ConfigError
 from jobs.bench import discovery as bench_discovery
 from jobs.bench import schedules as b
+from jobs.bench.feeding import Feeding, b16_feeding, feeding
+from jobs.bench.pretrain import PretrainBench, pretraining
 from jobs.bench.reading import _measured, write_base_set
 from jobs.bench.views import views_per_second
 from models.backbones import load_clip
@@ -65,6 +69,35 @@ def test_a_base_set_is_read_from_its_files_and_then_from_what_is_kept(
     figures = _measured(uri, str(tmp_path / "cache"))
     assert len(figures) == 5
     assert figures["first_batch_disk_mb"] > 20 * 3 * 24 * 24 / 1e6, "what was decoded"
+
+
+def test_training_is_measured_beside_its_tower_and_its_loaders(tmp_path: Path) -> None:
+    pretrainer = PretrainerConfig(model=MODEL, batch_size=4, frozen_epochs=0)
+    shapes = Feeding(pretrainer, "tiny", "cpu", rows=40, pixels=24, steps=4, compiled=(False,))
+    figures = feeding(shapes)
+    assert all(value > 0 for value in figures.values())
+    for source in ("encoded", "kept", "memory"):
+        speed = figures[f"plain_{source}_views_per_second"]
+        tower = figures["plain_tower_views_per_second"]
+        assert figures[f"plain_{source}_of_tower"] == pytest.approx(speed / tower)
+    per_core = figures["encoded_images_per_core_second"]
+    assert figures["encoded_cores_of_1890_views_per_second"] == pytest.approx(1890 / per_core)
+    assert figures["plain_cores"] == pytest.approx(
+        figures["plain_memory_views_per_second"] / per_core
+    )
+
+
+def test_without_a_gpu_its_measurement_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="gpu: true, but torch sees no GPU; allowed: false"):
+        pretraining(PretrainBench(gpu=True))
+
+
+def test_the_gpus_recipe_is_the_released_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    shapes = b16_feeding()
+    assert shapes.pretrainer.batch_size == 200
+    assert shapes.rows // 4 >= shapes.pretrainer.batch_size, "a step has as many captions"
 
 
 def test_grouped_linkage_is_measured_against_the_exact_one() -> None:

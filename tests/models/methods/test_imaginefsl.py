@@ -56,18 +56,21 @@ def test_a_fit_is_the_same_whoever_has_pooled_the_imagined_images_before() -> No
 def test_imagined_images_that_are_all_drawn_are_pooled_once_for_an_adapter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shared, seen, put = task(imagined=True), [], Pooled.put
+    shared, pool_all = task(imagined=True), ImagineModel.pool_all
+    assert shared.imagined is not None
+    imagined = shared.imagined.tokens.flatten(0, 1)
+    seen: list[int] = []
 
-    def noted(table: Pooled, rows: torch.Tensor, pooled: Pooled) -> None:
-        seen.extend(rows.tolist())
-        put(table, rows, pooled)
+    def noted(model: ImagineModel, tokens: torch.Tensor) -> Pooled:
+        for image in tokens:
+            seen.extend((imagined == image).flatten(1).all(dim=1).nonzero().squeeze(1).tolist())
+        return pool_all(model, tokens)
 
-    monkeypatch.setattr(Pooled, "put", noted)
+    monkeypatch.setattr(ImagineModel, "pool_all", noted)
     teacher = MomentAdapter(tiny_clip().embed_dim, ADAPTER).state_dict()
     for seed in (0, 1):
         IMAGINE.fit(shared, replace(STILL, head_steps=40), seed=seed, teacher=teacher)
-    assert shared.imagined is not None
-    assert sorted(seen) == list(range(shared.imagined.tokens.flatten(0, 1).shape[0]))
+    assert sorted(seen) == list(range(len(imagined)))
 
 
 def test_imagined_images_alone_can_carry_the_heads() -> None:

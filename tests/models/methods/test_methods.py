@@ -1,5 +1,6 @@
 """What holds for every method alike."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,39 @@ def test_a_saved_model_predicts_the_same_digits(method: str, tmp_path: Path) -> 
     for head, logits in adapted.heads(tokens).items():
         assert torch.equal(again.heads(tokens)[head], logits), head
     assert again.card == adapted.card
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_saved_model_lies_where_its_clip_does(method: str, tmp_path: Path) -> None:
+    METHODS[method].fit(task(imagined=True), QUICK[method], seed=0).save(tmp_path)
+    if method.startswith("tip_adapter"):
+        pytest.skip("its labels are looked at, and tensors of this device have no values")
+    elsewhere = copy.deepcopy(tiny_clip()).to("meta")
+    again = load_adapted(tmp_path, elsewhere)
+    assert {tensor.device.type for tensor in again.tensors().values()} == {"meta"}
+    if again.reads == "class token":  # what more needs an arithmetic, which this device has not
+        assert again.logits(features(3, 7).inputs(again.reads).to("meta")).device.type == "meta"
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if METHODS[m].reads == "class token"])
+def test_who_reads_the_class_token_reads_no_other(method: str) -> None:
+    """Neither in a task nor in a question."""
+    cell, test = task(imagined=True), features(3, 7)
+    assert cell.val
+    assert cell.imagined
+    alone = replace(
+        cell,
+        train=_first_token(cell.train),
+        val=_first_token(cell.val),
+        imagined=_first_token(cell.imagined),
+    )
+    one, other = (METHODS[method].fit(of, QUICK[method], seed=0) for of in (cell, alone))
+    assert one.reads == "class token"
+    assert torch.equal(one.logits(test.clean), other.logits(test.inputs("class token")))
+
+
+def _first_token(features: Features) -> Features:
+    return replace(features, stored=features.tokens[:, :, :1])
 
 
 @pytest.mark.parametrize("method", METHODS)
