@@ -17,7 +17,7 @@ from pyarrow.fs import FileSystem, FileType, LocalFileSystem, copy_files
 
 from cluster.cache import cached
 from cluster.content import canonical, content_of, plain
-from cluster.errors import ConfigError
+from cluster.errors import ConfigError, one_line
 from cluster.files import PARTIAL, FileFacts, HashedStream, differences, hashes, listed
 from cluster.folder import Folder
 from cluster.locks import Lock, locked
@@ -295,7 +295,13 @@ def _lock(uri: str) -> Lock | None:
 
 def _complete(uri: str) -> Artifact | None:
     fs, path = filesystem(uri)
-    info = fs.get_file_info(f"{path}/{MANIFEST}")
+    try:
+        info = fs.get_file_info(f"{path}/{MANIFEST}")
+    except OSError as error:
+        raise ConfigError(
+            f"storage: {uri!r} cannot be read ({one_line(error)}); allowed: a local path, or a URI "
+            "of a store that answers and lets this user in"
+        ) from error
     if info.type != FileType.File:
         return None
     if info.size > LARGEST_BYTES:

@@ -16,6 +16,8 @@ from tests.services.programs import folder_of_a_service, running
 
 USER = "postgres"
 """Who runs the server for an administrator, whom it refuses; of the Debian package."""
+PASSWORD = "hush"
+"""In the URL; the server asks nobody for it."""
 PATIENCE_SECONDS = 60
 
 
@@ -43,7 +45,7 @@ def database() -> Iterator[str]:
         command += ["-p", str(port), "-k", str(folder)]
         with running(command, log, user=user):
             _wait_for_an_answer(port, log)
-            yield f"postgresql+psycopg://{USER}@127.0.0.1:{port}/postgres"
+            yield f"postgresql+psycopg://{USER}:{PASSWORD}@127.0.0.1:{port}/postgres"
 
 
 def _programs() -> Path:

@@ -1,12 +1,15 @@
 """The smoke recipe whole: submitted to three nodes without a shared disk, on S3 and PostgreSQL."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from cluster.artifacts import open_artifact
 from tests.services.cluster import Cluster
+from tests.services.database import PASSWORD
 from tests.services.object_store import ObjectStore
-from tests.services.smoke import RECIPE, start_on_disk, tables
+from tests.services.smoke import RECIPE, folders, start_on_disk, tables
 
 pytestmark = pytest.mark.ray
 MOST_REQUESTS = 6000
@@ -27,4 +30,6 @@ def test_services_and_nodes_make_what_one_machine_does(
     assert requests < MOST_REQUESTS
     assert here.wait(timeout=900) == 0, (tmp_path / "log").read_text()[-5000:]
     assert tables(storage) == tables(str(tmp_path))
+    manifest = open_artifact(*folders(storage, "adapted"), "adapted").manifest
+    assert PASSWORD not in json.dumps(manifest.config)
     assert sum(bool(names) for names in nodes.caches().values()) > 1, "one node did it all"
