@@ -142,7 +142,8 @@ def cluster(env: Mapping[str, str]) -> Iterator[Cluster]:
     nodes_env |= {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HOME": "/tmp/home", **env}
     nodes_env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     with folder_of_a_service("nodes-") as folder:
-        here = Cluster(folder, nodes_env, *free_ports(2))
+        gcs, dashboard = free_ports(2)
+        here = Cluster(folder, nodes_env, gcs, dashboard)
         try:
             here.start_head()
             _wait_until_jobs_are_served(here)

@@ -30,6 +30,6 @@ def test_services_and_nodes_make_what_one_machine_does(
     assert requests < MOST_REQUESTS
     assert here.wait(timeout=900) == 0, (tmp_path / "log").read_text()[-5000:]
     assert tables(storage) == tables(str(tmp_path))
-    manifest = open_artifact(*folders(storage, "adapted"), "adapted").manifest
-    assert PASSWORD not in json.dumps(manifest.config)
+    (adapted,) = folders(storage, "adapted")
+    assert PASSWORD not in json.dumps(open_artifact(adapted, "adapted").manifest.config)
     assert sum(bool(names) for names in nodes.caches().values()) > 1, "one node did it all"
