@@ -156,9 +156,7 @@ class Draft(Folder):
     def open_file(self, name: str) -> Iterator[HashedStream]:
         """A stream to one file, which is there once it is whole; `name` may have folders."""
         fs, folder = self.filesystem()
-        path = f"{folder}/{name}"
-        fs.create_dir(path.rpartition("/")[0], recursive=True)
-        with opened_whole(fs, path) as stream:
+        with opened_whole(fs, f"{folder}/{name}") as stream:
             hashed = HashedStream(stream)
             yield hashed
         self.written[name] = hashed.facts

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tests.processes import free_ports
 from tests.services.programs import folder_of_a_service, running
 
 BUCKET, USER = "bucket", "tests"
+REQUESTS = re.compile(r'^SeaweedFS_s3_request_total\{.*type="(\w+)".*\} (\S+)$', re.MULTILINE)
 PATIENCE_SECONDS = 60
 
 
@@ -44,13 +46,15 @@ class ObjectStore:
         options = f"endpoint_override=127.0.0.1:{self.s3}&scheme=http&region=us-east-1"
         return f"s3://{BUCKET}/{prefix}?{options}"
 
-    def requests(self) -> int:
-        """Answered so far."""
+    def requests(self) -> Counter[str]:
+        """Answered so far, by what was asked for."""
         url = f"http://127.0.0.1:{self.metrics}/metrics"
         with urllib.request.urlopen(url) as answer:
             text = answer.read().decode()
-        counts = re.findall(r"^SeaweedFS_s3_request_total\{.*\} (\S+)$", text, re.MULTILINE)
-        return sum(int(float(count)) for count in counts)
+        counts: Counter[str] = Counter()
+        for kind, count in REQUESTS.findall(text):
+            counts[kind] += int(float(count))
+        return counts
 
 
 @contextmanager
