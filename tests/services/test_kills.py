@@ -25,13 +25,15 @@ pytestmark = [
 LONGER = ("--pretrainer.epochs=5", "--save_every=2")
 """20 steps, so that pretraining can be killed between two checkpoints."""
 PATIENCE_SECONDS = 600
+PIECES = r"^ray::_Worker(\.run)?$"
+"""Title of a worker that makes pieces."""
 STAGES = {
     "teacher": r"^ray::(RayTrainWorker.*)?$",
-    "tokens": r"MapBatches\(Counted\)",
+    "encoding": PIECES,
     "adapted": r"^ray::ImplicitFunc(\.train)?$",
-    "results": r"^ray::_Worker(\.run)?$",
+    "results": PIECES,
 }
-"""Kind of what a stage makes, in their order, and the title that Ray gives its workers."""
+"""Folder in which a stage works, in their order, and the title that Ray gives its workers."""
 
 
 @pytest.fixture(scope="module")
