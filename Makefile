@@ -14,7 +14,7 @@ VLLM_STAMP := .venv-vllm/installed-$(firstword $(shell cksum < $(VLLM_LOCK)))
 PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup setup-vllm lock lowest demo demo-check docs lint \
-	test test-unit test-ray test-vllm test-faults test-gpu clean
+	test test-unit test-ray test-vllm test-faults test-services test-gpu clean
 
 setup: $(STAMP)
 
@@ -96,6 +96,10 @@ test-vllm: setup-vllm
 test-faults: setup
 	$(PYTEST) tests/faults --ignore tests/faults/test_autoscaling.py $(ARGS)
 	$(PY) -m pytest tests/faults/test_autoscaling.py $(ARGS)
+
+# On an object store, a database and three nodes of this machine's own; Debian has PostgreSQL as `postgresql`.
+test-services: setup
+	$(PY) -m pytest tests/services $(ARGS)
 
 # On a machine with a GPU; elsewhere all of tests/gpu is skipped.
 test-gpu: setup

@@ -17,7 +17,7 @@ from pyarrow.fs import FileSystem, FileType, LocalFileSystem, copy_files
 
 from cluster.cache import cached
 from cluster.content import canonical, content_of, plain
-from cluster.errors import ConfigError
+from cluster.errors import ConfigError, one_line
 from cluster.files import PARTIAL, FileFacts, HashedStream, differences, hashes, listed
 from cluster.folder import Folder
 from cluster.locks import Lock, locked
@@ -156,9 +156,7 @@ class Draft(Folder):
     def open_file(self, name: str) -> Iterator[HashedStream]:
         """A stream to one file, which is there once it is whole; `name` may have folders."""
         fs, folder = self.filesystem()
-        path = f"{folder}/{name}"
-        fs.create_dir(path.rpartition("/")[0], recursive=True)
-        with opened_whole(fs, path) as stream:
+        with opened_whole(fs, f"{folder}/{name}") as stream:
             hashed = HashedStream(stream)
             yield hashed
         self.written[name] = hashed.facts
@@ -295,7 +293,13 @@ def _lock(uri: str) -> Lock | None:
 
 def _complete(uri: str) -> Artifact | None:
     fs, path = filesystem(uri)
-    info = fs.get_file_info(f"{path}/{MANIFEST}")
+    try:
+        info = fs.get_file_info(f"{path}/{MANIFEST}")
+    except OSError as error:
+        raise ConfigError(
+            f"storage: {uri!r} cannot be read ({one_line(error)}); allowed: a local path, or a URI "
+            "of a store that answers and lets this user in"
+        ) from error
     if info.type != FileType.File:
         return None
     if info.size > LARGEST_BYTES:

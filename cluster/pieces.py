@@ -54,9 +54,8 @@ class Pieces:
 
     def write(self, key: str, tables: Tables) -> None:
         """Keeps a piece; what a worker left half written before is written over."""
-        fs, folder = self.draft.filesystem()
+        fs, _ = self.draft.filesystem()
         for name, schema in self.schemas.items():
-            fs.create_dir(f"{folder}/{PIECES}/{name}", recursive=True)
             with opened_whole(fs, self._file(name, key)) as stream:
                 pq.write_table(tables.get(name, schema.empty_table()).cast(schema), stream)
 

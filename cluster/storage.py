@@ -13,6 +13,9 @@ from pyarrow.fs import FileSystem, LocalFileSystem
 from cluster.errors import ConfigError, one_line
 from cluster.files import PARTIAL
 
+STORES = ("s3", "gcs")
+"""File systems of pyarrow's in which files need no folder; to make one takes five requests."""
+
 
 def resolve(uri: str) -> str:
     """Absolute path of a local path (a worker stands in another directory); URIs unchanged.
@@ -56,12 +59,14 @@ def filesystem(uri: str) -> tuple[FileSystem, str]:
 
 @contextmanager
 def opened_whole(fs: FileSystem, path: str) -> Iterator[NativeFile]:
-    """A stream to a file in a folder that is there; nobody sees it half-written.
+    """A stream to a file; nobody sees it half-written.
 
-    A local file is written aside and renamed; an object store shows an object once it is whole.
-    What is broken off is removed.
+    Its folder is made, but in STORES. A local file is written aside and renamed; an object store
+    shows an object once it is whole. What is broken off is removed.
     """
     local = isinstance(fs, LocalFileSystem)
+    if fs.type_name not in STORES:
+        fs.create_dir(path.rpartition("/")[0], recursive=True)
     # Of a name of its own: processes that write the same file do not meet.
     target = f"{path}.{uuid.uuid4().hex[:8]}{PARTIAL}" if local else path
     try:
@@ -109,6 +114,6 @@ def parquet_read(where: str, allowed: str = "Parquet as it was published") -> It
 
 
 def write(fs: FileSystem, path: str, data: bytes) -> None:
-    """The whole file, in a folder that is there; see `opened_whole`."""
+    """The whole file; see `opened_whole`."""
     with opened_whole(fs, path) as stream:
         stream.write(data)

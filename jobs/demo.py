@@ -10,6 +10,7 @@ from pathlib import Path
 from jsonargparse.typing import NonNegativeInt
 
 from actors.search.cells import MethodConfig, require_methods
+from actors.search.databases import require_answer, require_studies
 from cluster.job import run_job
 from jobs.evaluate import EvaluateConfig, evaluate
 from jobs.report.job import ReportConfig, report
@@ -37,10 +38,12 @@ class DemoConfig(WorldConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_methods("methods", self.methods)
+        require_studies(self.studies, self.storage)
 
 
 def demo(cfg: DemoConfig) -> None:
     """Runs every stage that is not done, prints the table of results and where the report is."""
+    require_answer(cfg.studies)
     parts = world(cfg.storage, cfg)
     datasets, features = ([a.uri for a in of_all] for of_all in (parts.datasets, parts.features))
     adapted = search(

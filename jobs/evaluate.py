@@ -8,6 +8,7 @@ model.
 import dataclasses
 from functools import partial
 
+from actors.search.databases import require_answer
 from actors.search.evaluator import SCHEMAS, Evaluator
 from actors.search.measures import MEASURES
 from actors.search.tables import read_fits
@@ -93,6 +94,7 @@ def _searched(cfg: EvaluateConfig) -> EvaluateConfig:
     """The configuration with the models of its search in it."""
     if cfg.search is None:
         return cfg
+    require_answer(cfg.search.studies)
     search_cfg = with_world(cfg.search)
     return dataclasses.replace(
         cfg,

@@ -10,6 +10,7 @@ import dataclasses
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from actors.search.cells import MethodConfig, require_methods
+from actors.search.databases import require_answer, require_studies, shown
 from actors.search.fits import MODELS, fitted_seeds
 from actors.search.progress import progress_table
 from actors.search.runnable import runnable_cells
@@ -24,7 +25,6 @@ from cluster.errors import ConfigError
 from cluster.job import run_job
 from cluster.pool import Pool
 from cluster.progress import already_done
-from cluster.storage import resolve
 from jobs.computing import precision_of, say_computing
 from jobs.world import WorldConfig, with_world
 from models.text_classifier import TemplateSet
@@ -77,11 +77,7 @@ class SearchConfig:
                     f"teacher: none, but methods.{name}.teacher is true; allowed: a teacher "
                     "artifact"
                 )
-        if not self.studies and "://" in resolve(self.storage):
-            raise ConfigError(
-                f"studies: none, but storage {self.storage!r} is no local folder, where a journal "
-                "could grow; allowed: a database URL of Optuna's, or a local file"
-            )
+        require_studies(self.studies, self.storage)
 
 
 def search(cfg: SearchConfig) -> Artifact:
@@ -91,6 +87,7 @@ def search(cfg: SearchConfig) -> Artifact:
     that was killed goes on: its trials are Optuna's. Without `studies` Optuna's journal stays in
     the artifact, for its dashboards.
     """
+    require_answer(cfg.studies)
     cfg = with_world(cfg)
     source = task_source(
         cfg.datasets,
@@ -108,17 +105,20 @@ def search(cfg: SearchConfig) -> Artifact:
         inputs["teacher"] = open_artifact(cfg.teacher, "teacher")
     population = min(cfg.population or cfg.generation, cfg.generation)
     content = {"population": population}
-    out = draft(cfg.storage, "adapted", "search", config=cfg, inputs=inputs, content=content)
+    told = dataclasses.replace(cfg, studies=shown(cfg.studies))
+    out = draft(cfg.storage, "adapted", "search", config=told, inputs=inputs, content=content)
     if out.artifact:
         already_done("search", out.artifact)
         return out.artifact
     say_computing("search", {precision_of(c.hyper) for c in cells}, cfg.pool)
-    url = resolve(cfg.studies) if cfg.studies else out.file("studies.journal")
+    url = cfg.studies or out.file("studies.journal")
     models = out.file(MODELS)
 
     def current_studies() -> list[CellStudy]:
         fitted = fitted_seeds(models, cells, cfg.seeds)
-        return open_studies(cells, cfg.seeds, fitted, url, cfg.generation, population)
+        return open_studies(
+            cells, cfg.seeds, fitted, url, out.content_hash, cfg.generation, population
+        )
 
     studies = run_studies(current_studies, source, out.uri, cfg.pool)
     tables = {

@@ -85,6 +85,5 @@ def fitted_seeds(models: str, cells: Iterable[Cell], seeds: Sequence[int]) -> di
 def _copy(source: str, target: str) -> None:
     """Copies the files of a model; the card comes last, and with it the model is complete."""
     (from_fs, from_folder), (to_fs, to_folder) = filesystem(source), filesystem(target)
-    to_fs.create_dir(to_folder, recursive=True)
     for name in (TENSORS, FIT, CARD):
         write(to_fs, f"{to_folder}/{name}", read(from_fs, f"{from_folder}/{name}"))

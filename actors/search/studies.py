@@ -5,10 +5,10 @@ from statistics import median
 from typing import Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from actors.search.cells import Cell
+from actors.search.databases import open_studies_storage
 from actors.search.proposals import Proposals
 from cluster.errors import ConfigError
 
@@ -190,27 +190,28 @@ def open_studies(
     seeds: list[int],
     fitted: dict[str, list[int]],
     url: str,
+    search: str,
     size: int,
     population: int,
 ) -> list[CellStudy]:
     """Opens or creates the study of each cell.
 
     fitted: key of a cell to the seeds whose model is there. url: a journal file, or an RDB URL of
-    Optuna's. size: trials per generation. population: trials handed out together, at most.
+    Optuna's. search: what the search is known by, whose cells have the keys of other searches', and
+    a database may have those, too. size: trials per generation. population: trials handed out
+    together, at most.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if "://" in url:
-        storage: optuna.storages.BaseStorage = optuna.storages.RDBStorage(url)
-    else:
-        backend = JournalFileBackend(url)
-        storage = optuna.storages.JournalStorage(backend)
+    storage = open_studies_storage(url)
     return [
         CellStudy(
             cell,
             cell.seeds(seeds),
             fitted.get(cell.key, []),
             optuna.create_study(
-                storage=storage, study_name=cell.key, direction="maximize", load_if_exists=True
+                storage=storage,
+                study_name=f"{cell.key}-{search[:12]}",
+                direction="maximize",
+                load_if_exists=True,
             ),
             size,
             population,

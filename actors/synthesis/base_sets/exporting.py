@@ -46,10 +46,10 @@ def write_views(
                 "views: one"
             )
         files.add(file)
-        _write(fs, f"{folder}/{file}", row["image"])
+        write(fs, f"{folder}/{file}", row["image"])
         lines.append(json.dumps({"file": file} | {name: row[name] for name in COLUMNS}))
         advance(1)
-    _write(fs, f"{folder}/{INDEX}", "".join(f"{line}\n" for line in sorted(lines)).encode())
+    write(fs, f"{folder}/{INDEX}", "".join(f"{line}\n" for line in sorted(lines)).encode())
 
 
 def write_webdataset(
@@ -65,7 +65,7 @@ def write_webdataset(
                     entry = tarfile.TarInfo(f"{row['id']}.{suffix}")
                     entry.size = len(data)
                     tar.addfile(entry, io.BytesIO(data))
-        _write(fs, f"{folder}/{number:06d}.tar", buffer.getvalue())
+        write(fs, f"{folder}/{number:06d}.tar", buffer.getvalue())
         advance(len(part))
 
 
@@ -89,7 +89,7 @@ def write_parquet(
             for row in part
         ]
         pq.write_table(pa.Table.from_pylist(records, schema), buffer := io.BytesIO())
-        _write(fs, f"{folder}/data/train-{number:05d}.parquet", buffer.getvalue())
+        write(fs, f"{folder}/data/train-{number:05d}.parquet", buffer.getvalue())
         advance(len(part))
 
 
@@ -109,8 +109,3 @@ def _slug(name: str) -> str:
 def _parts(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
     while part := list(islice(rows, size)):
         yield part
-
-
-def _write(fs: FileSystem, path: str, data: bytes) -> None:
-    fs.create_dir(path.rpartition("/")[0], recursive=True)
-    write(fs, path, data)

@@ -19,7 +19,7 @@ METHOD = MethodConfig(
 
 def studies_of(folder: Path) -> list[CellStudy]:
     cells = list(declared_cells(["animals"], {"taskres": METHOD}, {}))
-    return open_studies(cells, [0], {}, str(folder / "studies.journal"), 2, 1)
+    return open_studies(cells, [0], {}, str(folder / "studies.journal"), "search", 2, 1)
 
 
 def finish(study: CellStudy, accuracy: float) -> CellStudy:

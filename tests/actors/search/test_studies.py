@@ -33,7 +33,7 @@ def studies(
     config: MethodConfig = CONFIG,
 ) -> list[CellStudy]:
     cells = list(declared_cells(["toys"], {"m": config}, {}))
-    return open_studies(cells, SEEDS, kept or {}, str(folder / "journal"), 4, population)
+    return open_studies(cells, SEEDS, kept or {}, str(folder / "journal"), "search", 4, population)
 
 
 def outcome(value: float | None, state: str = "complete", **others: Any) -> dict[str, Any]:
