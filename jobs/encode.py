@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.features.cost import require_room, warm_up_seconds
-from actors.features.encoder import EncoderConfig, backbone, require_names
+from actors.features.encoder import EncoderConfig, backbone, require_names, stored_image
 from actors.features.encoding import SCHEMAS, Encoding, ShardEncoder
 from actors.features.plan import encoding_plan
 from actors.features.selection import Selection
@@ -127,7 +127,7 @@ def _planned(
     missing: list[tuple[Draft, Dataset]],
     base_set: BaseSetRows | None,
 ) -> list[Encoding]:
-    encoder, image = cfg.encoder, (clip.num_tokens, clip.embed_dim)
+    encoder, image = cfg.encoder, stored_image(cfg.encoder, clip)
     views = {"train": encoder.views, "val": 1, "test": 1, "imagined": encoder.imagined_views}
     return [
         Encoding(out, encoding_plan(dataset, base_set, views, cfg.select), views, image)

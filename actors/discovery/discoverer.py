@@ -147,7 +147,7 @@ def require_runnable(tasks: Tasks, cell: DiscoveryCell, where: str) -> None:
     """Refuses a cell that cannot be run.
 
     ConfigError, naming the field, if it has no candidates, no number of clusters and no way to
-    estimate it, or no labelled images to draw.
+    estimate it, no labelled images to draw, or not the tokens that it reads.
     """
     encoded, config = tasks.encoded[cell.dataset], cell.config
     known = _known_names(encoded, config)
@@ -161,6 +161,8 @@ def require_runnable(tasks: Tasks, cell: DiscoveryCell, where: str) -> None:
             f"{where}.clustering.clusters: none, and dataset {cell.dataset!r} has no labelled IP "
             "images to estimate it on; allowed: a number"
         )
+    if config.clustering.way == "mean_shift":
+        encoded.store.require_patches(f"{where}.clustering.way")
     if known:
         draw_shots(encoded.dataset, config.labelled, cell.seed, "full", "IP")
 

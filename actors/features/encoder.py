@@ -34,12 +34,21 @@ class EncoderConfig:
     """Views of a training image: the clean one and views - 1 augmented ones."""
     imagined_views: PositiveInt = 1
     """Views of an imagined image, the first one clean."""
+    patches: bool = True
+    """Whether the tokens of patches are kept beside the class token. ImagineFSL reads them, FSNL
+    with `adapted_weight`, and discovery by mean shift; without them features take 1 / (1 + P) of
+    the room: for ViT-B/16 1 kB a view instead of 202."""
     augmentation: ViewConfig = AUGMENTATION
     """How an augmented view is drawn. Of `blur` and `solarise` the first number counts."""
     precision: Precision = "auto"
     """Arithmetic of the image tower; tokens are stored in float16."""
     batch_size: PositiveInt = unhashed(128)
     """Views in one forward pass."""
+
+
+def stored_image(config: EncoderConfig, clip: Clip) -> tuple[int, int]:
+    """Tokens of a view that are kept, and channels."""
+    return (clip.num_tokens if config.patches else 1, clip.embed_dim)
 
 
 def backbone(name: str, *, download: bool = True) -> Clip:
@@ -65,7 +74,8 @@ class Encoder:
     """Images to tokens: the CLIP is loaded once, batches are mapped.
 
     Reads `id`, the place of the image (`actors.pictures.places`) and `views` (how many). Adds
-    `tokens` (bytes of float16 (views, 1 + N, D), empty if refused) and `reason` (empty if fine).
+    `tokens` (bytes of float16 (views, T, D), empty if refused; T is 1 + N, or 1 without patches)
+    and `reason` (empty if fine).
     What a view shows depends on its row alone. device: "cpu" or "cuda", of augmentation and image
     tower. clip: the CLIP of `config.backbone` where it is loaded already.
     """
@@ -76,6 +86,7 @@ class Encoder:
         self.config = config
         self.clip = (clip or backbone(config.backbone)).to(device)
         self.device = torch.device(device)
+        self.image = stored_image(config, self.clip)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         reasons, images, good = [], [], []
@@ -101,17 +112,16 @@ class Encoder:
 
     @torch.no_grad()
     def tokens(self, images: list[Image.Image], ids: Sequence[str], counts: list[int]) -> Tensor:
-        """All views of all images, one after the other: (sum of counts, 1 + N, D) float16, CPU.
+        """All views of all images, one after the other: (sum of counts, T, D) float16, CPU.
 
         ids, counts: of each image, its row id and how many views of it.
         """
         views = self._views(images, ids, counts)
-        tokens = torch.empty(
-            len(views), self.clip.num_tokens, self.clip.embed_dim, dtype=torch.half
-        )
+        tokens = torch.empty(len(views), *self.image, dtype=torch.half)
         for start in range(0, len(views), self.config.batch_size):
             part = views[start : start + self.config.batch_size]
-            tokens[start : start + len(part)] = view_tokens(self.clip, part, self.config.precision)
+            of_part = view_tokens(self.clip, part, self.config.precision)
+            tokens[start : start + len(part)] = of_part[:, : self.image[0]]
         return tokens
 
     def _views(self, images: list[Image.Image], ids: Sequence[str], counts: list[int]) -> Tensor:

@@ -51,13 +51,11 @@ class ShardEncoder:
 
     def __init__(self, config: EncoderConfig, device: str = "cpu") -> None:
         self.encode = Encoder(config, device)
-        clip = self.encode.clip
-        self.image = (clip.num_tokens, clip.embed_dim)
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
         """The shard's tables of SCHEMAS; its files lie in the features before."""
         names = [shard_file(shard.split, view, shard.number) for view in range(shard.views)]
-        size = image_bytes(self.image)
+        size = image_bytes(self.encode.image)
         reasons: list[str] = []
         with contextlib.ExitStack() as files:
             streams = [files.enter_context(shard.target.open_file(name)) for name in names]

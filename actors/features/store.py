@@ -146,6 +146,14 @@ class FeatureStore:
         rows = self.index[split]
         return dict(zip(rows["id"].to_pylist(), rows["place"].to_pylist(), strict=True))
 
+    def require_patches(self, where: str) -> None:
+        """ConfigError if only class tokens were kept; where: what reads more, a field's name."""
+        if self._sizes["train"].image[0] == 1:
+            raise ConfigError(
+                f"{where}: reads the tokens of patches, and {self.artifact.uri!r} has none; "
+                "allowed: features made with encoder.patches"
+            )
+
     def _known(self, split: str) -> dict[str, int]:
         """Id to place in the order of `features`; the same object whenever it is asked for."""
         if split not in self._numbers:

@@ -14,8 +14,8 @@ def runnable_cells(
 ) -> list[Cell]:
     """All cells of these methods, each of which can be run.
 
-    Raises ConfigError, naming the field, if one has not the classes, shots, prompts or pictures
-    that it needs, or a class name is longer than CLIP reads.
+    Raises ConfigError, naming the field, if one has not the classes, shots, prompts, tokens or
+    pictures that it needs, or a class name is longer than CLIP reads.
     """
     shared: dict[str, Any] = {"templates": tasks.source.templates}
     if tasks.teacher:  # one without pretraining gets an adapter of the same size
@@ -24,6 +24,8 @@ def runnable_cells(
     tasks.require_readable_names(cells)
     for cell in cells:
         _require_prompts(tasks, cell)
+        if METHODS[cell.config.method].reads_patches(cell.hyper, cell.config.space):
+            tasks.encoded[cell.dataset].store.require_patches(f"methods.{cell.name}")
         require_pictures(tasks, cell)
         for seed in cell.seeds(seeds):
             if drawn := tasks.split(cell, seed):

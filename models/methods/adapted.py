@@ -7,7 +7,7 @@ with it besides the frozen CLIP, which it names and whose weights' hash it carri
 import json
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from os.path import isfile
 from pathlib import Path
@@ -168,6 +168,12 @@ class Method(ABC):
     if it reads them."""
     context_tokens: ClassVar[int] = 0
     """Tokens that it needs in a prompt before a class name."""
+
+    @classmethod
+    def reads_patches(cls, hyper: Any, searched: Collection[str]) -> bool:
+        """Whether a fit reads more tokens than the class token; searched: hyper-parameters that a
+        search may change."""
+        return cls.reads == "tokens"
 
     @staticmethod
     @abstractmethod

@@ -1,6 +1,6 @@
 """FSNL: few-shot name learning for concepts whose names CLIP never saw."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -133,6 +133,10 @@ class Fsnl(BatchedMethod):
     name = "fsnl"
     Hyper = FsnlHyper
     varying = frozenset({"lr", "epochs", "momentum", "weight_decay", "imagined_weight"})
+
+    @classmethod
+    def reads_patches(cls, hyper: FsnlHyper, searched: Collection[str]) -> bool:
+        return hyper.adapted_weight > 0 or "adapted_weight" in searched
 
     @classmethod
     def shape(cls, hyper: FsnlHyper) -> Hashable:

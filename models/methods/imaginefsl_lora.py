@@ -1,6 +1,6 @@
 """ImagineFSL-LoRA: ImagineFSL whose image tower learns, too, by low-rank updates."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -84,6 +84,10 @@ class ImagineFslLora(Method):
     name = "imaginefsl_lora"
     Hyper = ImagineFslLoraHyper
     reads = "images"
+
+    @classmethod
+    def reads_patches(cls, hyper: ImagineFslLoraHyper, searched: Collection[str]) -> bool:
+        return True  # in ImagineFSL's fit, from which it goes on
 
     @staticmethod
     def fit(

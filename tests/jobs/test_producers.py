@@ -180,21 +180,25 @@ def zoo(tmp_path: Path) -> Dataset:
     return open_dataset(dataset(DatasetConfig(storage=str(tmp_path), **spec)).uri)
 
 
+ENCODER = EncoderConfig(views=2)
+
+
 def encode(
     tmp_path: Path,
     of: Dataset,
     base_set: Artifact | None,
     rows: int,
     selection: Selection = EVERYTHING,
+    config: EncoderConfig = ENCODER,
 ) -> FeatureStore:
     """As `jobs.encode` does, of so many rows of the plan."""
-    encoder = ShardEncoder(EncoderConfig(views=2))
+    encoder = ShardEncoder(config)
     views = {"train": 2, "val": 1, "test": 1, "imagined": 1}
     plan = encoding_plan(of, BaseSetRows(base_set) if base_set else None, views, selection)
     plan = plan.take(np.linspace(0, len(plan) - 1, min(rows, len(plan))).astype(int))
     inputs = {"dataset": of.artifact} | ({"base_set": base_set} if base_set else {})
     out = draft(str(tmp_path), "features", of.name, config=None, inputs=inputs)
-    encoding, pieces = Encoding(out, plan, views, encoder.image), Pieces(out, SCHEMAS)
+    encoding, pieces = Encoding(out, plan, views, encoder.encode.image), Pieces(out, SCHEMAS)
     for shard in encoding.shards():
         pieces.write(shard.key, encoder(shard))
     counts = encoding.write_index(pieces)
