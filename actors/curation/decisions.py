@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 from jsonargparse.typing import ClosedUnitInterval, PositiveFloat
 
+from actors.curation.copies import first_likes
 from actors.curation.critique import Critique
-from actors.curation.likeness import NONE, Advance, Near, Nearest, first_likes, nearest
+from actors.curation.likeness import NONE, Advance, Near, Nearest, nearest
 from cluster.progress import show_progress
 
 REASONS = ("broken", "flat", "contaminated", "duplicate", "low score")

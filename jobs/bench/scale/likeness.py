@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from actors.curation.copies import first_likes
 from actors.curation.decisions import CONTAMINATED, DUPLICATE
-from actors.curation.likeness import NONE, Pictures, first_likes, nearest
+from actors.curation.likeness import NONE, Pictures, nearest
 from jobs.bench.apart import apart, peak
 from jobs.bench.scale.growth import Row
 from kernels.neighbours import EXACT_KEYS, NeighbourIndex

@@ -6,17 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from actors.curation import copies as near_copies
 from actors.curation import likeness
+from actors.curation.copies import first_likes, first_likes_reference
 from actors.curation.critique import Critique
 from actors.curation.decisions import Curation, CurationConfig, curate
-from actors.curation.likeness import (
-    NONE,
-    Near,
-    Pictures,
-    first_likes,
-    first_likes_reference,
-    nearest,
-)
+from actors.curation.likeness import NONE, Near, Pictures, nearest
 
 DIMENSIONS = 16
 RNG = np.random.default_rng(0)
@@ -196,10 +191,11 @@ def test_blocks_find_what_a_comparison_of_all_pairs_finds(monkeypatch: pytest.Mo
         copied = [k for k in originals if alike[row, k] and captions[row] != captions[k]]
         expected.append(copied[0] if copied else NONE)
         originals += [] if copied else [row]
-    monkeypatch.setattr(likeness, "BLOCK", 7)
+    for module in (likeness, near_copies):
+        monkeypatch.setattr(module, "BLOCK", 7)
     reference = first_likes_reference(pictures, order, captions, near, lambda _: None)
     assert reference.tolist() == expected
-    monkeypatch.setattr(likeness, "FEW", 9)
+    monkeypatch.setattr(near_copies, "FEW", 9)
     likes = first_likes(pictures, order, captions, near, lambda _: None)
     assert likes.tolist() == expected
     assert 20 < len(originals) < 70
@@ -239,8 +235,8 @@ def test_an_index_of_hashes_decides_as_a_comparison_of_all_pairs(
     order = RNG.permutation(len(pictures))[:2_900]
     near = Near(hash_distance=8, cosine=cosine)
     expected = first_likes_reference(pictures, order, captions, near, lambda _: None)
-    monkeypatch.setattr(likeness, "FEW", 200)
-    monkeypatch.setattr(likeness, "BLOCK", 128)
+    monkeypatch.setattr(near_copies, "FEW", 200)
+    monkeypatch.setattr(near_copies, "BLOCK", 128)
     advanced: list[int] = []
     likes = first_likes(pictures, order, captions, near, advanced.append)
     assert np.array_equal(likes, expected)
@@ -263,7 +259,7 @@ def test_no_picture_is_compared_with_one_whose_hash_is_far(monkeypatch: pytest.M
         return distances(self, rows, others, at)
 
     monkeypatch.setattr(Pictures, "distances", counted)
-    monkeypatch.setattr(likeness, "FEW", 100)
+    monkeypatch.setattr(near_copies, "FEW", 100)
     order, near = np.arange(6_000), Near(hash_distance=8, cosine=0.95)
     likes = first_likes(pictures, order, np.arange(6_000), near, lambda _: None)
     assert (likes[3_000:] == 0).all()
