@@ -1,11 +1,8 @@
 """Which pictures are copies of others, by perceptual hash and CLIP's embedding, block by block.
 
-Cost of near-copies among N pictures: near linear where hashes differ (`actors.curation.hashes`),
-and a product of embeddings for each pair of kept pictures whose hashes are near. Of test images:
-every picture is compared with every one of them, for a copy may be found by its embedding alone;
-rows are independent of one another, so any part of them can be given to another worker. Memory: the
-embeddings, 1 kB a picture of 512 numbers, the index, some 100 bytes a picture, and a few blocks of
-8 MB.
+Of test images: every picture is compared with every one of them, for a copy may be found by its
+embedding alone; rows are independent of one another, so any part of them can be given to another
+worker. Memory: the embeddings, 1 kB a picture of 512 numbers, and a few blocks of 8 MB.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,10 +12,13 @@ import numpy as np
 from jsonargparse.typing import restricted_number_type
 
 from actors.curation.hashes import BITS
+from actors.curation.stored import StoredEmbeddings
 
 BLOCK = 1024
 IN_CACHE = 64
 """Rows whose hashes are compared with a block of others without leaving a cache."""
+FEW_TIES = 4
+"""Pictures that may be the nearest one, by their rounded cosine, for which one by one is faster."""
 NONE = -1
 """Row number that stands where there is no row."""
 
@@ -42,7 +42,7 @@ class Pictures:
     """N pictures. hashes: (N,) uint64; embeddings: (N, D) float16 of unit length."""
 
     hashes: np.ndarray
-    embeddings: np.ndarray
+    embeddings: np.ndarray | StoredEmbeddings
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -61,13 +61,13 @@ class Pictures:
         left, right = self.embeddings[rows], others.embeddings[places]
         return left.astype(np.float32) @ right.astype(np.float32).T
 
-    def exact_cosines(self, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
-        """(A, B) float64: cosines of own embeddings, without any rounding.
+    def exact_cosines(self, rows: np.ndarray, others: "Pictures", places: np.ndarray) -> np.ndarray:
+        """(A, B) float64: cosines of the embeddings, without any rounding.
 
         Products of float16 are multiples of 2^-48, so float64 holds their sums; what is decided by
         them is the same in any block, order and number of threads.
         """
-        left, right = self.embeddings[rows], self.embeddings[places]
+        left, right = self.embeddings[rows], others.embeddings[places]
         return left.astype(np.float64) @ right.astype(np.float64).T
 
 
@@ -80,7 +80,7 @@ class Nearest:
     copied: np.ndarray
     """The row of largest cosine among those that the picture is a near-copy of."""
     cosine: np.ndarray
-    """Cosine of the picture and by_cosine, float32; -2 where there is none."""
+    """Cosine of the picture and by_cosine, float64 and exact; -2 where there is none."""
     distance: np.ndarray
     """Bits in which the hashes of the picture and by_hash differ; 65 where there is none."""
 
@@ -102,16 +102,16 @@ def nearest(
         for first in range(0, len(others), BLOCK):
             places = np.arange(first, min(first + BLOCK, len(others)))
             distances = pictures.distances(rows[part], others, places)
-            cosines = pictures.cosines(rows[part], others, places)
-            at, cosine = _largest(cosines)
+            at, cosine = _nearest_by_cosine(pictures, rows[part], others, places)
             by_cosine.take(part, first + at, cosine)
             at = distances.argmin(axis=1)
             bits = distances[np.arange(len(part)), at]
-            by_hash.take(part, first + at, -bits.astype(np.float32))
+            by_hash.take(part, first + at, -bits.astype(np.float64))
             # copies are rare: all others are looked at where the nearest ones are near enough
             some = np.flatnonzero(_near(bits, cosine, near))
-            copies = _near(distances[some], cosines[some], near)
-            at, cosine = _largest(np.where(copies, cosines[some], np.float32(-2)))
+            cosines = pictures.exact_cosines(rows[part[some]], others, places)
+            copies = _near(distances[some], cosines, near)
+            at, cosine = _largest(np.where(copies, cosines, -2))
             copied.take(part[some], first + at, cosine)
         advance(len(part))
     return Nearest(
@@ -121,6 +121,25 @@ def nearest(
         cosine=by_cosine.value,
         distance=-by_hash.value.astype(int),
     )
+
+
+def _nearest_by_cosine(
+    pictures: Pictures, rows: np.ndarray, others: Pictures, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row the first of the largest exact cosines, and it: (A,) each.
+
+    Of the products in float32, which are faster, those are taken again that may be the largest.
+    """
+    cosines = pictures.cosines(rows, others, places)
+    rounding = others.embeddings.shape[1] * np.finfo(np.float32).eps
+    row, place = np.nonzero(cosines >= cosines.max(axis=1, keepdims=True) - rounding)
+    if len(row) > FEW_TIES * len(rows):
+        return _largest(pictures.exact_cosines(rows, others, places))
+    left, right = pictures.embeddings[rows[row]], others.embeddings[places[place]]
+    exact = np.einsum("ij,ij->i", left.astype(np.float64), right.astype(np.float64))
+    order = np.lexsort((place, -exact, row))
+    first = order[np.searchsorted(row, np.arange(len(rows)))]
+    return place[first], exact[first]
 
 
 def _near(distances: np.ndarray, cosines: np.ndarray, near: Sequence[Near]) -> np.ndarray:
@@ -133,7 +152,7 @@ class _Best:
 
     def __init__(self, count: int, worst: float) -> None:
         self.place = np.full(count, NONE)
-        self.value = np.full(count, np.float32(worst))
+        self.value = np.full(count, np.float64(worst))
 
     def take(self, rows: np.ndarray, places: np.ndarray, values: np.ndarray) -> None:
         """places, values: (A,) the best of a block for each of these rows, which are distinct."""
