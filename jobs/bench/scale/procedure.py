@@ -4,6 +4,7 @@ import dataclasses
 
 from jsonargparse.typing import PositiveInt
 
+from jobs.bench.scale.blocks import blocks_of_rows
 from jobs.bench.scale.curation import drivers_of_curations
 from jobs.bench.scale.growth import Row, laws
 from jobs.bench.scale.likeness import copies_of_tests, near_copies, neighbours
@@ -34,6 +35,8 @@ class ScaleBench:
         default_factory=lambda: [10_000, 100_000, 1_000_000]
     )
     """Images whose shards are planned, and then indexed."""
+    rows: list[PositiveInt] = dataclasses.field(default_factory=lambda: [4_000, 16_000, 128_000])
+    """Rows made by Ray Data in blocks, which take no time to be made."""
     painted: list[PositiveInt] = dataclasses.field(default_factory=lambda: [4_000, 16_000, 64_000])
     """Pictures whose small files are put together."""
 
@@ -46,6 +49,7 @@ def scaling(cfg: ScaleBench) -> dict[str, float]:
         *copies_of_tests(cfg.against_tests),
         *neighbours(cfg.neighbours),
         *features_indexed(cfg.encoded),
+        *blocks_of_rows(cfg.rows),
         *files_together(cfg.painted),
     ]
     named = [(f"{row['stage']}_{row['size']}", row) for row in rows]

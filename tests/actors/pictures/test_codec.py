@@ -17,10 +17,12 @@ from actors.pictures.codec import (
     LARGEST_FILE,
     MAX_ASPECT,
     BadImageError,
+    Encoding,
     decode_rgb,
     picture_bytes,
     png_bytes,
     resized_square,
+    suffix,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -69,6 +71,20 @@ def test_the_longest_side_that_is_read_is_torchvisions_too() -> None:
         read = decode_rgb(png_bytes(image))
         theirs = Compose([Resize(224, InterpolationMode.BICUBIC), CenterCrop(224)])(image)
         assert np.array_equal(resized_square(read, 224), np.asarray(theirs))
+
+
+def test_pictures_are_kept_as_their_encoding_says() -> None:
+    ramp = np.linspace(0, 255, 64 * 64 * 3).reshape(64, 64, 3).astype(np.uint8)
+    image = Image.fromarray(ramp)
+    assert png_bytes(image) == Encoding().encode(image)
+    assert np.array_equal(np.asarray(decode_rgb(png_bytes(image))), ramp)
+    assert suffix(png_bytes(image)) == ".png"
+    for name, end in (("webp", ".webp"), ("jpeg", ".jpg")):
+        low, high = (Encoding(format=name, quality=q).encode(image) for q in (20, 95))  # type: ignore[arg-type]
+        assert len(low) < len(high) < len(Encoding(format="png").encode(noise(64, 64)))
+        assert suffix(low) == suffix(high) == end
+        off = [np.abs(np.asarray(decode_rgb(data)) - ramp.astype(float)) for data in (low, high)]
+        assert off[1].mean() < off[0].mean() < 16
 
 
 @pytest.mark.parametrize("name", ["AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"])
