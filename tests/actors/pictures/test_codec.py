@@ -87,6 +87,20 @@ def test_pictures_are_kept_as_their_encoding_says() -> None:
         assert off[1].mean() < off[0].mean() < 16
 
 
+@pytest.mark.parametrize("size", [(512, 512), (1500, 1000), (230, 900), (224, 224)])
+def test_a_jpeg_decoded_for_a_square_gives_nearly_the_same_one(size: tuple[int, int]) -> None:
+    smooth = noise(9, 9).resize(size, Image.Resampling.BICUBIC)
+    data = Encoding(format="jpeg").encode(smooth)
+    whole, scaled = decode_rgb(data), decode_rgb(data, 224)
+    assert 224 <= min(scaled.size) <= min(whole.size) == min(size)
+    assert (scaled.size == whole.size) == (min(size) < 448)
+    squares = [resized_square(image, 224).astype(float) for image in (whole, scaled)]
+    assert np.abs(squares[0] - squares[1]).mean() < 1
+    for encoding in (Encoding(), Encoding(format="webp")):
+        other = encoding.encode(smooth)
+        assert np.array_equal(np.asarray(decode_rgb(other, 64)), np.asarray(decode_rgb(other)))
+
+
 @pytest.mark.parametrize("name", ["AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"])
 def test_every_format_of_the_list_is_read_as_pillow_reads_it(name: str) -> None:
     data = encoded(noise(20, 12), name)
