@@ -8,14 +8,21 @@ from contextlib import contextmanager
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 import ray
-from pyarrow.fs import FileSelector, FileSystem
+from pyarrow.fs import FileSystem
 from ray.data import Dataset
 from ray.data.checkpoint import CheckpointConfig
 
 from cluster.artifacts import WORK, Artifact, Draft
 from cluster.beside_driver import Counter, actor_beside_driver
+from cluster.commits import (
+    PENDING,
+    all_committed,
+    commit_files,
+    count_rows,
+    put_together,
+    rows_of_block,
+)
 from cluster.connect import require_ray
 from cluster.errors import refusals_of_workers
 from cluster.pool import Pool
@@ -25,8 +32,6 @@ from cluster.worker_versions import built_alike
 Batch = dict[str, np.ndarray]
 Worker = Callable[[Batch], Batch]
 TRIES = 3
-PENDING = ".pending.parquet"
-"""End of the name of a file of ids that are not committed yet."""
 FILE_TASK_CPUS = 0.5
 """CPUs of tasks on files: a small machine must have room for them beside the pools."""
 
@@ -49,9 +54,12 @@ def make_rows(
     plan: what is to be made, one row each, with a unique string column `id`, which workers must
     keep.
     worker: builds, on a Ray worker, the callable that maps batches of the plan to finished rows.
-    block_rows: rows that are made, written and committed together; a kill loses at most what is
-    under way.
+    block_rows: rows that are made, written and committed together (see
+    `cluster.commits.rows_of_block`), and given to a worker at once; a kill loses at most what is
+    under way. If nothing is left to be made, no pipeline starts.
     """
+    if nothing_left(draft, table, plan["id"]):
+        return count_refused(draft, table)
     planned = f"{WORK}/{table}.plan"
     draft.write_table(planned, plan)
     done = min(committed_rows(draft, table), len(plan))  # an earlier plan may have had more
@@ -62,7 +70,7 @@ def make_rows(
             lambda: (
                 read_rows(draft, planned)
                 # Without it small inputs become one task, and a task is what is committed.
-                .repartition(target_num_rows_per_block=block_rows)
+                .repartition(target_num_rows_per_block=rows_of_block(len(plan), block_rows))
                 .map_batches(
                     Counted,
                     fn_constructor_args=(worker, counter, pool),
@@ -99,6 +107,7 @@ def write_committed(
     filesystem, committed = draft.as_root(), _committed(table)
     filesystem.create_dir(table, recursive=True)
     filesystem.create_dir(committed, recursive=True)
+    put_together(filesystem, committed)
     context = ray.data.DataContext.get_current()
     block_bytes = context.target_max_block_size
     # Global to the process: any other pipeline's rows with these ids would be dropped silently.
@@ -131,14 +140,12 @@ def _write(pipeline: Callable[[], Dataset], table: str, filesystem: FileSystem) 
 def committed_rows(draft: Draft, table: str) -> int:
     """Rows that earlier runs have committed."""
     filesystem = draft.as_root()
-    files = filesystem.get_file_info(
-        FileSelector(_committed(table), recursive=True, allow_not_found=True)
-    )
-    return sum(
-        pq.read_metadata(file.path, filesystem=filesystem).num_rows
-        for file in files
-        if file.path.endswith(".parquet") and not file.path.endswith(PENDING)
-    )
+    return count_rows(filesystem, commit_files(filesystem, _committed(table)))
+
+
+def nothing_left(draft: Draft, table: str, keys: pa.ChunkedArray) -> bool:
+    """Whether earlier runs have committed all rows of these keys."""
+    return all_committed(draft.as_root(), _committed(table), keys)
 
 
 def count_refused(draft: Draft, table: str) -> int:

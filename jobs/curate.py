@@ -6,11 +6,14 @@ Decides which pictures of a base set are kept, and says why the others are not. 
 
 import dataclasses
 from functools import partial
+from itertools import chain
 
-from actors.curation import decisions as curation
+import pyarrow.parquet as pq
+
 from actors.curation.critic import Critic, CriticConfig
-from actors.curation.critique import TABLE, critique_plan, read_critique
-from actors.curation.decisions import CurationConfig
+from actors.curation.critique import TABLE, critique_plan
+from actors.curation.decisions import Curation, CurationConfig
+from actors.curation.parts import curate_parts
 from actors.features.encoder import backbone, require_names
 from cluster.artifacts import WORK, Artifact, Draft, draft, open_artifact
 from cluster.catalog.dataset import Dataset, open_dataset
@@ -43,7 +46,7 @@ class CurateConfig:
     """What critics look with; it makes the hash of what they say."""
     rules: CurationConfig = dataclasses.field(default_factory=CurationConfig)
     pool: Pool = unhashed(default_factory=Pool)
-    """Critics."""
+    """Critics, and those who look for copies in a base set of several parts."""
 
 
 def curate(cfg: CurateConfig) -> Artifact:
@@ -65,13 +68,23 @@ def curate(cfg: CurateConfig) -> Artifact:
         already_done("curate", out.artifact)
         return out.artifact
     critique = looks.artifact or _critique(cfg, looks, base_set, datasets, clip)
-    result = curation.curate(*read_critique(critique), cfg.rules)
-    out.write_table("decisions", result.decisions)
+    result = curate_parts(out, critique, cfg.rules, cfg.pool)
+    _write_decisions(out, result)
     out.write_table("contamination", result.contamination)
     out.write_json("summary.json", result.summary)
-    tables = {"decisions": result.decisions, "contamination": result.contamination}
-    rows = {name: len(table) for name, table in tables.items()}
+    rows = {"decisions": result.summary["offered"], "contamination": len(result.contamination)}
     return out.publish(rows | {"kept": result.summary["kept"]})
+
+
+def _write_decisions(out: Draft, result: Curation) -> None:
+    batches = result.batches()
+    first = next(batches)
+    with (
+        out.open_file("decisions/part-0.parquet") as stream,
+        pq.ParquetWriter(stream, first.schema) as file,
+    ):
+        for rows in chain([first], batches):
+            file.write_table(rows)
 
 
 def _opened(uris: list[str]) -> list[Dataset]:

@@ -30,7 +30,7 @@ from cluster.content import unhashed
 from cluster.errors import ConfigError
 from cluster.job import run_job, show_made
 from cluster.progress import already_done
-from cluster.row_pipeline import committed_rows, count_refused, read_rows
+from cluster.row_pipeline import committed_rows, count_refused, nothing_left, read_rows
 from cluster.unions import only_one
 
 
@@ -103,7 +103,8 @@ def _images(cfg: SynthesizeConfig, painter: PainterConfig, captions: Artifact) -
         already_done("images", out.artifact)
         return out.artifact
     total = captions.manifest.rows["rows"] * painter.views
-    paint_rows(out, painter, lambda: read_rows(captions, "rows"), title="images", total=total)
+    if not nothing_left(out, PAINTED, captions.read_table("rows", ["caption_id"])["caption_id"]):
+        paint_rows(out, painter, lambda: read_rows(captions, "rows"), title="images", total=total)
     compact(out, PAINTED, "rows")
     return out.publish({"rows": total, "refused": count_refused(out, "rows")})
 

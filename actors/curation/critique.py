@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from actors.curation.likeness import Pictures
+from actors.curation.stored import StoredEmbeddings
 from actors.pictures.places import PLACE, image_places
 from cluster.artifacts import Artifact
 from cluster.catalog.dataset import Dataset
+from cluster.errors import ConfigError
 
 TABLE = "pictures"
 ROLES = ("imagined", "test")
@@ -32,8 +34,8 @@ class Critique:
     rows: pa.Table
     """`id`, `dataset`, `class_name`, `group`, `index`, `view`, and what
     `actors.curation.critic.Critic` adds but the embedding; of test images index and view have no
-    meaning."""
-    embeddings: np.ndarray
+    meaning. Texts may be packed (`packed`)."""
+    embeddings: np.ndarray | StoredEmbeddings
     """(N, D) float16 of unit length, anything where there is a reason."""
 
     def __len__(self) -> int:
@@ -46,26 +48,112 @@ class Critique:
         """(N,) int64: one number for each distinct tuple of these columns."""
         codes = np.zeros(len(self), dtype=np.int64)
         for name in names:
-            values = self.rows[name].combine_chunks().dictionary_encode()
+            values = _encoded(self.rows[name])
             codes = codes * len(values.dictionary) + values.indices.to_numpy()
         return codes
 
+    @property
+    def broken(self) -> np.ndarray:
+        """(N,) bool: no picture."""
+        # Arrow's own indices_nonzero ends the process at an empty chunk in releases before 26.0.1.
+        return pc.not_equal(self.rows["reason"], "").to_numpy()
+
     @cached_property
     def pictures(self) -> Pictures:
-        hashes = [int(text or "0", 16) for text in self.rows["hash"].to_pylist()]
-        return Pictures(np.array(hashes, dtype=np.uint64), self.embeddings)
+        return Pictures(hash_numbers(self.rows["hash"]), self.embeddings)
 
     def sorted_by(self, names: list[str]) -> "Critique":
-        return self._taken(pc.sort_indices(self.rows, [(name, "ascending") for name in names]))
+        """In ascending order of these columns; the same object if it is."""
+        places = sort_places(self.rows, names)
+        return self if np.array_equal(places, np.arange(len(self))) else self._taken(places)
 
     def readable(self) -> "Critique":
         """Without those that are no picture."""
-        # Arrow's own indices_nonzero ends the process at an empty chunk in releases before 26.0.1.
-        fine = pc.equal(self.rows["reason"], "").to_numpy()
-        return self._taken(pa.array(np.flatnonzero(fine)))
+        return self._taken(np.flatnonzero(~self.broken))
 
-    def _taken(self, places: pa.Array) -> "Critique":
-        return Critique(self.rows.take(places), self.embeddings[places.to_numpy()])
+    def _taken(self, places: np.ndarray) -> "Critique":
+        rows = self.rows.take(pa.array(places))
+        if isinstance(self.embeddings, StoredEmbeddings):
+            return Critique(rows, self.embeddings.taken(places))
+        return Critique(rows, self.embeddings[places])
+
+
+def as_array(embeddings: pa.ChunkedArray | pa.Array, dimensions: int) -> np.ndarray:
+    """(N, D) float16; zeros of what is no picture."""
+    array = np.zeros((len(embeddings), dimensions), dtype=np.float16)
+    values = embeddings.to_pylist()
+    there = [row for row, value in enumerate(values) if value]
+    joined = b"".join(values[row] for row in there)
+    array[there] = np.frombuffer(joined, np.float16).reshape(-1, dimensions)
+    return array
+
+
+def sort_places(rows: pa.Table, names: list[str]) -> np.ndarray:
+    """(N,) int64 that puts rows in ascending order of these columns."""
+    keys = pa.table({name: _sort_key(rows[name]) for name in names})
+    places = pc.sort_indices(keys, [(name, "ascending") for name in names])
+    return places.to_numpy().astype(np.int64)
+
+
+def packed(rows: pa.Table) -> pa.Table:
+    """The same in a quarter of the bytes: names by number, hexadecimal digits as bytes.
+
+    Raises ConfigError for ids that are not 32 hexadecimal digits.
+    """
+    columns = {name: rows[name] for name in rows.column_names}
+    columns |= {name: _encoded(rows[name]) for name in ("dataset", "class_name", "group")}
+    columns |= {name: _digits_as_bytes(rows[name]) for name in ("id", "pixels")}
+    return pa.table(columns | {"hash": hash_numbers(rows["hash"])})
+
+
+def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts of a column that may be packed."""
+    if pa.types.is_fixed_size_binary(column.type):
+        return pa.chunked_array([[value.hex() for value in column.to_pylist()]], pa.string())
+    return column.cast(pa.string())
+
+
+def hash_numbers(hashes: pa.ChunkedArray) -> np.ndarray:
+    """(N,) uint64 of perceptual hashes, 16 digits each; 0 where there is none."""
+    if pa.types.is_uint64(hashes.type):
+        return hashes.to_numpy()
+    digits = "".join(text or "0" * 16 for text in hashes.to_pylist())
+    return np.frombuffer(bytes.fromhex(digits), ">u8").astype(np.uint64)
+
+
+def hash_texts(rows: pa.Table) -> pa.ChunkedArray:
+    """The perceptual hashes, 16 digits each; empty of what is no picture."""
+    hashes = rows["hash"]
+    if not pa.types.is_uint64(hashes.type):
+        return hashes
+    pairs = zip(hashes.to_pylist(), rows["reason"].to_pylist(), strict=True)
+    return pa.chunked_array([["" if reason else f"{n:016x}" for n, reason in pairs]], pa.string())
+
+
+def _digits_as_bytes(column: pa.ChunkedArray) -> pa.Array:
+    digits = "".join(text or "0" * 32 for text in column.to_pylist())
+    try:
+        data = bytes.fromhex(digits)
+    except ValueError:
+        data = b""
+    if len(data) != 16 * len(column):
+        raise ConfigError("critique: its ids are foreign; allowed: ids of 32 hexadecimal digits")
+    return pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(16), len(column), [None, pa.py_buffer(data)]
+    )
+
+
+def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    return column.unify_dictionaries().combine_chunks().dictionary_encode()
+
+
+def _sort_key(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """What orders rows as the column does."""
+    if not pa.types.is_dictionary(column.type):
+        return column
+    values = _encoded(column)
+    ranks = np.argsort(np.argsort(np.array(values.dictionary.to_pylist(), dtype=object)))
+    return pa.array(ranks[values.indices.to_numpy()])
 
 
 def critique_plan(base_set: Artifact, datasets: Sequence[Dataset]) -> pa.Table:
@@ -107,13 +195,8 @@ def _with_embeddings(critique: Artifact, rows: pa.Table) -> Critique:
     place = {row: i for i, row in enumerate(rows["id"].to_pylist())}
     embeddings = np.zeros((len(rows), critique.manifest.extra["embed_dim"]), dtype=np.float16)
     for batch in critique.open_table(TABLE).to_batches(columns=["id", "embedding"]):
-        ids, values = (column.to_pylist() for column in batch.columns)
-        pairs = [
-            (place[row], data)
-            for row, data in zip(ids, values, strict=True)
-            if data and row in place
-        ]
-        places = [i for i, _ in pairs]
-        joined = b"".join(data for _, data in pairs)
-        embeddings[places] = np.frombuffer(joined, np.float16).reshape(-1, embeddings.shape[1])
+        places = [place.get(row, -1) for row in batch["id"].to_pylist()]
+        values = as_array(batch["embedding"], embeddings.shape[1])
+        known = np.flatnonzero(np.array(places, dtype=int) >= 0)
+        embeddings[np.array(places, dtype=int)[known]] = values[known]
     return Critique(rows, embeddings)

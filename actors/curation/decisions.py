@@ -2,16 +2,17 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from jsonargparse.typing import ClosedUnitInterval, PositiveFloat
 
-from actors.curation.critique import Critique
-from actors.curation.likeness import NONE, Advance, Near, Nearest, first_likes, nearest
+from actors.curation.copies import first_likes_here
+from actors.curation.critique import Critique, as_text, hash_texts
+from actors.curation.likeness import NONE, Near, Nearest, Pictures, nearest
 from cluster.progress import show_progress
 
 REASONS = ("broken", "flat", "contaminated", "duplicate", "low score")
@@ -22,6 +23,9 @@ CLASS = ["dataset", "class_name", "group"]
 CAPTION = ["dataset", "class_name", "index"]
 PRECEDENCE = ["index", "view", "dataset", "class_name", "id"]
 """Columns that order the pictures: of several near-copies the first is kept."""
+ROWS_AT_ONCE = 2**20
+"""Decisions in memory as they are written; a row group of the table."""
+PAIRS_AT_ONCE = 2**14
 DEVIATION = 1.4826
 """Standard deviation of normal values whose median absolute deviation is 1."""
 DUPLICATE = Near(hash_distance=8, cosine=0.95)
@@ -55,12 +59,17 @@ class CurationConfig:
 
 @dataclass(frozen=True)
 class Curation:
-    """What is kept and why the others are not."""
+    """What is kept of N imagined pictures and why the others are not."""
 
-    decisions: pa.Table
-    """Per imagined picture: id, dataset, class_name, group, index, view, kept, reason ("" if kept,
-    else one of REASONS), detail (id of the picture that it is a copy of; what is broken), score,
-    deviation (of the score from its class's median), contrast, hash."""
+    imagined: Critique
+    """In PRECEDENCE."""
+    tests: Critique
+    reason: np.ndarray
+    """(N,) int8: 0 if kept, else 1 + a place in REASONS."""
+    copy_of: np.ndarray
+    """(N,) row of the test image or of the kept picture that it is a copy of, or NONE."""
+    deviation: np.ndarray
+    """(N,) float32: of the score from its class's median."""
     contamination: pa.Table
     """Pairs: imagined_id, class_name, test_id, test_class_name, dataset (of the test image),
     hash_distance, cosine, listed ("refused", or "closest by cosine" or "closest by hash" of those
@@ -70,69 +79,144 @@ class Curation:
     `classes` (lowest share first); `min_kept_share` and how many classes are `below_it`;
     `test_images` per dataset."""
 
+    @property
+    def decisions(self) -> pa.Table:
+        """Per imagined picture: id, dataset, class_name, group, index, view, kept, reason ("" if
+        kept, else one of REASONS), detail (id of the picture that it is a copy of; what is broken),
+        score, deviation, contrast, hash."""
+        return self._decisions(0, len(self.reason))
 
-def curate(imagined: Critique, tests: Critique, config: CurationConfig) -> Curation:
-    """Decides on every imagined picture; the order of the rows plays no part."""
+    def batches(self) -> Iterator[pa.Table]:
+        """The rows of `decisions`, ROWS_AT_ONCE at most together."""
+        for start in range(0, max(len(self.reason), 1), ROWS_AT_ONCE):
+            yield self._decisions(start, start + ROWS_AT_ONCE)
+
+    def _decisions(self, start: int, stop: int) -> pa.Table:
+        rows = self.imagined.rows.slice(start, stop - start)
+        reason = self.reason[start:stop]
+        decisions = pa.table({name: as_text(rows[name]) for name in ["id", *CLASS]})
+        names = np.array(["", *REASONS], dtype=object)
+        columns = {
+            "index": rows["index"],
+            "view": rows["view"],
+            "kept": pa.array(reason == 0),
+            "reason": pa.array(names[reason], pa.string()),
+            "detail": pa.array(self._details(rows, reason, start), pa.string()),
+            "score": rows["score"],
+            "deviation": pa.array(self.deviation[start:stop]),
+            "contrast": rows["contrast"],
+            "hash": hash_texts(rows),
+        }
+        for name, column in columns.items():
+            decisions = decisions.append_column(name, column)
+        return decisions
+
+    def _details(self, rows: pa.Table, reason: np.ndarray, start: int) -> np.ndarray:
+        details = rows["reason"].to_numpy().copy()
+        for name, of in (("contaminated", self.tests), ("duplicate", self.imagined)):
+            places = np.flatnonzero(reason == _number(name))
+            ids = of.rows["id"].take(pa.array(self.copy_of[start + places]))
+            details[places] = as_text(ids).to_numpy()
+        return details
+
+
+class Search(Protocol):
+    """Looks for copies of imagined pictures, here or on other nodes."""
+
+    def nearest(self, rows: np.ndarray, near: Sequence[Near]) -> Nearest:
+        """The nearest test image of each of these imagined pictures, (M,) in ascending order."""
+
+    def first_likes(self, rows: np.ndarray, captions: np.ndarray, near: Near) -> np.ndarray:
+        """For each of these imagined pictures the place in `rows` of the kept one that it is a
+        near-copy of, or NONE; see `actors.curation.copies.first_likes`.
+
+        rows: (M,) in ascending order, which is their order; captions: (M,) int.
+        """
+
+
+@dataclass(frozen=True)
+class SearchHere:
+    """A search by this process alone."""
+
+    imagined: Pictures
+    tests: Pictures
+
+    def nearest(self, rows: np.ndarray, near: Sequence[Near]) -> Nearest:
+        with show_progress("contamination", len(rows), "images") as progress:
+            return nearest(self.imagined, rows, self.tests, near, progress.advance)
+
+    def first_likes(self, rows: np.ndarray, captions: np.ndarray, near: Near) -> np.ndarray:
+        pictures = Pictures(self.imagined.hashes[rows], self.imagined.embeddings[rows])
+        with show_progress("duplicates", len(rows), "images") as progress:
+            return first_likes_here(pictures, captions, near, progress.advance)
+
+
+def curate(
+    imagined: Critique, tests: Critique, config: CurationConfig, search: Search | None = None
+) -> Curation:
+    """Decides on every imagined picture; the order of the rows plays no part.
+
+    search: of the imagined pictures in PRECEDENCE and of the readable tests in order of id; by
+    default this process looks.
+    """
     imagined = imagined.sorted_by(PRECEDENCE)
     tests = tests.sorted_by(["id"]).readable()
-    reason = np.full(len(imagined), "", dtype=object)
-    detail = imagined.column("reason").copy()
-    reason[detail != ""] = "broken"
-    reason[(reason == "") & (imagined.column("contrast") < config.flat_below)] = "flat"
+    search = search or SearchHere(imagined.pictures, tests.pictures)
+    reason = np.zeros(len(imagined), dtype=np.int8)
+    copy_of = np.full(len(imagined), NONE)
+    reason[imagined.broken] = _number("broken")
+    flat = imagined.column("contrast") < config.flat_below
+    reason[(reason == 0) & flat] = _number("flat")
 
-    rows = np.flatnonzero(reason == "")
-    with show_progress("contamination", len(rows), "images") as progress:
-        near = nearest(
-            imagined.pictures, rows, tests.pictures, config.contaminated, progress.advance
-        )
+    rows = np.flatnonzero(reason == 0)
+    near = search.nearest(rows, config.contaminated)
     copies = near.copied != NONE
-    reason[rows[copies]] = "contaminated"
-    detail[rows[copies]] = tests.column("id")[near.copied[copies]]
+    reason[rows[copies]] = _number("contaminated")
+    copy_of[rows[copies]] = near.copied[copies]
 
-    left = np.flatnonzero(reason == "")
-    with show_progress("duplicates", len(left), "images") as progress:
-        like = _duplicates(imagined, left, config.duplicate, progress.advance)
-    reason[left[like != NONE]] = "duplicate"
-    detail[left[like != NONE]] = imagined.column("id")[like[like != NONE]]
+    left = np.flatnonzero(reason == 0)
+    like = _duplicates(imagined, left, config.duplicate, search)
+    reason[left[like != NONE]] = _number("duplicate")
+    copy_of[left[like != NONE]] = left[like[like != NONE]]
 
     classes = imagined.codes(CLASS)
-    deviation = class_deviations(imagined.column("score"), classes, reason == "")
-    reason[low_scores(deviation, classes, reason == "", config)] = "low score"
-
-    decisions = imagined.rows.select(["id", *CLASS, "index", "view"])
-    columns = {
-        "kept": pa.array(reason == ""),
-        "reason": pa.array(reason, pa.string()),
-        "detail": pa.array(detail, pa.string()),
-        "score": imagined.rows["score"],
-        "deviation": pa.array(deviation),
-        "contrast": imagined.rows["contrast"],
-        "hash": imagined.rows["hash"],
-    }
-    for name, column in columns.items():
-        decisions = decisions.append_column(name, column)
-    return Curation(
-        decisions, _pairs(imagined, rows, tests, near), _summary(decisions, tests, config)
-    )
+    deviation = class_deviations(imagined.column("score"), classes, reason == 0)
+    reason[low_scores(deviation, classes, reason == 0, config)] = _number("low score")
+    pairs = _pairs(imagined, rows, tests, near)
+    summary = _summary(imagined, classes, reason, tests, config)
+    return Curation(imagined, tests, reason, copy_of, deviation, pairs, summary)
 
 
-def _duplicates(imagined: Critique, rows: np.ndarray, near: Near, advance: Advance) -> np.ndarray:
-    """For each of `rows`, which are in PRECEDENCE, the kept row that it is a copy of, or NONE.
+def _number(reason: str) -> int:
+    """What stands for a reason in `Curation.reason`."""
+    return 1 + REASONS.index(reason)
+
+
+def _duplicates(imagined: Critique, rows: np.ndarray, near: Near, search: Search) -> np.ndarray:
+    """For each of `rows`, which are in PRECEDENCE, the place among them of the kept one that it is
+    a copy of, or NONE.
 
     Views of one caption are meant to be alike, and as different pictures of one thing they are
     what pretraining learns from: among them only an exact copy, the same pixels, is refused.
     """
-    _, first, which = np.unique(
-        imagined.column("pixels")[rows].astype(str), return_index=True, return_inverse=True
-    )
-    original = first[which]
-    distinct = original == np.arange(len(rows))
+    original = _first_of_equals(imagined.rows["pixels"].take(pa.array(rows)))
+    distinct = np.flatnonzero(original == np.arange(len(rows)))
+    captions = imagined.codes(CAPTION)[rows[distinct]]
+    first = search.first_likes(rows[distinct], captions, near)
     like = np.full(len(rows), NONE)
-    like[distinct] = first_likes(
-        imagined.pictures, rows[distinct], imagined.codes(CAPTION), near, advance
-    )
-    copies = np.where(like[original] == NONE, rows[original], like[original])
-    return np.where(distinct, like, copies)
+    like[distinct] = np.where(first == NONE, NONE, distinct[first])
+    copies = np.where(like[original] == NONE, original, like[original])
+    copies[distinct] = like[distinct]
+    return copies
+
+
+def _first_of_equals(values: pa.ChunkedArray) -> np.ndarray:
+    """(N,) the first place at which each value stands."""
+    codes = values.combine_chunks().dictionary_encode()
+    first = np.zeros(len(codes.dictionary), dtype=np.int64)
+    numbers = codes.indices.to_numpy()
+    first[numbers[::-1]] = np.arange(len(numbers))[::-1]
+    return first[numbers]
 
 
 def class_deviations(scores: np.ndarray, classes: np.ndarray, good: np.ndarray) -> np.ndarray:
@@ -189,20 +273,13 @@ def _pairs(imagined: Critique, rows: np.ndarray, tests: Critique, near: Nearest)
     }
     imagined_rows = rows[np.concatenate([which for which, _ in chosen.values()])]
     test_rows = np.concatenate([places for _, places in chosen.values()])
-    imagined_pictures, test_pictures = imagined.pictures, tests.pictures
-    bits = np.bitwise_count(
-        imagined_pictures.hashes[imagined_rows] ^ test_pictures.hashes[test_rows]
-    )
-    cosine = (
-        imagined_pictures.embeddings[imagined_rows].astype(np.float32)
-        * test_pictures.embeddings[test_rows].astype(np.float32)
-    ).sum(axis=1)
+    bits, cosine = _compared(imagined.pictures, imagined_rows, tests.pictures, test_rows)
     columns: dict[str, Any] = {
-        "imagined_id": imagined.rows["id"].take(imagined_rows),
-        "class_name": imagined.rows["class_name"].take(imagined_rows),
-        "test_id": tests.rows["id"].take(test_rows),
-        "test_class_name": tests.rows["class_name"].take(test_rows),
-        "dataset": tests.rows["dataset"].take(test_rows),
+        "imagined_id": as_text(imagined.rows["id"].take(imagined_rows)),
+        "class_name": as_text(imagined.rows["class_name"].take(imagined_rows)),
+        "test_id": as_text(tests.rows["id"].take(test_rows)),
+        "test_class_name": as_text(tests.rows["class_name"].take(test_rows)),
+        "dataset": as_text(tests.rows["dataset"].take(test_rows)),
         "hash_distance": pa.array(bits, pa.int32()),
         "cosine": pa.array(cosine),
         "listed": pa.array(
@@ -212,11 +289,35 @@ def _pairs(imagined: Critique, rows: np.ndarray, tests: Critique, near: Nearest)
     return pa.table(columns)
 
 
-def _summary(decisions: pa.Table, tests: Critique, config: CurationConfig) -> dict[str, Any]:
+def _compared(
+    imagined: Pictures, rows: np.ndarray, tests: Pictures, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bits in which hashes of pairs differ, and cosines of their embeddings: (P,) each."""
+    bits = np.bitwise_count(imagined.hashes[rows] ^ tests.hashes[places])
+    cosine = np.empty(len(rows), dtype=np.float32)
+    for start in range(0, len(rows), PAIRS_AT_ONCE):
+        part = slice(start, start + PAIRS_AT_ONCE)
+        left, right = imagined.embeddings[rows[part]], tests.embeddings[places[part]]
+        cosine[part] = (left.astype(np.float32) * right.astype(np.float32)).sum(axis=1)
+    return bits, cosine
+
+
+def _summary(
+    imagined: Critique,
+    of_class: np.ndarray,
+    reason: np.ndarray,
+    tests: Critique,
+    config: CurationConfig,
+) -> dict[str, Any]:
+    """of_class: (N,) int, one number for each class."""
+    columns = {"class": of_class, "reason": reason, "row": np.arange(len(reason))}
+    groups = pa.table(columns).group_by(["class", "reason"])
+    numbers = groups.aggregate([([], "count_all"), ("row", "min")])
+    names = imagined.rows.select(CLASS).take(numbers["row_min"].combine_chunks())
+    keys = zip(*(as_text(names[name]).to_pylist() for name in CLASS), strict=True)
     counts: dict[tuple[str, ...], dict[str, int]] = {}
-    for row in decisions.group_by([*CLASS, "reason"]).aggregate([([], "count_all")]).to_pylist():
-        class_counts = counts.setdefault(tuple(row[name] for name in CLASS), {})
-        class_counts[row["reason"]] = row["count_all"]
+    for key, row in zip(keys, numbers.to_pylist(), strict=True):
+        counts.setdefault(key, {})[("", *REASONS)[row["reason"]]] = row["count_all"]
     classes = [dict(zip(CLASS, key, strict=True)) | _shares(n) for key, n in counts.items()]
     bound = config.min_kept_share
     whole = Counter[str]()
@@ -225,7 +326,7 @@ def _summary(decisions: pa.Table, tests: Critique, config: CurationConfig) -> di
     return _shares(whole) | {
         "min_kept_share": bound,
         "below_it": sum(c["kept_share"] < bound for c in classes),
-        "test_images": dict(sorted(Counter(tests.rows["dataset"].to_pylist()).items())),
+        "test_images": dict(sorted(Counter(as_text(tests.rows["dataset"]).to_pylist()).items())),
         "classes": sorted(classes, key=lambda c: (c["kept_share"], *(c[name] for name in CLASS))),
     }
 

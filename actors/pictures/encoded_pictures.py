@@ -89,5 +89,5 @@ def _images(artifact: Artifact, index: CaptionIndex, places: np.ndarray) -> list
 
 
 def _picture(image: bytes, size: int) -> np.ndarray:
-    square = resized_square(decode_rgb(image), size)
+    square = resized_square(decode_rgb(image, size), size)
     return np.ascontiguousarray(square.transpose(2, 0, 1))

@@ -1,4 +1,5 @@
-"""python -m jobs.bench synthesis | pretrain | adapt | search | discovery | worth | scale | fuzz
+"""python -m jobs.bench NAME, of: synthesis, pretrain, adapt, search, discovery, worth, scale,
+encodings, fuzz
 
 Measurements. Each prints a table and ends with one JSON line; what is to be compared between
 machines are the ratios, measured within one run.
@@ -16,6 +17,7 @@ from cluster.job import one_line_for_users, parsed
 from cluster.stopping import stoppable
 from jobs.bench.adapt import AdaptBench, adapting
 from jobs.bench.discovery import DiscoveryBench, discovering
+from jobs.bench.encodings import EncodingsBench, encodings
 from jobs.bench.fuzz.procedure import FuzzBench, fuzzing
 from jobs.bench.pretrain import PretrainBench, pretraining
 from jobs.bench.scale.procedure import ScaleBench, scaling
@@ -32,6 +34,7 @@ BENCHES: dict[str, tuple[type, Measure]] = {
     "discovery": (DiscoveryBench, discovering),
     "worth": (WorthBench, worth),
     "scale": (ScaleBench, scaling),
+    "encodings": (EncodingsBench, encodings),
     "fuzz": (FuzzBench, fuzzing),
 }
 """What each is asked for, and what measures it."""

@@ -16,7 +16,15 @@ from cluster.artifacts import Artifact, draft, open_artifact
 from cluster.errors import ConfigError
 from cluster.pool import Pool
 from cluster.row_pipeline import make_rows
-from tests.cluster.toy_pipeline import BLOCK, ROWS, RefusedConfig, SlowDice, refused, run
+from tests.cluster.toy_pipeline import (
+    BLOCK,
+    ROWS,
+    RefusedConfig,
+    RefusedDice,
+    SlowDice,
+    refused,
+    run,
+)
 from tests.processes import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -117,3 +125,18 @@ def test_a_folder_of_any_name_holds_the_same_rows(tmp_path: Path, local_ray: Non
     expected = SlowDice(str(tmp_path / "elsewhere.txt"), 0)({"id": np.array(ids, dtype=object)})
     assert made == {name: values.tolist() for name, values in expected.items()}
     assert refused == np.count_nonzero(expected["reason"]) > 0
+
+
+def test_a_run_with_nothing_left_starts_no_pipeline(tmp_path: Path, local_ray: None) -> None:
+    """Neither is a worker built, nor the plan written again."""
+    out = draft(str(tmp_path), "images", "toy", config={}, inputs={})
+    plan = pa.table({"id": [f"row {number:02d}" for number in range(3 * BLOCK)]})
+    make = partial(make_rows, title="dice", unit="rows", block_rows=BLOCK, pool=Pool(workers=1))
+    refused = make(out, "rows", plan, partial(SlowDice, str(tmp_path / "made.txt"), 0))
+    planned = Path(out.uri, "work", "rows.plan", "part-0.parquet")
+    before = planned.stat().st_mtime_ns
+    assert make(out, "rows", plan, partial(RefusedDice, "built")) == refused > 0
+    assert planned.stat().st_mtime_ns == before
+    more = pa.table({"id": ["row 00", "another row"]})
+    with pytest.raises(ConfigError, match="dice: loaded"):
+        make(out, "rows", more, partial(RefusedDice, "built"))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from actors.pictures.codec import png_bytes
+from actors.pictures.codec import Encoding, png_bytes
 from actors.synthesis.base_sets.exporting import Layout
 from cluster.artifacts import Artifact, draft
 from cluster.errors import ConfigError
@@ -123,6 +123,22 @@ def base_set_of(where: Path, rows: list[dict[str, object]]) -> Artifact:
     table = pa.Table.from_pylist([{"id": str(i)} | common | row for i, row in enumerate(rows)])
     made.write_table("rows", table)
     return made.publish({"rows": len(rows), "refused": 0})
+
+
+def test_files_end_as_their_pictures_are_encoded(tmp_path: Path) -> None:
+    image = Image.new("RGB", (8, 6), (90, 30, 60))
+    rows: list[dict[str, object]] = [
+        {"dataset": "d", "class_name": "fox", "index": i, "image": encoding.encode(image)}
+        for i, encoding in enumerate((Encoding(), Encoding(format="jpeg"), Encoding(format="webp")))
+    ]
+    images = base_set_of(tmp_path, rows)
+    ends = {".png", ".jpg", ".webp"}
+    views = exported(images, tmp_path / "views", "views")
+    assert {path.suffix for path in (views / "view1" / "fox").iterdir()} == ends
+    with tarfile.open(exported(images, tmp_path / "tar", "webdataset") / "000000.tar") as tar:
+        assert ends < {f".{member.name.partition('.')[2]}" for member in tar.getmembers()}
+    table = pq.read_table(exported(images, tmp_path / "parquet", "parquet") / "data")
+    assert {Path(row["path"]).suffix for row in table["image"].to_pylist()} == ends
 
 
 def test_two_classes_never_share_a_folder(

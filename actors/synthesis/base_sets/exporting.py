@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import FileSystem
 
+from actors.pictures.codec import suffix
 from cluster.catalog.names import composed
 from cluster.errors import ConfigError
 from cluster.rows import digest, slug
@@ -37,15 +38,16 @@ def write_views(
     """
     lines, files = [], set()
     for row in rows:
-        place = f"{_slug(row['class_name'])}/{_slug(row['dataset'])}-{row['index']:06d}.png"
-        file = f"view{row['view'] + 1}/{place}"
-        if file in files:
+        place = f"{_slug(row['class_name'])}/{_slug(row['dataset'])}-{row['index']:06d}"
+        stem = f"view{row['view'] + 1}/{place}"
+        if stem in files:
             raise ConfigError(
                 f"images: two pictures are view {row['view']} of caption {row['index']} of class "
                 f"{row['class_name']!r} in dataset {row['dataset']!r}; allowed with the layout "
                 "views: one"
             )
-        files.add(file)
+        files.add(stem)
+        file = f"{stem}{suffix(row['image'])}"
         write(fs, f"{folder}/{file}", row["image"])
         lines.append(json.dumps({"file": file} | {name: row[name] for name in COLUMNS}))
         advance(1)
@@ -55,14 +57,16 @@ def write_views(
 def write_webdataset(
     rows: Iterator[Row], fs: FileSystem, folder: str, per_file: int, advance: Advance
 ) -> None:
-    """WebDataset shards 000000.tar, …: per picture ID.png, ID.txt (caption), ID.json (COLUMNS)."""
+    """WebDataset shards 000000.tar, …: per picture ID.png (.jpg, .webp), ID.txt (caption), ID.json
+    (COLUMNS)."""
     for number, part in enumerate(_parts(rows, per_file)):
         with tarfile.open(fileobj=(buffer := io.BytesIO()), mode="w") as tar:
             for row in part:
                 card = json.dumps({name: row[name] for name in COLUMNS}).encode()
                 caption = row["caption"].encode()
-                for suffix, data in (("png", row["image"]), ("txt", caption), ("json", card)):
-                    entry = tarfile.TarInfo(f"{row['id']}.{suffix}")
+                picture = (suffix(row["image"]), row["image"])
+                for end, data in (picture, (".txt", caption), (".json", card)):
+                    entry = tarfile.TarInfo(f"{row['id']}{end}")
                     entry.size = len(data)
                     tar.addfile(entry, io.BytesIO(data))
         write(fs, f"{folder}/{number:06d}.tar", buffer.getvalue())
@@ -85,7 +89,7 @@ def write_parquet(
     for number, part in enumerate(_parts(rows, per_file)):
         records = [
             {name: row[name] for name in ("id", *COLUMNS)}
-            | {"image": {"bytes": row["image"], "path": f"{row['id']}.png"}}
+            | {"image": {"bytes": row["image"], "path": f"{row['id']}{suffix(row['image'])}"}}
             for row in part
         ]
         pq.write_table(pa.Table.from_pylist(records, schema), buffer := io.BytesIO())

@@ -14,11 +14,12 @@ from PIL import Image
 from ray.data import Dataset
 
 from actors.embedded.sprite_factors import FACTORS
-from actors.pictures.codec import UnpaintableError, png_bytes
+from actors.pictures.codec import Encoding, UnpaintableError
 from actors.synthesis.captions.rows import CLASS_COLUMNS
 from actors.synthesis.painters.sd3 import Sd3Config
 from actors.synthesis.painters.sprites import SpritesConfig
 from cluster.artifacts import WORK, Artifact, Draft, draft
+from cluster.commits import rows_of_block
 from cluster.content import unhashed
 from cluster.pool import Pool
 from cluster.row_pipeline import Counted, committed_rows, counted, write_committed
@@ -47,7 +48,8 @@ SCHEMA = pa.schema(
         ("size", pa.int64()),
     ]
 )
-"""A base set's rows: one per picture; `image` is PNG, empty where there is a `reason`."""
+"""A base set's rows: one per picture; `image` is encoded as its painter's settings say, empty where
+there is a `reason`."""
 
 
 class Painter(Protocol):
@@ -79,8 +81,13 @@ class PainterEngine(Protocol):
         """Names how pictures are made; part of every picture's id."""
 
     @property
+    def encoding(self) -> Encoding:
+        """How pictures are kept."""
+
+    @property
     def captions_at_once(self) -> int:
-        """Painted, written and committed together; a kill loses at most what is under way."""
+        """Painted, written and committed together, or more of them where there are many
+        (`cluster.commits.rows_of_block`); a kill loses at most what is under way."""
 
     def on_any_node(self) -> "PainterEngine":
         """The same settings as a worker on any node can use them. Called on the driver."""
@@ -138,17 +145,21 @@ def paint_rows(
     """
     with counted(title, total, "images", done=committed_rows(out, PAINTED)) as counter:
         write_committed(
-            out, PAINTED, lambda: painter_stage(painter, captions(), counter), key="caption_id"
+            out,
+            PAINTED,
+            lambda: painter_stage(painter, captions(), counter, total // painter.views),
+            key="caption_id",
         )
 
 
-def painter_stage(cfg: PainterConfig, captions: Dataset, counter: str) -> Dataset:
+def painter_stage(cfg: PainterConfig, captions: Dataset, counter: str, count: int) -> Dataset:
     """Rows of a base set (SCHEMA) from rows of captions; the views of a caption stay together.
 
-    counter: of `cluster.row_pipeline.counted`.
+    counter: of `cluster.row_pipeline.counted`. count: captions that there are, about.
     """
     engine = cfg.engine.on_any_node()
-    return captions.repartition(target_num_rows_per_block=engine.captions_at_once).map_batches(
+    block_rows = rows_of_block(count, engine.captions_at_once)
+    return captions.repartition(target_num_rows_per_block=block_rows).map_batches(
         Counted,
         fn_constructor_args=(partial(CaptionPainter, engine, cfg.views), counter, cfg.pool),
         batch_format="pyarrow",
@@ -161,7 +172,7 @@ class CaptionPainter:
     """Paints every caption of a batch `views` times."""
 
     def __init__(self, engine: PainterEngine, views: int) -> None:
-        self.recipe, self.views = engine.recipe, views
+        self.recipe, self.views, self.encoding = engine.recipe, views, engine.encoding
         self.painter = engine.load()
 
     def __call__(self, captions: pa.Table) -> pa.Table:
@@ -174,7 +185,7 @@ class CaptionPainter:
         reason, images = caption["reason"], [b""] * len(ids)
         if not reason:
             try:
-                images = [png_bytes(image) for image in self.painter.paint(caption, ids)]
+                images = [self.encoding.encode(image) for image in self.painter.paint(caption, ids)]
             except UnpaintableError as error:
                 reason = str(error)
         return [

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 from jsonargparse.typing import NonNegativeFloat, PositiveInt
 from PIL import Image
 
-from actors.pictures.codec import UnpaintableError
+from actors.pictures.codec import Encoding, UnpaintableError
 from cluster.cache import node_cache
 from cluster.content import unhashed
 from cluster.errors import ConfigError
@@ -45,6 +46,8 @@ class Sd3Config:
     batch_size: PositiveInt = 4
     """Pictures of one caption in one pass. A short pass is filled up, so choose the number of views
     or a divisor of it."""
+    encoding: Encoding = field(default_factory=partial(Encoding, format="jpeg"))
+    """How pictures are kept."""
     denoiser: Literal["torch", "onnx"] = "torch"
     """Where the denoiser runs: torch (bfloat16 on a GPU, else float32), or ONNX Runtime (float16 on
     a GPU, else float32), which exports it once per node."""

@@ -8,7 +8,7 @@ from PIL import Image
 
 from actors.embedded.imagined_scenes import SIDE, Scene, paint
 from actors.embedded.sprite_factors import FACTORS
-from actors.pictures.codec import UnpaintableError
+from actors.pictures.codec import Encoding, UnpaintableError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,7 @@ class SpritesConfig:
 
     name: ClassVar[str] = "sprites"
     captions_at_once: ClassVar[int] = 32
+    encoding: ClassVar[Encoding] = Encoding()
 
     def on_any_node(self) -> Self:
         return self

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from actors.curation.copies import first_likes_here
 from actors.curation.decisions import CONTAMINATED, DUPLICATE
-from actors.curation.likeness import NONE, Pictures, first_likes, nearest
+from actors.curation.likeness import NONE, Pictures, nearest
 from jobs.bench.apart import apart, peak
 from jobs.bench.scale.growth import Row
 from kernels.neighbours import EXACT_KEYS, NeighbourIndex
@@ -56,16 +57,16 @@ def _row(stage: str, size: int, measurements: dict[str, float]) -> Row:
 
 
 def _near_copies(size: int) -> dict[str, float]:
-    before, pictures = peak(), _pictures(size)
+    before, pictures = peak(), drawn_pictures(size)
     started = time.process_time()
-    likes = first_likes(pictures, np.arange(size), np.arange(size), DUPLICATE, lambda _: None)
+    likes = first_likes_here(pictures, np.arange(size), DUPLICATE, lambda _: None)
     seconds = time.process_time() - started
     copies = int((likes != NONE).sum())
     return {"seconds": seconds, "peak_mb": peak() - before, "copies": copies}
 
 
 def _copies_of_tests(size: int) -> dict[str, float]:
-    before, pictures, tests = peak(), _pictures(size), _pictures(TEST_IMAGES, seed=1)
+    before, pictures, tests = peak(), drawn_pictures(size), drawn_pictures(TEST_IMAGES, seed=1)
     started = time.process_time()
     nearest(pictures, np.arange(size), tests, CONTAMINATED, lambda _: None)
     return {"seconds": time.process_time() - started, "peak_mb": peak() - before}
@@ -91,12 +92,12 @@ def _neighbours(size: int) -> dict[str, float]:
     }
 
 
-def _pictures(size: int, seed: int = 0) -> Pictures:
+def drawn_pictures(size: int, dimensions: int = DIM, seed: int = 0) -> Pictures:
     """Random hashes; one of COPIES is up to 6 bits from another, whose embedding it has."""
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     hashes = rng.integers(0, 2**64, size, dtype=np.uint64)
-    embeddings = _vectors(size, np.dtype(np.float16), seed)
+    embeddings = _vectors(size, np.dtype(np.float16), dimensions, seed)
     copies = rng.permutation(size)[: size // COPIES]
     sources = rng.integers(0, size, len(copies))
     bits = np.left_shift(np.uint64(1), rng.integers(0, 64, (len(copies), 6)).astype(np.uint64))
@@ -105,16 +106,16 @@ def _pictures(size: int, seed: int = 0) -> Pictures:
     return Pictures(hashes, embeddings)
 
 
-def _vectors(size: int, dtype: np.dtype, seed: int = 0) -> np.ndarray:
-    """(size, DIM) of unit length: a class, less of DIRECTIONS that are common to all, and noise."""
+def _vectors(size: int, dtype: np.dtype, dimensions: int = DIM, seed: int = 0) -> np.ndarray:
+    """(size, dimensions) of unit length: a class, less of DIRECTIONS that all share, and noise."""
     rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((CLASSES, DIM), dtype=np.float32)
-    shared = rng.standard_normal((DIRECTIONS, DIM), dtype=np.float32) / DIRECTIONS**0.5
-    vectors = np.empty((size, DIM), dtype=dtype)
+    centres = rng.standard_normal((CLASSES, dimensions), dtype=np.float32)
+    shared = rng.standard_normal((DIRECTIONS, dimensions), dtype=np.float32) / DIRECTIONS**0.5
+    vectors = np.empty((size, dimensions), dtype=dtype)
     for start in range(0, size, AT_ONCE):
         part = vectors[start : start + AT_ONCE]
         along = rng.standard_normal((len(part), DIRECTIONS), dtype=np.float32) @ shared
-        noise = rng.standard_normal((len(part), DIM), dtype=np.float32)
+        noise = rng.standard_normal((len(part), dimensions), dtype=np.float32)
         drawn = centres[rng.integers(CLASSES, size=len(part))] + 0.7 * along + 0.5 * noise
         part[:] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
     return vectors

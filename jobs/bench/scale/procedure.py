@@ -4,6 +4,8 @@ import dataclasses
 
 from jsonargparse.typing import PositiveInt
 
+from jobs.bench.scale.blocks import blocks_of_rows
+from jobs.bench.scale.curation import drivers_of_curations
 from jobs.bench.scale.growth import Row, laws
 from jobs.bench.scale.likeness import copies_of_tests, near_copies, neighbours
 from jobs.bench.scale.tables import features_indexed, files_together
@@ -17,6 +19,10 @@ class ScaleBench:
         default_factory=lambda: [10_000, 100_000, 1_000_000]
     )
     """Pictures of a curation among which near-copies are looked for."""
+    drivers: list[PositiveInt] = dataclasses.field(
+        default_factory=lambda: [100_000, 300_000, 1_000_000]
+    )
+    """Pictures of a curation whose driver is looked at, while workers look for near-copies."""
     against_tests: list[PositiveInt] = dataclasses.field(
         default_factory=lambda: [3_000, 10_000, 30_000]
     )
@@ -29,6 +35,8 @@ class ScaleBench:
         default_factory=lambda: [10_000, 100_000, 1_000_000]
     )
     """Images whose shards are planned, and then indexed."""
+    rows: list[PositiveInt] = dataclasses.field(default_factory=lambda: [4_000, 16_000, 128_000])
+    """Rows made by Ray Data in blocks, which take no time to be made."""
     painted: list[PositiveInt] = dataclasses.field(default_factory=lambda: [4_000, 16_000, 64_000])
     """Pictures whose small files are put together."""
 
@@ -37,9 +45,11 @@ def scaling(cfg: ScaleBench) -> dict[str, float]:
     """Every measurement, `STAGE_SIZE_…`, and the laws, `STAGE_…`."""
     rows = [
         *near_copies(cfg.pictures),
+        *drivers_of_curations(cfg.drivers),
         *copies_of_tests(cfg.against_tests),
         *neighbours(cfg.neighbours),
         *features_indexed(cfg.encoded),
+        *blocks_of_rows(cfg.rows),
         *files_together(cfg.painted),
     ]
     named = [(f"{row['stage']}_{row['size']}", row) for row in rows]

@@ -6,17 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from actors.curation import copies as near_copies
 from actors.curation import likeness
+from actors.curation.copies import first_likes_here, first_likes_reference
 from actors.curation.critique import Critique
 from actors.curation.decisions import Curation, CurationConfig, curate
-from actors.curation.likeness import (
-    NONE,
-    Near,
-    Pictures,
-    first_likes,
-    first_likes_reference,
-    nearest,
-)
+from actors.curation.likeness import NONE, Near, Pictures, nearest
 
 DIMENSIONS = 16
 RNG = np.random.default_rng(0)
@@ -192,24 +187,30 @@ def test_blocks_find_what_a_comparison_of_all_pairs_finds(monkeypatch: pytest.Mo
     alike = (bits <= 3) & (cosines >= -0.3)
     originals: list[int] = []
     expected = []
-    for row in order:
-        copied = [k for k in originals if alike[row, k] and captions[row] != captions[k]]
+    for place, row in enumerate(order):
+        copied = [
+            k for k in originals if alike[row, order[k]] and captions[row] != captions[order[k]]
+        ]
         expected.append(copied[0] if copied else NONE)
-        originals += [] if copied else [row]
-    monkeypatch.setattr(likeness, "BLOCK", 7)
-    reference = first_likes_reference(pictures, order, captions, near, lambda _: None)
+        originals += [] if copied else [place]
+    ordered = Pictures(hashes[order], embeddings[order])
+    for module in (likeness, near_copies):
+        monkeypatch.setattr(module, "BLOCK", 7)
+    reference = first_likes_reference(ordered, captions[order], near)
     assert reference.tolist() == expected
-    monkeypatch.setattr(likeness, "FEW", 9)
-    likes = first_likes(pictures, order, captions, near, lambda _: None)
-    assert likes.tolist() == expected
+    monkeypatch.setattr(near_copies, "FEW", 9)
+    for most in (1, 2, 5):
+        monkeypatch.setattr(near_copies, "MOST", most)
+        likes = first_likes_here(ordered, captions[order], near, lambda _: None)
+        assert likes.tolist() == expected
     assert 20 < len(originals) < 70
     others = Pictures(hashes[:30], unit(30))
     closest = nearest(pictures, order, others, [near], lambda _: None)
     every = pictures.cosines(order, others, np.arange(30))
     assert closest.by_hash.tolist() == bits[order, :30].argmin(axis=1).tolist()
     assert closest.by_cosine.tolist() == every.argmax(axis=1).tolist()
-    copies = (bits[order, :30] <= 3) & (every >= -0.3)
-    assert ((closest.copied != NONE) == copies.any(axis=1)).all()
+    copied_any = (bits[order, :30] <= 3) & (every >= -0.3)
+    assert ((closest.copied != NONE) == copied_any.any(axis=1)).all()
 
 
 def some_pictures(kind: str, count: int) -> tuple[Pictures, np.ndarray]:
@@ -232,19 +233,21 @@ def some_pictures(kind: str, count: int) -> tuple[Pictures, np.ndarray]:
 
 @pytest.mark.parametrize("kind", ["random", "clustered", "equal hashes", "one crowd"])
 @pytest.mark.parametrize("cosine", [-1.0, 0.5, 0.95])
+@pytest.mark.parametrize("most", [2, 16])
 def test_an_index_of_hashes_decides_as_a_comparison_of_all_pairs(
-    kind: str, cosine: float, monkeypatch: pytest.MonkeyPatch
+    kind: str, cosine: float, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures, captions = some_pictures(kind, 3_000)
-    order = RNG.permutation(len(pictures))[:2_900]
     near = Near(hash_distance=8, cosine=cosine)
-    expected = first_likes_reference(pictures, order, captions, near, lambda _: None)
-    monkeypatch.setattr(likeness, "FEW", 200)
-    monkeypatch.setattr(likeness, "BLOCK", 128)
+    expected = first_likes_reference(pictures, captions, near)
+    monkeypatch.setattr(near_copies, "MOST", most)
+    monkeypatch.setattr(near_copies, "AT_ONCE", 1_000)
+    monkeypatch.setattr(near_copies, "FEW", 200)
+    monkeypatch.setattr(near_copies, "BLOCK", 128)
     advanced: list[int] = []
-    likes = first_likes(pictures, order, captions, near, advanced.append)
+    likes = first_likes_here(pictures, captions, near, advanced.append)
     assert np.array_equal(likes, expected)
-    assert sum(advanced) == len(order)
+    assert sum(advanced) == len(pictures)
     if kind != "random":
         assert (likes != NONE).sum() > 100
 
@@ -252,6 +255,7 @@ def test_an_index_of_hashes_decides_as_a_comparison_of_all_pairs(
 def test_no_picture_is_compared_with_one_whose_hash_is_far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor are equal hashes that are alike compared with each other: only with the kept one."""
     pictures, _ = some_pictures("random", 6_000)
+    assert isinstance(pictures.embeddings, np.ndarray)
     pictures.hashes[3_000:] = pictures.hashes[0]
     pictures.embeddings[3_000:] = pictures.embeddings[0]
     compared = 0
@@ -263,9 +267,9 @@ def test_no_picture_is_compared_with_one_whose_hash_is_far(monkeypatch: pytest.M
         return distances(self, rows, others, at)
 
     monkeypatch.setattr(Pictures, "distances", counted)
-    monkeypatch.setattr(likeness, "FEW", 100)
-    order, near = np.arange(6_000), Near(hash_distance=8, cosine=0.95)
-    likes = first_likes(pictures, order, np.arange(6_000), near, lambda _: None)
+    monkeypatch.setattr(near_copies, "FEW", 100)
+    near = Near(hash_distance=8, cosine=0.95)
+    likes = first_likes_here(pictures, np.arange(6_000), near, lambda _: None)
     assert (likes[3_000:] == 0).all()
     assert (likes[:3_000] == NONE).all()
-    assert compared < 150 * len(order)  # each with a hundred: the parts that no index is made of
+    assert compared < 150 * len(pictures)  # each with a hundred: the parts that no index is made of

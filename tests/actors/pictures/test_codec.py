@@ -17,10 +17,12 @@ from actors.pictures.codec import (
     LARGEST_FILE,
     MAX_ASPECT,
     BadImageError,
+    Encoding,
     decode_rgb,
     picture_bytes,
     png_bytes,
     resized_square,
+    suffix,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -69,6 +71,34 @@ def test_the_longest_side_that_is_read_is_torchvisions_too() -> None:
         read = decode_rgb(png_bytes(image))
         theirs = Compose([Resize(224, InterpolationMode.BICUBIC), CenterCrop(224)])(image)
         assert np.array_equal(resized_square(read, 224), np.asarray(theirs))
+
+
+def test_pictures_are_kept_as_their_encoding_says() -> None:
+    ramp = np.linspace(0, 255, 64 * 64 * 3).reshape(64, 64, 3).astype(np.uint8)
+    image = Image.fromarray(ramp)
+    assert png_bytes(image) == Encoding().encode(image)
+    assert np.array_equal(np.asarray(decode_rgb(png_bytes(image))), ramp)
+    assert suffix(png_bytes(image)) == ".png"
+    for name, end in (("webp", ".webp"), ("jpeg", ".jpg")):
+        low, high = (Encoding(format=name, quality=q).encode(image) for q in (20, 95))  # type: ignore[arg-type]
+        assert len(low) < len(high) < len(Encoding(format="png").encode(noise(64, 64)))
+        assert suffix(low) == suffix(high) == end
+        off = [np.abs(np.asarray(decode_rgb(data)) - ramp.astype(float)) for data in (low, high)]
+        assert off[1].mean() < off[0].mean() < 16
+
+
+@pytest.mark.parametrize("size", [(512, 512), (1500, 1000), (230, 900), (224, 224)])
+def test_a_jpeg_decoded_for_a_square_gives_nearly_the_same_one(size: tuple[int, int]) -> None:
+    smooth = noise(9, 9).resize(size, Image.Resampling.BICUBIC)
+    data = Encoding(format="jpeg").encode(smooth)
+    whole, scaled = decode_rgb(data), decode_rgb(data, 224)
+    assert 224 <= min(scaled.size) <= min(whole.size) == min(size)
+    assert (scaled.size == whole.size) == (min(size) < 448)
+    squares = [resized_square(image, 224).astype(float) for image in (whole, scaled)]
+    assert np.abs(squares[0] - squares[1]).mean() < 1
+    for encoding in (Encoding(), Encoding(format="webp")):
+        other = encoding.encode(smooth)
+        assert np.array_equal(np.asarray(decode_rgb(other, 64)), np.asarray(decode_rgb(other)))
 
 
 @pytest.mark.parametrize("name", ["AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"])

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from actors.embedded.sprite_factors import FACTORS
-from actors.pictures.codec import decode_rgb
+from actors.pictures.codec import decode_rgb, suffix
 from actors.synthesis.captions.rows import CLASS_COLUMNS
 from actors.synthesis.painters.painter import CaptionPainter, PainterConfig
 from actors.synthesis.painters.sd3 import Sd3Config, Sd3Painter
@@ -252,6 +252,7 @@ def test_it_paints_for_the_images_job(checkpoint: Path) -> None:
     rows[1]["caption"] = " "
     engine = PainterConfig(sd3=config(checkpoint)).engine
     good, _, bad, _ = CaptionPainter(engine, 2)(pa.Table.from_pylist(rows)).to_pylist()
+    assert suffix(good["image"]) == ".jpg"
     assert decode_rgb(good["image"]).size == (good["size"], good["size"])
     assert (good["generator"], good["reason"], len(good["weights"])) == ("sd3", "", 32)
     assert (bad["image"], bad["reason"]) == (b"", "empty caption")

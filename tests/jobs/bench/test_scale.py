@@ -41,12 +41,20 @@ def test_what_is_done_to_tables_of_rows_is_measured() -> None:
 @pytest.mark.long
 def test_the_bench_measures_apart_and_prints_numbers_alone() -> None:
     cfg = ScaleBench(
-        pictures=[500, 1_000], against_tests=[], neighbours=[300], encoded=[10], painted=[10]
+        pictures=[500, 1_000],
+        drivers=[400],
+        against_tests=[],
+        neighbours=[300],
+        rows=[20],
+        encoded=[10],
+        painted=[10],
     )
     figures = scaling(cfg)
     assert figures["near_copies_1000_copies"] <= 50
     assert figures["near_copies_1000_peak_mb"] > 0
     assert "near_copies_exponent" in figures
+    assert 300 < figures["driver_of_a_curation_400_kept"] < 400
+    assert figures["rows_in_blocks_20_blocks"] == 2
     assert "exact_neighbours_300_seconds" in figures
     assert "exact_neighbours_exponent" not in figures
     assert all(math.isfinite(value) for value in figures.values())

@@ -1,0 +1,290 @@
+"""A curation by many processes: of a base set of which none holds the embeddings.
+
+What a decision depends on, and who looks for it:
+
+- copies of test images: on the picture and all test images. A piece for each part of the critique.
+- near-copies: on all pictures that are not refused, of any class and dataset. Whoever looks holds
+  all hashes, and reads the embeddings of those whose hashes are near; a piece for so many pictures
+  in question, in a few rounds (`actors.curation.copies.first_likes`).
+- exact copies: on all hashes of pixels; low scores: on the scores of a class. Both take the driver
+  less than to send them.
+
+So the driver holds some 130 bytes a picture, a worker that looks for near-copies some 100, another
+one the embeddings of a part and of the test images.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from actors.curation.copies import EarlierPictures, Pairs, first_likes
+from actors.curation.critique import (
+    ROLES,
+    TABLE,
+    Critique,
+    as_array,
+    packed,
+    read_critique,
+    sort_places,
+)
+from actors.curation.decisions import PRECEDENCE, Curation, CurationConfig, curate
+from actors.curation.likeness import NONE, Near, Nearest, Pictures, nearest
+from actors.curation.stored import StoredEmbeddings, store_part
+from cluster.artifacts import WORK, Artifact, Draft
+from cluster.folder import Folder
+from cluster.pieces import Pieces, Tables, make_pieces
+from cluster.pool import Pool
+
+PART_ROWS = 65_536
+"""Rows of a part, about; a critique of no more is decided on by the driver."""
+TESTS = f"{WORK}/tests"
+_NAMES = pa.dictionary(pa.int32(), pa.string())
+_LOOKS = [("score", pa.float32()), ("contrast", pa.float32()), ("hash", pa.uint64())]
+ROWS = pa.schema(
+    [
+        ("id", pa.binary(16)),
+        *((name, _NAMES) for name in ("dataset", "class_name", "group")),
+        *((name, pa.int64()) for name in ("index", "view")),
+        *_LOOKS,
+        ("pixels", pa.binary(16)),
+        ("reason", pa.string()),
+    ]
+)
+TEST_ROWS = ROWS.append(pa.field("embedding", pa.binary()))
+NEAREST = pa.schema(
+    [
+        *((name, pa.int32()) for name in ("by_cosine", "by_hash", "copied")),
+        ("cosine", pa.float64()),
+        ("distance", pa.int32()),
+    ]
+)
+PAIRS = pa.schema([("later", pa.int64()), ("earlier", pa.int64())])
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some row groups of a file of a critique."""
+
+    file: str
+    number: int
+    first: int
+    last: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.number:06d}"
+
+
+@dataclass(frozen=True)
+class Some:
+    """Some of the rows in question of a round."""
+
+    start: int
+    stop: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.start:012d}"
+
+
+def curate_parts(out: Draft, critique: Artifact, config: CurationConfig, pool: Pool) -> Curation:
+    """Decides as `curate` does, part by part if there are several; pieces are kept in `out`."""
+    parts = critique_parts(critique)
+    if len(parts) <= 1:
+        return curate(*read_critique(critique), config)
+    pool = replace(pool, gpus=0.0)
+    dimensions = critique.manifest.extra["embed_dim"]
+    folder = Folder(out.uri)
+    unpacked = Pieces(out, {"tests": TEST_ROWS, "rows": ROWS})
+    unpack = partial(Unpack, critique, folder, dimensions)
+    make_pieces(unpacked, parts, unpack, pool, title="embeddings", unit="parts")
+    keys = [part.key for part in parts]
+    tests = _tests(unpacked, keys, dimensions).sorted_by(["id"]).readable()
+    out.write_table(TESTS, _with_embeddings(tests))
+    imagined, places, sizes = _imagined(unpacked, keys)
+    stored = StoredEmbeddings(folder, sizes, dimensions)
+    critiqued = Critique(imagined, stored.at(places))
+    search = SearchByParts(out, parts, stored, places, critiqued.pictures.hashes, pool)
+    return curate(critiqued, tests, config, search)
+
+
+def critique_parts(critique: Artifact) -> list[Part]:
+    """Parts of PART_ROWS rows at least, but for the last of each file."""
+    parts: list[Part] = []
+    for fragment in critique.open_table(TABLE).get_fragments():
+        fragment.ensure_complete_metadata()
+        groups = fragment.row_groups
+        first = rows = 0
+        for number, group in enumerate(groups):
+            rows += group.num_rows
+            if rows >= PART_ROWS or number == len(groups) - 1:
+                parts.append(Part(fragment.path, len(parts), first, number + 1))
+                first, rows = number + 1, 0
+    return parts
+
+
+class Unpack:
+    """Stores the embeddings of a part's imagined pictures; makes its other columns, and the rows of
+    its test images."""
+
+    def __init__(self, critique: Artifact, folder: Folder, dimensions: int) -> None:
+        self.critique, self.folder, self.dimensions = critique, folder, dimensions
+
+    def __call__(self, part: Part) -> Tables:
+        fs, _ = self.critique.filesystem()
+        with pq.ParquetFile(part.file, filesystem=fs, pre_buffer=False) as file:
+            rows = file.read_row_groups(range(part.first, part.last))
+        imagined, tests = (rows.filter(pc.equal(rows["role"], role)) for role in ROLES)
+        store_part(self.folder, part.key, as_array(imagined["embedding"], self.dimensions))
+        return {
+            "rows": packed(imagined.select(ROWS.names)),
+            "tests": packed(tests.select(TEST_ROWS.names)),
+        }
+
+
+class PartNearest:
+    """The nearest test images of a part's pictures; rows of NEAREST."""
+
+    def __init__(
+        self, folder: Folder, rows: Pieces, stored: StoredEmbeddings, near: Sequence[Near]
+    ) -> None:
+        self.rows, self.stored, self.near = rows, stored, near
+        tests = folder.read_table(TESTS)
+        embeddings = as_array(tests["embedding"], stored.dimensions)
+        self.tests = Pictures(tests["hash"].to_numpy(), embeddings)
+
+    def __call__(self, part: Part) -> Tables:
+        rows = self.rows.read("rows", part.key)
+        critique = Critique(rows, self.stored.of_part(part.key))
+        readable = np.flatnonzero(~critique.broken)
+        near = nearest(critique.pictures, readable, self.tests, self.near, lambda _: None)
+        columns = {}
+        for field in NEAREST:
+            values = np.full(len(rows), NONE, dtype=field.type.to_pandas_dtype())
+            values[readable] = getattr(near, field.name)
+            columns[field.name] = values
+        return {"nearest": pa.table(columns)}
+
+
+class PartCopies:
+    """Pairs of some rows in question and earlier ones; rows of PAIRS, places in the table of the
+    round, which holds those that are not refused."""
+
+    def __init__(self, folder: Folder, name: str, stored: StoredEmbeddings, near: Near) -> None:
+        self.name, members = name, folder.read_table(f"{WORK}/{name}")
+        pictures = Pictures(members["hash"].to_numpy(), stored.at(members["place"].to_numpy()))
+        self.rows = np.flatnonzero(members["open"].to_numpy())
+        captions, every = members["caption"].to_numpy(), np.arange(len(members))
+        self.index = EarlierPictures(pictures, captions, near, every)
+
+    def __call__(self, some: Some) -> Tables:
+        later, earlier = self.index.pairs(self.rows[some.start : some.stop])
+        return {self.name: pa.table({"later": later, "earlier": earlier})}
+
+
+class SearchByParts:
+    """A search on the workers of a pool; see `actors.curation.decisions.Search`."""
+
+    def __init__(
+        self,
+        out: Draft,
+        parts: Sequence[Part],
+        stored: StoredEmbeddings,
+        places: np.ndarray,
+        hashes: np.ndarray,
+        pool: Pool,
+    ) -> None:
+        """places, hashes: (N,) of the imagined pictures in PRECEDENCE, places in what is stored;
+        the tests lie in the table TESTS."""
+        self.out, self.parts, self.pool = out, parts, pool
+        self.stored, self.places, self.hashes = stored, places, hashes
+
+    def nearest(self, rows: np.ndarray, near: Sequence[Near]) -> Nearest:
+        pieces, folder = Pieces(self.out, {"nearest": NEAREST}), Folder(self.out.uri)
+        unpacked = Pieces(self.out, {"rows": ROWS})
+        load = partial(PartNearest, folder, unpacked, self.stored, near)
+        make_pieces(pieces, self.parts, load, self.pool, title="contamination", unit="parts")
+        columns = _columns(pieces, "nearest", [part.key for part in self.parts])
+        places = self.places[rows]
+        return Nearest(**{name: columns.pop(name)[places] for name in NEAREST.names})
+
+    def first_likes(self, rows: np.ndarray, captions: np.ndarray, near: Near) -> np.ndarray:
+        round_ = 0
+
+        def look(open_: np.ndarray, members: np.ndarray) -> Pairs:
+            nonlocal round_
+            pairs = self._pairs_of_round(round_, rows, captions, near, open_, members)
+            round_ += 1
+            return pairs
+
+        return first_likes(len(rows), look)
+
+    def _pairs_of_round(
+        self,
+        round_: int,
+        rows: np.ndarray,
+        captions: np.ndarray,
+        near: Near,
+        open_: np.ndarray,
+        members: np.ndarray,
+    ) -> Pairs:
+        name = f"pairs-{round_}"
+        columns = {
+            "hash": self.hashes[rows[members]],
+            "caption": captions[members],
+            "place": self.places[rows[members]],
+            "open": np.isin(members, open_, assume_unique=True),
+        }
+        self.out.write_table(f"{WORK}/{name}", pa.table(columns))
+        works = [
+            Some(start, min(start + PART_ROWS, len(open_)))
+            for start in range(0, len(open_), PART_ROWS)
+        ]
+        pieces = Pieces(self.out, {name: PAIRS})
+        load = partial(PartCopies, Folder(self.out.uri), name, self.stored, near)
+        title = "duplicates" if not round_ else f"duplicates, round {round_ + 1}"
+        make_pieces(pieces, works, load, self.pool, title=title, unit="parts")
+        pairs = _columns(pieces, name, [some.key for some in works])
+        return members[pairs["later"]], members[pairs["earlier"]]
+
+
+def _tests(unpacked: Pieces, keys: Sequence[str], dimensions: int) -> Critique:
+    rows = pa.Table.from_batches(unpacked.batches("tests", keys), TEST_ROWS)
+    return Critique(rows.drop_columns(["embedding"]), as_array(rows["embedding"], dimensions))
+
+
+def _with_embeddings(tests: Critique) -> pa.Table:
+    """`hash` and `embedding`."""
+    embeddings = [row.tobytes() for row in tests.embeddings[np.arange(len(tests))]]
+    column = pa.array(embeddings, pa.binary())
+    return pa.table({"hash": tests.pictures.hashes, "embedding": column})
+
+
+def _imagined(unpacked: Pieces, keys: Sequence[str]) -> tuple[pa.Table, np.ndarray, dict[str, int]]:
+    """Rows of all imagined pictures in PRECEDENCE, their places, and the rows of each part.
+
+    Column by column, so that no more than one of them is in memory twice.
+    """
+    parts = {key: unpacked.read("rows", key) for key in keys}
+    sizes = {key: len(part) for key, part in parts.items()}
+    whole = pa.concat_tables(parts.values()).unify_dictionaries()
+    del parts
+    order = sort_places(whole, PRECEDENCE)
+    columns: dict[str, Any] = {}
+    for name in whole.column_names:
+        columns[name] = whole[name].combine_chunks().take(pa.array(order))
+        whole = whole.drop_columns([name])
+    return pa.table(columns), order, sizes
+
+
+def _columns(pieces: Pieces, table: str, keys: Sequence[str]) -> dict[str, np.ndarray]:
+    """The columns of a table of numbers, of all these pieces."""
+    schema = pieces.schemas[table]
+    rows = pa.Table.from_batches(pieces.batches(table, keys), schema)
+    return {name: rows[name].to_numpy() for name in schema.names}
