@@ -101,9 +101,17 @@ test-faults: setup
 test-services: setup
 	$(PY) -m pytest tests/services $(ARGS)
 
-# On a machine with a GPU; elsewhere all of tests/gpu is skipped.
+# On a machine with a GPU; elsewhere all of tests/gpu is skipped. Each file's words are in a log of its own, with
+# what its tests print, so that a run that is cut off leaves the others' whole. Ray's jobs come last, for they take longest.
+GPU_LOGS := build/gpu
+GPU_TESTS := $(filter-out %/test_jobs.py,$(sort $(wildcard tests/gpu/test_*.py))) tests/kernels tests/gpu/test_jobs.py
 test-gpu: setup
-	$(PY) -m pytest tests/gpu tests/kernels $(ARGS)
+	mkdir -p $(GPU_LOGS)
+	failed=; for tests in $(GPU_TESTS); do \
+		log=$(GPU_LOGS)/$$(basename $$tests .py).log; \
+		timeout 300 $(PY) -m pytest -rA --showlocals --durations=5 $$tests $(ARGS) > $$log 2>&1 || failed="$$failed $$log"; \
+		echo "$$log: $$(tail -n 1 $$log)"; \
+	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 clean:
 	rm -rf .venv .venv-vllm .venv-lock .venv-lowest .mypy_cache .ruff_cache .pytest_cache build *.egg-info

@@ -7,21 +7,35 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from actors.curation.critic import Critic, CriticConfig
 from actors.features.encoder import EncoderConfig
 from actors.features.plan import encoding_plan
 from actors.features.store import FeatureStore
 from cluster.pool import Pool
+from jobs.discover import discover_all
 from jobs.encode import EncodeConfig, encode
 from jobs.evaluate import EvaluateConfig, evaluate
+from jobs.predict import main
 from jobs.pretrain import PretrainConfig, pretrain
 from jobs.search import SearchConfig, search
+from models.backbones import load_clip
+from models.methods.zero_shot import ZeroShot, ZeroShotHyper
+from models.task import Features, Task
+from models.text_classifier import text_classifier
 from tests.actors.small_base_set import CONFIG, write_base_set, write_clip
-from tests.actors.small_world import METHODS, make_base_set, make_dataset, make_features
+from tests.actors.small_world import (
+    METHODS,
+    make_base_set,
+    make_dataset,
+    make_features,
+    picture,
+)
+from tests.jobs import small_discovery
 
-UNEXPLAINED = pytest.mark.xfail(reason="failed on an H100, and its message was lost")
-"""On a CPU bfloat16 differs by 1.2 % at most."""
+ROUNDING = pytest.mark.xfail(reason="bfloat16's rounding; see tests/gpu/test_precision.py")
+"""It failed on an H100. On a CPU 3 of 20 seeds differ by more."""
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +71,7 @@ def on_the_cpu(tmp_path_factory: pytest.TempPathFactory, local_ray: None) -> lis
     [
         ({}, 1e-3),
         ({"compile": True}, 1e-3),
-        pytest.param({"precision": "bf16"}, 3e-2, marks=UNEXPLAINED),
+        pytest.param({"precision": "bf16"}, 3e-2, marks=ROUNDING),
     ],
 )
 def test_pretraining_has_the_losses_of_the_cpu(
@@ -106,6 +120,7 @@ def test_a_search_and_its_evaluation(tmp_path: Path, local_ray: None) -> None:
                 datasets=cfg.datasets,
                 features=cfg.features,
                 adapted=adapted.uri,
+                pool=Pool(gpus=gpus),
             )
         )
         rows = results.read_table("rows").to_pylist()
@@ -115,6 +130,45 @@ def test_a_search_and_its_evaluation(tmp_path: Path, local_ray: None) -> None:
     here, there = ([table[cell]["value"] for cell in sorted(tables[0])] for table in tables)
     differences = np.abs(np.subtract(here, there))
     assert np.mean(differences) < 0.1
+
+
+def test_a_discovery(tmp_path: Path, local_ray: None) -> None:
+    dataset, base_set = make_dataset(tmp_path), make_base_set(tmp_path)
+    make_features(tmp_path, dataset, base_set=base_set)
+    tables = []
+    for gpus in (0.0, 0.5):
+        cfg = small_discovery.config(
+            tmp_path,
+            f"gpus {gpus}",
+            baselines=small_discovery.BASELINES,
+            pool=Pool(workers=1, gpus=gpus),
+        )
+        rows = discover_all(cfg).read_table("metrics").to_pylist()
+        key = ("method", "seed", "measure", "label_space")
+        tables.append({tuple(row[k] for k in key): row["value"] for row in rows})
+    assert tables[0].keys() == tables[1].keys()
+    differences = [abs(tables[1][row] - value) for row, value in tables[0].items()]
+    print(f"differences: mean {np.mean(differences):.3f}, largest {max(differences):.3f}")
+    assert np.mean(differences) < 0.1
+
+
+def test_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = load_clip("tiny")
+    names, template = ["ant", "okapi"], "a photo of a {}."
+    tokens = torch.empty(1, 0, clip.num_tokens, clip.embed_dim)
+    nothing = Features(tokens, torch.empty(0, dtype=torch.int64))
+    text = text_classifier(clip, names, [template])
+    task = Task("toys", names, "toy", template, nothing, None, None, clip, text)
+    ZeroShot.fit(task, ZeroShotHyper(), 0).save(tmp_path / "model")
+    (tmp_path / "one.png").write_bytes(picture("one"))
+    answers = []
+    for device in ("cpu", "cuda", "auto"):
+        main([str(tmp_path / "model"), str(tmp_path / "one.png"), "--device", device])
+        answers.append(json.loads(capsys.readouterr().out))
+    here, there, chosen = answers
+    assert chosen == there
+    assert there["names"] == here["names"]
+    np.testing.assert_allclose(there["probabilities"], here["probabilities"], atol=0.02)
 
 
 def test_a_critic(tmp_path: Path) -> None:

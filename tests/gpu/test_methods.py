@@ -62,8 +62,11 @@ def test_a_gpu_learns_what_the_cpu_learns(
         images = seen.inputs(loaded.reads)
         here = loaded.logits(images)
         logits.append(here)
-        there = adapted.logits(images.to(device)).cpu()
-        assert (there - here).abs().max() <= LARGEST_DIFFERENCE * here.abs().max()
+        on_gpu = load_adapted(tmp_path / device / cell.key / "0", load_clip("tiny").to("cuda"))
+        assert all(tensor.device.type == "cuda" for tensor in on_gpu.tensors().values())
+        for model, place in ((adapted, device), (on_gpu, "cuda")):
+            there = model.logits(images.to(place)).cpu()
+            assert (there - here).abs().max() <= LARGEST_DIFFERENCE * here.abs().max()
     by_cpu, by_gpu = logits
     assert (by_gpu - by_cpu).abs().max() <= LARGEST_DIFFERENCE * by_cpu.abs().max()
 

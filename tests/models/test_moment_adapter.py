@@ -5,7 +5,6 @@ import torch
 from torch import Tensor
 
 from kernels.attention import attention
-from models import moment_adapter
 from models.moment_adapter import AdapterConfig, MomentAdapter, stacked_adapt
 from models.precision import Precision, autocast
 
@@ -64,7 +63,7 @@ def test_attention_takes_members_and_images_as_one_batch(monkeypatch: pytest.Mon
         shapes.append(tuple(q.shape))
         return attention(q, k, v)
 
-    monkeypatch.setattr(moment_adapter, "attention", noted)
+    monkeypatch.setattr("models.moment_adapter.attention", noted)
     stacked_adapt(stack(), torch.randn(IMAGES, TOKENS, DIM), CONFIG.heads)
     inner = CONFIG.inner // CONFIG.heads
     assert shapes == [(MEMBERS * IMAGES, CONFIG.heads, TOKENS, inner)] * CONFIG.depth
