@@ -25,9 +25,9 @@ class Features:
     none), or None. images: (N, 3, S, S) uint8, the pictures themselves for a method that reads
     them, else None; S is CLIP's input size where nothing is trained on, and at least that where it
     is. May be memory-mapped. places: (N,) int64, where each image lies among the M that are stored;
-    None if image i lies at i and M is N. Where a GPU computes, the labels lie on it; tokens and
-    pictures stay in the CPU's memory, and who reads them moves a batch at a time. Raises ValueError
-    if the sizes disagree.
+    None if image i lies at i and M is N. Where a GPU computes, the labels lie on it; all tokens,
+    and pictures, stay in the CPU's memory, and who reads them moves a batch at a time. Raises
+    ValueError if the sizes disagree.
     """
 
     stored: Tensor
@@ -76,9 +76,9 @@ class Features:
         """The class tokens alone, (V, N, 1, D)."""
         return self.stored[:, :, :1] if self.places is None else self.stored[:, self.places, :1]
 
-    def part(self, view: int, images: slice, tokens: slice = slice(None)) -> Tensor:
-        """Tokens of one view of some images, (n, t, D); copied if the images lie scattered."""
-        return self.stored[view, images if self.places is None else self.places[images], tokens]
+    def part(self, view: int, images: slice) -> Tensor:
+        """One view of some images, (n, 1 + P, D); copied if they lie scattered."""
+        return self.stored[view, images if self.places is None else self.places[images]]
 
     def passes(self, images: int) -> list[slice]:
         """All images, so many at a time; one empty slice if there is none."""
@@ -109,18 +109,26 @@ class Features:
             return self
         return replace(self, stored=self.stored[:, self.places], places=None)
 
-    def reduced(self) -> "Features":
-        """The same with the class tokens alone, (V, N, 1, D), where the labels lie."""
-        tokens = self.without_patches.to(self.labels.device)
-        return replace(self, stored=tokens, places=None)
+    def to(self, device: str, reads: Reads) -> "Features":
+        """The same with the labels there, and with the class tokens for who reads no others.
+
+        On the CPU nothing is copied.
+        """
+        if device == "cpu":
+            return self
+        labels = self.labels.to(device)
+        if reads != "class token":
+            return replace(self, labels=labels)
+        return replace(self, stored=self.without_patches.to(device), labels=labels, places=None)
 
     def inputs(self, reads: Reads, images: slice = slice(None)) -> Tensor:
-        """What a model that reads this answers from: `clean` or its first token, or the pictures.
+        """What a model that reads this answers from, of some images: `clean` or its first token, or
+        the pictures.
 
-        images: which of them. Raises ValueError if they are not there.
+        Raises ValueError if they are not there.
         """
         if reads == "class token":
-            return self.part(0, images, slice(1))
+            return self.stored[0, images if self.places is None else self.places[images], :1]
         if reads == "tokens":
             return self.part(0, images)
         if self.images is None:

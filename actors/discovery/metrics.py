@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from torch import Tensor
 
 from actors.discovery.discoverer import Discovered, DiscoveryCell
 from actors.discovery.measures import OF_CELLS, OF_GROUPS, OF_IMAGES, Clusters, Unlabelled
@@ -162,28 +161,22 @@ def reference_rows(tasks: Tasks, dataset: str, seeds: Sequence[int]) -> list[dic
         names = encoded.names(space)
         if not names:
             continue
+        test = encoded.of_concepts(encoded.store.features("test"), space)
         which = templates("hand", encoded.dataset.template)
         text = text_classifier(tasks.clip, names, which)
-        features, labels = _class_tokens(encoded, "test", space)
-        answers = transclip(features.to(text.device), text, tasks.clip.logit_scale).cpu()
+        features = class_tokens(test.inputs("class token")).to(text.device)
+        answers = transclip(features, text, tasks.clip.logit_scale).cpu()
         key = {"dataset": dataset, "method": "transclip", "seed": seeds[0]}
-        rows += [key | score for score in scores({space: Answers(answers, labels)})]
+        rows += [key | score for score in scores({space: Answers(answers, test.labels)})]
         if space != "all":
-            features, labels = _class_tokens(encoded, "train", space)
+            train = encoded.of_concepts(encoded.store.features("train"), space)
+            features, labels = class_tokens(train.inputs("class token")), train.labels.numpy()
             for seed in seeds:
-                clusters = k_means(features, len(names), seed)
-                group = Clusters(clusters.numpy(), labels.numpy())
+                group = Clusters(k_means(features, len(names), seed).numpy(), labels)
                 key = {"dataset": dataset, "method": "k-means", "seed": seed}
-                of_group = measure_rows(OF_GROUPS, space, group, len(labels))
+                of_group = measure_rows(OF_GROUPS, space, group, len(train))
                 rows += [key | row for row in of_group]
     return rows
-
-
-def _class_tokens(encoded: EncodedDataset, split: str, space: Concepts) -> tuple[Tensor, Tensor]:
-    """CLIP's features (N, D) of unit norm of a split's images of these classes, and their labels;
-    of the tokens no others are read."""
-    features = encoded.of_concepts(encoded.store.features(split), space)
-    return class_tokens(features.inputs("class token")), features.labels
 
 
 def score_rows(

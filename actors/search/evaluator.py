@@ -146,7 +146,7 @@ def answers_on_test(
     the others. Each image is answered once, in the first: where a model answers in several label
     spaces, a name's logit is the same in all of them. own: label of each class that the model was
     taught, to its place among those; by default a class is found there by its name. Images go to
-    the model's device IMAGES_AT_ONCE at a time, the answers lie on the CPU.
+    the model's device IMAGES_AT_ONCE at a time, and the answers lie on the CPU.
     """
     widest = spaces[0]
     test = encoded.of_concepts(encoded.store.features("test"), widest)
@@ -155,15 +155,15 @@ def answers_on_test(
         test = replace(test, images=pictures(encoded.dataset.artifact, rows, size))
     names, labels = encoded.names(widest), encoded.labels(widest)
     places = None if own is None else [own.get(label, OTHER) for label in labels]
-    device, true = model.clip.mean.device, test.labels
-    inputs = (test.inputs(model.reads, images) for images in test.passes(IMAGES_AT_ONCE))
-    logits = torch.cat([model.logits(part.to(device), names, places).cpu() for part in inputs])
-    answers = {widest: Answers(logits, true)} if labels else {}
+    device, parts = model.clip.mean.device, test.passes(IMAGES_AT_ONCE)
+    inputs = (test.inputs(model.reads, images).to(device) for images in parts)
+    logits = torch.cat([model.logits(part, names, places).cpu() for part in inputs])
+    answers = {widest: Answers(logits, test.labels)} if labels else {}
     for space in spaces[1:]:
         members = set(encoded.labels(space))
         columns = torch.tensor([i for i, label in enumerate(labels) if label in members])
         if len(columns):
-            here = torch.isin(true, columns)
-            true_here = torch.searchsorted(columns, true[here])
-            answers[space] = Answers(logits[here][:, columns], true_here)
+            here = torch.isin(test.labels, columns)
+            true = torch.searchsorted(columns, test.labels[here])
+            answers[space] = Answers(logits[here][:, columns], true)
     return answers

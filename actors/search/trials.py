@@ -22,7 +22,7 @@ from cluster.storage import join
 from cluster.worker_versions import require_driver_versions
 from models.methods import METHODS
 from models.methods.adapted import Adapted, val_metrics
-from models.task import Features, Reads, Task
+from models.task import Reads, Task
 from models.weights import not_finite
 
 NUMERICAL = (ArithmeticError, torch.linalg.LinAlgError)
@@ -208,21 +208,15 @@ def fit_of(tasks: Tasks, cell: Cell, seed: int, adapted: Adapted, outcome: Outco
 
 
 def _on(device: str, task: Task, reads: Reads) -> Task:
-    """The task with the tensors there that are used whole; on the CPU no token is copied but those
-    that alone are read.
+    """The task with the tensors there that are used whole; on the CPU nothing is copied.
 
     All tokens of all images may be more than a GPU holds: see `models.task.Features`.
     """
-
-    def moved(features: Features) -> Features:
-        features = dataclasses.replace(features, labels=features.labels.to(device))
-        return features.reduced() if reads == "class token" else features
-
     return dataclasses.replace(
         task,
-        train=moved(task.train),
-        val=task.val and moved(task.val),
-        imagined=task.imagined and moved(task.imagined),
+        train=task.train.to(device, reads),
+        val=task.val and task.val.to(device, reads),
+        imagined=task.imagined and task.imagined.to(device, "tokens"),
         clip=task.clip.to(device),
         text=task.text.to(device),
     )

@@ -159,7 +159,8 @@ class Fsnl(BatchedMethod):
         watch: WatchMany | None,
     ) -> list[FsnlAdapted | None]:
         adapter = _adapter(task.clip, hypers[0], teacher)
-        task = _on_one_token(task, adapter, hypers[0].adapted_weight)
+        if adapter is not None:
+            task = _on_blended(task, adapter, hypers[0].adapted_weight)
         generator = torch.Generator().manual_seed(seed)
         shapes = _shapes(task.clip, task.names, task.hint, hypers[0])
         random = hypers[0].fixed_length or not hypers[0].clip_init
@@ -207,12 +208,10 @@ def _adapter(
     return adapter
 
 
-def _on_one_token(task: Task, adapter: MomentAdapter | None, weight: float) -> Task:
-    """The task with one token in place of all tokens of an image: CLIP's own, or a blended one."""
+def _on_blended(task: Task, adapter: MomentAdapter, weight: float) -> Task:
+    """The task with one blended token in place of all tokens of an image."""
 
-    def reduced(features: Features) -> Features:
-        if adapter is None:
-            return features.reduced()
+    def blended(features: Features) -> Features:
         parts = [
             [
                 _blended(features.part(view, images), adapter, weight)
@@ -225,9 +224,9 @@ def _on_one_token(task: Task, adapter: MomentAdapter | None, weight: float) -> T
 
     return replace(
         task,
-        train=reduced(task.train),
-        val=task.val and reduced(task.val),
-        imagined=task.imagined and reduced(task.imagined),
+        train=blended(task.train),
+        val=task.val and blended(task.val),
+        imagined=task.imagined and blended(task.imagined),
     )
 
 
@@ -288,7 +287,8 @@ def _train(
         if not task.val:
             return Selection("text")
         (texts,) = class_features(parameters["table"][None])
-        return only_head("text", scale * class_tokens(task.val.clean) @ texts.T, task.val.labels)
+        images = class_tokens(task.val.inputs("class token").to(texts.device))
+        return only_head("text", scale * images @ texts.T, task.val.labels)
 
     starts = [{"table": learner.table}] * len(hypers)
     population = Population(

@@ -108,8 +108,8 @@ def _train_heads(
 ) -> list[Learned | None]:
     """Members share the adapter they start with, and so all that it makes of the images."""
     batches = Batches(task, hypers[0], seed)
-    images = task.train.tokens.flatten(0, 1)
-    pooled, drawn = [model.pool_all(images)], [torch.arange(len(images))]
+    pooled = [model.pool_all(task.train.tokens.flatten(0, 1))]
+    drawn = [torch.arange(len(pooled[0].cls))]
     if task.imagined:
         steps = max(hyper.head_steps for hyper in hypers)
         drawn.append(Batches(task, hypers[0], seed).drawn(steps)[1])
@@ -286,7 +286,7 @@ class Batches:
         rows = self._rows()
         labels = [source_labels[r] for source_labels, r in zip(self._labels, rows, strict=True)]
         means = [torch.full((1, len(r)), 1 / len(r)) for r in rows]
-        return rows, torch.cat(labels), torch.block_diag(*means).to(labels[0].device)
+        return rows, torch.cat(labels), torch.block_diag(*means).to(self._labels[0].device)
 
     def drawn(self, steps: int) -> list[Tensor]:
         """Rows of each source's views that the next batches hold, ascending, each once."""

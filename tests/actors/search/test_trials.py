@@ -8,10 +8,9 @@ from actors.features.store import FeatureStore
 from actors.search.cells import Cell, declared_cells
 from actors.search.fits import keep, read_fit
 from actors.search.tasks import Tasks, TaskSource, pair
-from actors.search.trials import _on, fit_cell, fit_of
+from actors.search.trials import fit_cell, fit_of
 from cluster.errors import ConfigError
 from models.backbones import load_clip
-from models.methods import METHODS as FIT_METHODS
 from models.methods import load_adapted
 from tests.actors.small_world import CONCEPTS, METHODS, SMALL_ADAPTER, make_dataset, make_features
 
@@ -82,19 +81,6 @@ def test_a_kept_model_predicts_as_the_fitted_one(
     loaded = load_adapted(tmp_path / here.key / "0", load_clip("tiny"))
     tokens = tasks.encoded["toys"].store.features("val").clean
     assert torch.equal(loaded.logits(tokens), adapted.logits(tokens))
-
-
-@pytest.mark.parametrize("name", ["linear-probe", "imaginefsl-scratch"])
-def test_a_device_gets_no_tokens_of_all_images(tasks: Tasks, name: str) -> None:
-    here = cell(name, 4)
-    task, reads = tasks.task(here, tasks.split(here, 0)), FIT_METHODS[here.config.method].reads
-    moved = _on("cpu", task, reads)
-    for role in ("train", "val", "imagined"):
-        before, after = getattr(task, role), getattr(moved, role)
-        if reads == "class token":
-            assert torch.equal(after.tokens, before.without_patches)
-        else:
-            assert after.stored is before.stored, "they stay where they are"
 
 
 def test_the_same_seed_gives_the_same_model(tasks: Tasks) -> None:
