@@ -143,11 +143,13 @@ def paint_rows(
 
     captions: see `write_committed`. total: pictures there when that is done.
     """
-    with counted(title, total, "images", done=committed_rows(out, PAINTED)) as counter:
+    done = committed_rows(out, PAINTED)
+    with counted(title, total, "images", painter.pool, done) as rows:
         write_committed(
             out,
             PAINTED,
-            lambda: painter_stage(painter, captions(), counter, total // painter.views),
+            rows,
+            lambda: painter_stage(painter, captions(), rows.counter_name, total // painter.views),
             key="caption_id",
         )
 
@@ -155,7 +157,7 @@ def paint_rows(
 def painter_stage(cfg: PainterConfig, captions: Dataset, counter: str, count: int) -> Dataset:
     """Rows of a base set (SCHEMA) from rows of captions; the views of a caption stay together.
 
-    counter: of `cluster.row_pipeline.counted`. count: captions that there are, about.
+    counter: name of that of `cluster.row_pipeline.counted`. count: captions that there are, about.
     """
     engine = cfg.engine.on_any_node()
     block_rows = rows_of_block(count, engine.captions_at_once)
