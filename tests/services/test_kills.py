@@ -13,7 +13,7 @@ import pytest
 
 from tests.services.cluster import HEAD, Cluster
 from tests.services.object_store import ObjectStore
-from tests.services.smoke import RECIPE, files, start_on_disk, tables
+from tests.services.smoke import RECIPE, files, folders, start_on_disk, tables
 
 pytestmark = [
     pytest.mark.ray,
@@ -47,10 +47,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def at_work(nodes: Cluster, storage: str, stage: str) -> str | None:
     """Address of the node where a worker of the stage is, once there is something to lose."""
-    begun = files(storage, stage)
-    if not begun or (stage == "teacher" and not any("/checkpoint_" in name for name in begun)):
+    names = files(storage, stage)
+    assert not any(name.endswith("manifest.json") for name in names), f"{stage} is over"
+    if stage == "teacher" and not any("/checkpoint_" in name for name in names):
         return None
-    assert not any(name.endswith("manifest.json") for name in begun), f"{stage} is over"
+    if not folders(storage, stage):
+        return None
     for address in nodes.workers():
         if any(re.search(STAGES[stage], title) for title in nodes.titles(address).values()):
             return address
