@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,16 @@ STAGES = {
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Tables of a run on one machine's disk."""
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], dict[str, Any]]:
+    """Tables of a run on one machine's disk, which goes on beside the first test."""
     storage = tmp_path_factory.mktemp("disk")
     run = start_on_disk(storage, *LONGER)
-    assert run.wait(timeout=900) == 0, (storage / "log").read_text()[-5000:]
-    return tables(str(storage))
+
+    def tables_of_run() -> dict[str, Any]:
+        assert run.wait(timeout=900) == 0, (storage / "log").read_text()[-5000:]
+        return tables(str(storage))
+
+    return tables_of_run
 
 
 def at_work(nodes: Cluster, storage: str, stage: str) -> str | None:
@@ -74,7 +79,7 @@ def test_a_driver_killed_in_every_stage_changes_nothing(
     nodes: Cluster,
     store: ObjectStore,
     studies: str,
-    undisturbed: dict[str, Any],
+    undisturbed: Callable[[], dict[str, Any]],
     tmp_path: Path,
 ) -> None:
     storage, log = store.uri("drivers"), tmp_path / "log"
@@ -90,14 +95,14 @@ def test_a_driver_killed_in_every_stage_changes_nothing(
         assert not [name for name in files(storage, stage) if name.endswith("manifest.json")]
     job = nodes.submit("jobs.demo", *settings, log=log)
     assert job.wait(timeout=PATIENCE_SECONDS) == 0, log.read_text()[-5000:]
-    assert tables(storage) == undisturbed
+    assert tables(storage) == undisturbed()
 
 
 def test_a_job_that_loses_a_node_in_every_stage_ends_as_if_it_had_not(
     nodes: Cluster,
     store: ObjectStore,
     studies: str,
-    undisturbed: dict[str, Any],
+    undisturbed: Callable[[], dict[str, Any]],
     tmp_path: Path,
 ) -> None:
     """One job; another node comes after each that goes."""
@@ -108,4 +113,4 @@ def test_a_job_that_loses_a_node_in_every_stage_ends_as_if_it_had_not(
         nodes.kill_node(wait_for_work(job, nodes, storage, stage, log))
         nodes.add_node()
     assert job.wait(timeout=PATIENCE_SECONDS) == 0, log.read_text()[-5000:]
-    assert tables(storage) == undisturbed
+    assert tables(storage) == undisturbed()
