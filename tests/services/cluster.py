@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.processes import free_ports, kill_tree
-from tests.services.programs import folder_of_a_service
+from tests.services.programs import folder_of_a_service, running
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -35,6 +35,11 @@ exec "$@"
 """
 """A shell's: /tmp is a folder of this node (DISK), in which nothing of the others is; but the
 installed programs, if they are inside of /tmp."""
+UNSHARE = [
+    *("unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child"),
+    *(["--map-root-user"] if os.getuid() else []),
+]
+"""Begins a command whose mounts nobody else sees, and with which all that it has started ends."""
 PATIENCE_SECONDS = 120
 
 
@@ -47,6 +52,8 @@ class Cluster:
     """Of the nodes."""
     gcs: int
     dashboard: int
+    services: ExitStack
+    """Ends the nodes."""
     nodes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     """By address, the head's first."""
 
@@ -113,18 +120,13 @@ class Cluster:
         command += [f"--metrics-export-port={metrics}", "--temp-dir=/tmp/ray"]
         inside = sys.prefix.removeprefix("/tmp/") if sys.prefix.startswith("/tmp/") else ""
         env = {"DISK": str(disk), "INSIDE": inside}
-        with (self.folder / f"{address}.log").open("w") as log:
-            self.nodes[address] = subprocess.Popen(
+        self.nodes[address] = self.services.enter_context(
+            running(
                 [*UNSHARE, "sh", "-c", OWN_DISK, "sh", *command],
+                self.folder / f"{address}.log",
                 env={**self.env, **env},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
             )
-
-
-UNSHARE = ["unshare", "--mount", *(["--map-root-user"] if os.getuid() else [])]
-"""Begins a command whose mounts nobody else sees."""
+        )
 
 
 @contextmanager
@@ -141,19 +143,14 @@ def cluster(env: Mapping[str, str]) -> Iterator[Cluster]:
     nodes_env = {name: value for name, value in os.environ.items() if not name.startswith(names)}
     nodes_env |= {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HOME": "/tmp/home", **env}
     nodes_env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    with folder_of_a_service("nodes-") as folder:
+    with folder_of_a_service("nodes-") as folder, ExitStack() as services:
         gcs, dashboard = free_ports(2)
-        here = Cluster(folder, nodes_env, gcs, dashboard)
-        try:
-            here.start_head()
-            _wait_until_jobs_are_served(here)
-            here.add_node()
-            here.add_node()
-            yield here
-        finally:
-            for node in here.nodes.values():
-                if node.poll() is None:
-                    kill_tree(node)
+        here = Cluster(folder, nodes_env, gcs, dashboard, services)
+        here.start_head()
+        _wait_until_jobs_are_served(here)
+        here.add_node()
+        here.add_node()
+        yield here
 
 
 def _wait_until_jobs_are_served(here: Cluster) -> None:

@@ -27,13 +27,19 @@ def running(
     env: Mapping[str, str] | None = None,
     user: str | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The program runs inside, and is killed at the end with all that it has started.
+    """The program runs inside, and is killed at the end with all that it has started; so it is if
+    the tests are killed.
 
     log: file of what it says. user: whose it is, for a process of the administrator.
     """
     with log.open("ab") as stream:
         program = subprocess.Popen(
-            command, stdout=stream, stderr=stream, env=env, user=user, start_new_session=True
+            ["setpriv", "--pdeathsig", "KILL", *command],
+            stdout=stream,
+            stderr=stream,
+            env=env,
+            user=user,
+            start_new_session=True,
         )
     try:
         yield program

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from tests.services.cluster import HEAD, Cluster
 from tests.services.object_store import ObjectStore
-from tests.services.smoke import RECIPE, files, start_on_disk, tables
+from tests.services.smoke import RECIPE, files, folders, start_on_disk, tables
 
 pytestmark = [
     pytest.mark.ray,
@@ -37,20 +38,26 @@ STAGES = {
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Tables of a run on one machine's disk."""
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], dict[str, Any]]:
+    """Tables of a run on one machine's disk, which goes on beside the first test."""
     storage = tmp_path_factory.mktemp("disk")
     run = start_on_disk(storage, *LONGER)
-    assert run.wait(timeout=900) == 0, (storage / "log").read_text()[-5000:]
-    return tables(str(storage))
+
+    def tables_of_run() -> dict[str, Any]:
+        assert run.wait(timeout=900) == 0, (storage / "log").read_text()[-5000:]
+        return tables(str(storage))
+
+    return tables_of_run
 
 
 def at_work(nodes: Cluster, storage: str, stage: str) -> str | None:
     """Address of the node where a worker of the stage is, once there is something to lose."""
-    begun = files(storage, stage)
-    if not begun or (stage == "teacher" and not any("/checkpoint_" in name for name in begun)):
+    names = files(storage, stage)
+    assert not any(name.endswith("manifest.json") for name in names), f"{stage} is over"
+    if stage == "teacher" and not any("/checkpoint_" in name for name in names):
         return None
-    assert not any(name.endswith("manifest.json") for name in begun), f"{stage} is over"
+    if not folders(storage, stage):
+        return None
     for address in nodes.workers():
         if any(re.search(STAGES[stage], title) for title in nodes.titles(address).values()):
             return address
@@ -72,7 +79,7 @@ def test_a_driver_killed_in_every_stage_changes_nothing(
     nodes: Cluster,
     store: ObjectStore,
     studies: str,
-    undisturbed: dict[str, Any],
+    undisturbed: Callable[[], dict[str, Any]],
     tmp_path: Path,
 ) -> None:
     storage, log = store.uri("drivers"), tmp_path / "log"
@@ -88,14 +95,14 @@ def test_a_driver_killed_in_every_stage_changes_nothing(
         assert not [name for name in files(storage, stage) if name.endswith("manifest.json")]
     job = nodes.submit("jobs.demo", *settings, log=log)
     assert job.wait(timeout=PATIENCE_SECONDS) == 0, log.read_text()[-5000:]
-    assert tables(storage) == undisturbed
+    assert tables(storage) == undisturbed()
 
 
 def test_a_job_that_loses_a_node_in_every_stage_ends_as_if_it_had_not(
     nodes: Cluster,
     store: ObjectStore,
     studies: str,
-    undisturbed: dict[str, Any],
+    undisturbed: Callable[[], dict[str, Any]],
     tmp_path: Path,
 ) -> None:
     """One job; another node comes after each that goes."""
@@ -106,4 +113,4 @@ def test_a_job_that_loses_a_node_in_every_stage_ends_as_if_it_had_not(
         nodes.kill_node(wait_for_work(job, nodes, storage, stage, log))
         nodes.add_node()
     assert job.wait(timeout=PATIENCE_SECONDS) == 0, log.read_text()[-5000:]
-    assert tables(storage) == undisturbed
+    assert tables(storage) == undisturbed()
