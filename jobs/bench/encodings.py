@@ -19,7 +19,8 @@ from actors.pictures.codec import Encoding, decode_rgb, resized_square
 from cluster.rows import row_id
 from models.clip import Clip
 
-Value, Result = TypeVar("Value"), TypeVar("Result")
+Value = TypeVar("Value")
+Result = TypeVar("Result")
 ENCODINGS = {
     "png": Encoding(),
     **{f"webp_{q}": Encoding(format="webp", quality=q) for q in (80, 90, 95)},
