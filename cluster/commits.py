@@ -34,9 +34,12 @@ def rows_of_block(rows: int, asked: int) -> int:
 
 def commit_files(fs: FileSystem, folder: str) -> list[str]:
     """Paths of the files of committed keys, in order; one request."""
+    return [path for path in _files(fs, folder) if not path.endswith(PENDING)]
+
+
+def _files(fs: FileSystem, folder: str) -> list[str]:
     infos = fs.get_file_info(FileSelector(folder, recursive=True, allow_not_found=True))
-    paths = (info.path for info in infos)
-    return sorted(p for p in paths if p.endswith(".parquet") and not p.endswith(PENDING))
+    return sorted(info.path for info in infos if info.path.endswith(".parquet"))
 
 
 def count_rows(fs: FileSystem, paths: Sequence[str]) -> int:
@@ -56,9 +59,11 @@ def keys_of(fs: FileSystem, paths: Sequence[str]) -> pa.Table:
 
 
 def all_committed(fs: FileSystem, folder: str, keys: pa.ChunkedArray) -> bool:
-    """Whether there is nothing left to be made; reads what is committed only if it is enough."""
-    paths = commit_files(fs, folder)
-    if not paths or count_rows(fs, paths) < len(keys):
+    """Whether there is nothing left to be made or to be tidied up after a kill: a pipeline removes
+    what was written and not committed. Reads what is committed only if it is enough."""
+    paths = _files(fs, folder)
+    pending = any(path.endswith(PENDING) for path in paths)
+    if pending or not paths or count_rows(fs, paths) < len(keys):
         return False
     return bool(
         pc.all(

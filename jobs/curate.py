@@ -11,7 +11,7 @@ from itertools import chain
 import pyarrow.parquet as pq
 
 from actors.curation.critic import Critic, CriticConfig
-from actors.curation.critique import TABLE, critique_plan
+from actors.curation.critique import TABLE, class_names, critique_plans
 from actors.curation.decisions import Curation, CurationConfig
 from actors.curation.parts import curate_parts
 from actors.features.encoder import backbone, require_names
@@ -99,21 +99,23 @@ def _opened(uris: list[str]) -> list[Dataset]:
 def _critique(
     cfg: CurateConfig, out: Draft, base_set: Artifact, datasets: list[Dataset], clip: Clip
 ) -> Artifact:
-    plan = critique_plan(base_set, datasets)
-    require_names(clip, "base_set", plan["class_name"].unique().to_pylist())
+    require_names(clip, "base_set", class_names(base_set))
     say_computing("critique", [cfg.critic.precision], cfg.pool)
-    refused = make_rows(
-        out,
-        LOOKS,
-        plan,
-        partial(Critic, cfg.critic, cfg.pool.device),
-        title="critique",
-        unit="images",
-        block_rows=128,
-        pool=cfg.pool,
-    )
+    rows = refused = 0
+    for number, plan in enumerate(critique_plans(base_set, datasets)):
+        rows += len(plan)
+        refused += make_rows(
+            out,
+            f"{LOOKS}/{number:04d}",
+            plan,
+            partial(Critic, cfg.critic, cfg.pool.device),
+            title=f"critique, part {number + 1}" if number else "critique",
+            unit="images",
+            block_rows=128,
+            pool=cfg.pool,
+        )
     compact(out, LOOKS, TABLE)
-    return out.publish({"rows": len(plan), "refused": refused}, {"embed_dim": clip.embed_dim})
+    return out.publish({"rows": rows, "refused": refused}, {"embed_dim": clip.embed_dim})
 
 
 if __name__ == "__main__":

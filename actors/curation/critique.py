@@ -1,8 +1,9 @@
 """The critique of a base set: a plan for critics, and what they said, as arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +11,13 @@ import pyarrow.compute as pc
 
 from actors.curation.likeness import Pictures
 from actors.curation.stored import StoredEmbeddings
-from actors.pictures.places import PLACE, image_places
+from actors.pictures.places import PLACE, places_by_file, without_repeats
 from cluster.artifacts import Artifact
 from cluster.catalog.dataset import Dataset
 from cluster.errors import ConfigError
 
 TABLE = "pictures"
+PLAN_ROWS = 1_000_000
 ROLES = ("imagined", "test")
 PLAN = pa.schema(
     [
@@ -156,23 +158,49 @@ def _sort_key(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
     return pa.array(ranks[values.indices.to_numpy()])
 
 
-def critique_plan(base_set: Artifact, datasets: Sequence[Dataset]) -> pa.Table:
+def critique_plans(base_set: Artifact, datasets: Sequence[Dataset]) -> Iterator[pa.Table]:
     """One row (PLAN) per picture of the base set that is not refused, and per test image.
 
-    text: the caption; of a picture that was imported without one "a photo of a CLASS."; of a test
-    image none.
+    PLAN_ROWS rows at least, but for the last: the plan of a hundred million pictures takes more
+    than a driver has. text: the caption; of a picture that was imported without one "a photo of a
+    CLASS."; of a test image none.
     """
+    waiting: list[pa.Table] = []
+    for rows in chain(_imagined_by_file(base_set), *map(_tests_by_file, datasets)):
+        waiting.append(rows)
+        if sum(map(len, waiting)) >= PLAN_ROWS:
+            yield _in_order(waiting)
+            waiting = []
+    if waiting:
+        yield _in_order(waiting)
+
+
+def _in_order(parts: list[pa.Table]) -> pa.Table:
+    """So that a batch reads few files."""
+    rows = without_repeats(pa.concat_tables(parts))
+    return rows.sort_by([(name, "ascending") for name in PLACE])
+
+
+def _imagined_by_file(base_set: Artifact) -> Iterator[pa.Table]:
     columns = ["dataset", "class_name", "group", "index", "view", "caption"]
-    imagined = image_places(base_set, columns, pc.field("reason") == "")
-    photo = pc.binary_join_element_wise("a photo of a ", imagined["class_name"], ".", "")
-    text = pc.if_else(pc.equal(imagined["caption"], ""), photo, imagined["caption"])
-    parts = [_planned(imagined, role="imagined", text=text)]
-    for dataset in datasets:
-        is_test = pc.field("split") == "test"
-        tests = image_places(dataset.artifact, ["dataset", "class_name", "group"], is_test)
-        parts.append(_planned(tests, role="test", text="", index=0, view=0))
-    rows = pa.concat_tables(parts)
-    return rows.sort_by([(name, "ascending") for name in PLACE])  # a batch reads few files
+    for rows in places_by_file(base_set, columns, pc.field("reason") == ""):
+        photo = pc.binary_join_element_wise("a photo of a ", rows["class_name"], ".", "")
+        text = pc.if_else(pc.equal(rows["caption"], ""), photo, rows["caption"])
+        yield _planned(rows, role="imagined", text=text)
+
+
+def _tests_by_file(dataset: Dataset) -> Iterator[pa.Table]:
+    columns, is_test = ["dataset", "class_name", "group"], pc.field("split") == "test"
+    for rows in places_by_file(dataset.artifact, columns, is_test):
+        yield _planned(rows, role="test", text="", index=0, view=0)
+
+
+def class_names(base_set: Artifact) -> list[str]:
+    """Of all pictures that are not refused."""
+    rows = base_set.open_table("rows")
+    batches = rows.to_batches(columns=["class_name"], filter=pc.field("reason") == "")
+    with base_set.damage_told("rows"):
+        return sorted({name for batch in batches for name in pc.unique(batch[0]).to_pylist()})
 
 
 def _planned(rows: pa.Table, **others: pa.ChunkedArray | str | int) -> pa.Table:

@@ -23,10 +23,17 @@ def image_places(artifact: Artifact, columns: Sequence[str], which: pc.Expressio
     artifact: with a table `rows` that has `id` and `image`; no image is read. Its other columns may
     have any name, those of PLACE too.
     """
+    return without_repeats(pa.concat_tables(places_by_file(artifact, columns, which)))
+
+
+def places_by_file(
+    artifact: Artifact, columns: Sequence[str], which: pc.Expression
+) -> Iterator[pa.Table]:
+    """The rows of `image_places` file by file, in the order of the files; an id may be there
+    twice."""
     _, folder = artifact.filesystem()
     rows = artifact.open_table("rows")
     wanted = {name: pc.field(name) for name in ("id", *columns)}
-    parts = []
     for fragment in rows.get_fragments():
         with artifact.damage_told("rows"):
             part = fragment.to_table(schema=rows.schema, columns=wanted | {"which": which})
@@ -35,10 +42,13 @@ def image_places(artifact: Artifact, columns: Sequence[str], which: pc.Expressio
         place = (artifact.uri, fragment.path.removeprefix(f"{folder}/"))
         for name, value in zip(PLACE, place, strict=False):
             part = part.append_column(name, pa.repeat(value, len(part)))
-        parts.append(part.append_column("place", pa.array(numbers)))
-    places = pa.concat_tables(parts)
-    _, first = np.unique(np.array(places["id"].to_pylist(), dtype=str), return_index=True)
-    return places.take(first)
+        yield part.append_column("place", pa.array(numbers))
+
+
+def without_repeats(rows: pa.Table) -> pa.Table:
+    """In order of `id`, of equal ones the first."""
+    _, first = np.unique(np.array(rows["id"].to_pylist(), dtype=str), return_index=True)
+    return rows.take(first)
 
 
 def read_images(batch: dict[str, np.ndarray]) -> list[bytes]:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from actors.curation.critic import Critic, CriticConfig
-from actors.curation.critique import TABLE, critique_plan, read_critique
+from actors.curation.critique import TABLE, critique_plans, read_critique
 from actors.curation.decisions import CurationConfig, curate
 from actors.embedded.sprite_factors import FACTORS
 from actors.features.encoder import EncoderConfig
@@ -215,7 +215,7 @@ def curation_of(tmp_path: Path, base_set: Artifact, of: Dataset) -> Artifact:
     """As `jobs.curate` does."""
     looks = draft(str(tmp_path), "critique", "walk", config=None, inputs={})
     critic = Critic(CriticConfig())
-    make(looks, TABLE, critique_plan(base_set, [of]), critic)
+    make(looks, TABLE, pa.concat_tables(critique_plans(base_set, [of])), critic)
     critique = looks.publish({}, {"embed_dim": critic.clip.embed_dim})
     result = curate(*read_critique(critique), CurationConfig())
     inputs = {"base_set": base_set, f"dataset {of.name}": of.artifact}
@@ -292,7 +292,7 @@ def test_a_dataset_is_encoded_and_its_pictures_read(any_dataset: Dataset, tmp_pa
 
 def test_a_dataset_is_compared_with_a_base_set(any_dataset: Dataset, tmp_path: Path) -> None:
     base_set = painted(tmp_path / "base")
-    plan = critique_plan(base_set, [any_dataset])
+    plan = pa.concat_tables(critique_plans(base_set, [any_dataset]))
     tests = any_dataset.rows.filter(pc.field("split") == "test")
     assert plan["role"].to_pylist().count("test") == len(tests)
     looked_at = Critic(CriticConfig())(

@@ -38,7 +38,7 @@ def test_what_is_done_to_tables_of_rows_is_measured() -> None:
         assert measurements["seconds"] > 0
 
 
-@pytest.mark.long
+@pytest.mark.ray
 def test_the_bench_measures_apart_and_prints_numbers_alone() -> None:
     cfg = ScaleBench(
         pictures=[500, 1_000],
