@@ -59,8 +59,11 @@ def keys_of(fs: FileSystem, paths: Sequence[str]) -> pa.Table:
 
 
 def all_committed(fs: FileSystem, folder: str, keys: pa.ChunkedArray) -> bool:
-    """Whether there is nothing left to be made or to be tidied up after a kill: a pipeline removes
-    what was written and not committed. Reads what is committed only if it is enough."""
+    """Whether there is nothing left to be made, nor to be tidied up after a kill.
+
+    A pipeline removes what was written and not committed. What is committed is read only if it is
+    enough.
+    """
     paths = _files(fs, folder)
     pending = any(path.endswith(PENDING) for path in paths)
     if pending or not paths or count_rows(fs, paths) < len(keys):
