@@ -86,7 +86,11 @@ class Encoder:
         self.config = config
         self.clip = (clip or backbone(config.backbone)).to(device)
         self.device = torch.device(device)
-        self.image = stored_image(config, self.clip)
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """Tokens of a view that are kept, and channels."""
+        return stored_image(self.config, self.clip)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         reasons, images, good = [], [], []
