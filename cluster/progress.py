@@ -21,13 +21,14 @@ class Progress:
 
     def __init__(self, title: str, total: int, unit: str, done: int) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self.done, self.earlier = done, done
+        self.done = self.earlier = min(done, total)
         self.metrics: dict[str, float | str] = {}
         self.started = time.monotonic()
 
     def advance(self, n: int = 1, **metrics: float | str) -> None:
-        """Counts n more units; metrics (loss=0.31) stand beside the rate until replaced."""
-        self.done += n
+        """Counts n more units, up to the total; metrics (loss=0.31) stand beside the rate until
+        replaced. n: below 0 for what is lost and will be done again."""
+        self.done = min(self.done + n, self.total)
         self.metrics.update(metrics)
         self.show()
 
@@ -60,7 +61,7 @@ class _Bar(Progress):
     def __init__(self, title: str, total: int, unit: str, done: int, bar: RichProgress) -> None:
         super().__init__(title, total, unit, done)
         self.bar = bar
-        self.task = bar.add_task(title, total=total, completed=done, detail="")
+        self.task = bar.add_task(title, total=total, completed=self.done, detail="")
 
     def show(self) -> None:
         self.bar.update(self.task, completed=self.done, detail=self.detail())

@@ -25,6 +25,18 @@ def test_work_of_an_earlier_run_does_not_count_for_the_rate() -> None:
     assert progress.rate() * progress.seconds() == pytest.approx(10, rel=0.5)
 
 
+def test_more_than_the_total_is_never_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_progress("paint", total=100, unit="images", done=98) as progress:
+        progress.advance(30)
+        progress.advance(-40)  # lost with a node
+        assert progress.done == 60
+        progress.advance(64)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("paint: 100 images in ")
+    with show_progress("paint", total=100, unit="images", done=130) as progress:
+        assert progress.done == 100
+    assert "130" not in capsys.readouterr().err
+
+
 def test_the_closing_line_of_a_stage_that_failed_is_not_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
