@@ -28,7 +28,7 @@ def refusal(error: BaseException) -> ConfigError | None:
     Looks through causes, through what Ray wraps a worker's error into, and through the failed
     workers of Ray Train. None if it is a fault of the machine or of this program.
     """
-    for link in _chain(error):
+    for link in links(error):
         # Ray makes a class of its own and of ConfigError, whose text is the worker's stack trace.
         if isinstance(link, ConfigError) and not _behind(link):
             message = str(link).partition(ADVICE)[0]
@@ -70,7 +70,7 @@ def built(make: Callable[[], Callable[[Any], Any]]) -> Callable[[Any], Any]:
     return refuse
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def links(error: BaseException) -> Iterator[BaseException]:
     """The error and all that it was raised from, the nearest first, each once."""
     waiting: list[BaseException] = [error]
     seen: set[int] = set()

@@ -7,18 +7,19 @@ is made by the next run, and so the result is that of an unbroken one.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import ray
 from pyarrow.fs import FileSelector
-from ray.util import ActorPool
 
 from cluster.artifacts import WORK, Draft
 from cluster.connect import require_ray
+from cluster.crew import AnyWork, Work, works_done
 from cluster.errors import refusals_of_workers
+from cluster.nodes import watched_nodes
 from cluster.pool import Pool
 from cluster.progress import show_progress
 from cluster.storage import opened_whole
@@ -28,17 +29,6 @@ PIECES = f"{WORK}/pieces"
 ROWS_AT_ONCE = 100_000
 
 Tables = Mapping[str, pa.Table]
-
-
-class Work(Protocol):
-    """What one piece is made from; goes to a worker by pickle."""
-
-    @property
-    def key(self) -> str:
-        """A safe file name that no other piece of the job has."""
-
-
-AnyWork = TypeVar("AnyWork", bound=Work)
 
 
 @dataclass(frozen=True)
@@ -110,9 +100,11 @@ class _Worker:
         pool.use_cpus()
         self.make, self.pieces = built_alike(load), pieces
 
-    def run(self, work: Work) -> str:
+    def begin(self) -> None:
+        """Returns once there is a worker."""
+
+    def run(self, work: Work) -> None:
         self.pieces.write(work.key, self.make(work))
-        return work.key
 
 
 def make_pieces(
@@ -127,23 +119,22 @@ def make_pieces(
 ) -> None:
     """Makes every piece that is not there yet, on the workers of a pool.
 
-    load: builds, on a worker, the callable that makes the tables of a piece. A worker that dies is
-    started again and its piece tried twice more; ConfigError of a worker is raised as it is.
-    size: units of a piece.
+    load: builds, on a worker, the callable that makes the tables of a piece. A worker that is lost
+    is replaced, and its piece made by another (see `cluster.crew`); ConfigError of a worker is
+    raised as it is. size: units of a piece.
     """
     complete = pieces.complete()
-    missing = {work.key: work for work in works if work.key not in complete}
+    missing = [work for work in works if work.key not in complete]
     total, done = sum(map(size, works)), sum(size(w) for w in works if w.key in complete)
     with show_progress(title, total, unit, done=done) as progress:
         if not missing:
             return
         require_ray()
-        worker = ray.remote(_Worker).options(max_restarts=2, max_task_retries=2, **pool.options())
-        count = min(pool.workers, len(missing))
-        actors = ActorPool([worker.remote(load, pieces, pool) for _ in range(count)])
-        with refusals_of_workers():
-            made = actors.map_unordered(
-                lambda actor, work: actor.run.remote(work), list(missing.values())
-            )
-            for key in made:
-                progress.advance(size(missing[key]))
+        worker = ray.remote(_Worker).options(**pool.options())
+
+        def start() -> Any:
+            return worker.remote(load, pieces, pool)
+
+        with refusals_of_workers(), watched_nodes(title, pool.resources()) as nodes:
+            for work in works_done(missing, start, pool.workers, nodes):
+                progress.advance(size(work))

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import ray
+from ray.exceptions import RayActorError
 
+from cluster import nodes
 from cluster.artifacts import Draft, draft
+from cluster.crew import TRIES
 from cluster.errors import ConfigError
 from cluster.pieces import PIECES, Pieces, make_pieces
 from cluster.pool import Pool
@@ -29,15 +33,15 @@ class Number:
 
 
 class Squarer:
-    """Notes every call in a folder; dies of the numbers that it is to die of, once each."""
+    """Notes every call in a folder; dies of the numbers that it is to die of, `times` each."""
 
-    def __init__(self, folder: str, dies_of: frozenset[int] = frozenset()) -> None:
-        self.folder, self.dies_of = Path(folder), dies_of
+    def __init__(self, folder: str, dies_of: frozenset[int], times: int) -> None:
+        self.folder, self.dies_of, self.times = Path(folder), dies_of, times
 
     def __call__(self, number: Number) -> dict[str, pa.Table]:
         marks = len(list(self.folder.glob(f"{number.key}.*")))
         (self.folder / f"{number.key}.{marks}").touch()
-        if number.value in self.dies_of and not marks:
+        if number.value in self.dies_of and marks < self.times:
             os._exit(1)
         if number.value < 0:
             raise ConfigError(f"value: {number.value}; allowed: 0 or more")
@@ -52,10 +56,17 @@ def new(tmp_path: Path) -> tuple[Draft, Pieces, Path]:
     return out, Pieces(out, SCHEMAS), calls
 
 
-def make(pieces: Pieces, numbers: list[int], calls: Path, dies_of: frozenset[int]) -> None:
-    load = partial(Squarer, str(calls), dies_of)
+def make(
+    pieces: Pieces,
+    numbers: list[int],
+    calls: Path,
+    dies_of: frozenset[int],
+    times: int = 1,
+    workers: int = 2,
+) -> None:
+    load = partial(Squarer, str(calls), dies_of, times)
     works = [Number(value) for value in numbers]
-    make_pieces(pieces, works, load, Pool(workers=2), title="squares", unit="numbers")
+    make_pieces(pieces, works, load, Pool(workers=workers), title="squares", unit="numbers")
 
 
 def test_a_piece_is_made_once_and_its_tables_are_gathered_in_order(
@@ -76,6 +87,27 @@ def test_a_worker_that_dies_is_started_again(tmp_path: Path, local_ray: None) ->
     make(pieces, [1, 2, 3], calls, dies_of=frozenset({2}))
     assert pieces.complete() == {"n-1", "n-2", "n-3"}
     assert len(list(calls.glob("n-2.*"))) == 2
+
+
+def test_a_piece_that_costs_every_worker_is_given_up(
+    tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nodes, "NEWS_SECONDS", 1.0)  # no node is lost
+    _, pieces, calls = new(tmp_path)
+    with pytest.raises(RayActorError):
+        make(pieces, [1, 2, 3], calls, dies_of=frozenset({2}), times=TRIES)
+    assert len(list(calls.glob("n-2.*"))) == TRIES
+    assert pieces.complete() <= {"n-1", "n-3"}
+
+
+def test_a_worker_without_room_keeps_no_piece_from_the_others(
+    tmp_path: Path, local_ray: None
+) -> None:
+    room = int(ray.cluster_resources()["CPU"])
+    numbers = list(range(room + 2))
+    _, pieces, calls = new(tmp_path)
+    make(pieces, numbers, calls, frozenset(), workers=len(numbers))
+    assert pieces.complete() == {f"n-{number}" for number in numbers}
 
 
 def test_what_a_user_can_mend_is_raised_as_it_is(tmp_path: Path, local_ray: None) -> None:
