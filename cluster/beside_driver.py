@@ -22,16 +22,27 @@ def actor_beside_driver(kind: type, *args: Any, name: str | None = None) -> Any:
 
 
 class Counter:
-    """Rows that workers have made so far in this run.
+    """Rows that workers have made so far, and which of the workers are at work.
 
+    A batch that is made again, because it was lost with a node, counts once; some 100 bytes each.
     An actor's process imports the file of its class: this one does without Ray Data and Arrow.
     """
 
     def __init__(self) -> None:
         self.rows = 0
+        self.batches: dict[int, int] = {}
+        self.at_work: dict[str, str] = {}
 
-    def add(self, rows: int) -> None:
-        self.rows += rows
+    def begin(self, worker: str, node: str) -> None:
+        """A worker, on this node, has a batch."""
+        self.at_work[worker] = node
 
-    def total(self) -> int:
-        return self.rows
+    def add(self, worker: str, batch: int, rows: int) -> None:
+        """The worker has made it."""
+        self.at_work.pop(worker, None)
+        self.rows += rows - self.batches.get(batch, 0)
+        self.batches[batch] = rows
+
+    def look(self, lost: set[str]) -> tuple[int, bool]:
+        """Rows so far, and whether a worker is at work on a node that is not among the lost."""
+        return self.rows, any(node not in lost for node in self.at_work.values())

@@ -1,6 +1,7 @@
 """Rows made by Ray Data, committed block by block: a run that was killed goes on with the rows
-that are missing."""
+that are missing, and so does a pipeline that has lost a node."""
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,14 +13,17 @@ import pyarrow.parquet as pq
 import ray
 from pyarrow.fs import FileSelector, FileSystem
 from ray.data import Dataset
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.checkpoint import CheckpointConfig
 
 from cluster.artifacts import WORK, Artifact, Draft
 from cluster.beside_driver import Counter, actor_beside_driver
 from cluster.connect import require_ray
 from cluster.errors import refusals_of_workers
+from cluster.nodes import Nodes, is_loss
 from cluster.pool import Pool
-from cluster.progress import show_progress, watched
+from cluster.progress import Progress, show_progress, watched
+from cluster.rows import digest
 from cluster.worker_versions import built_alike
 
 Batch = dict[str, np.ndarray]
@@ -29,6 +33,10 @@ PENDING = ".pending.parquet"
 """End of the name of a file of ids that are not committed yet."""
 FILE_TASK_CPUS = 0.5
 """CPUs of tasks on files: a small machine must have room for them beside the pools."""
+BESIDE_CPUS = 1.0
+"""Without which no task on files runs beside a worker: that which cuts blocks takes so much."""
+STILL_SECONDS = 60.0
+"""Without any worker at work, after which a pipeline that has lost a node begins again."""
 
 
 def make_rows(
@@ -54,18 +62,18 @@ def make_rows(
     """
     planned = f"{WORK}/{table}.plan"
     draft.write_table(planned, plan)
-    done = min(committed_rows(draft, table), len(plan))  # an earlier plan may have had more
-    with counted(title, len(plan), unit, done=done) as counter:
+    with counted(title, len(plan), unit, pool, committed_rows(draft, table)) as rows:
         write_committed(
             draft,
             table,
+            rows,
             lambda: (
                 read_rows(draft, planned)
                 # Without it small inputs become one task, and a task is what is committed.
                 .repartition(target_num_rows_per_block=block_rows)
                 .map_batches(
                     Counted,
-                    fn_constructor_args=(worker, counter, pool),
+                    fn_constructor_args=(worker, rows.counter_name, pool),
                     batch_size=block_rows,
                     **pool.map_options(),
                 )
@@ -85,7 +93,11 @@ def read_rows(source: Draft | Artifact, table: str) -> Dataset:
 
 
 def write_committed(
-    draft: Draft, table: str, pipeline: Callable[[], Dataset], key: str = "id"
+    draft: Draft,
+    table: str,
+    rows: "CountedRows",
+    pipeline: Callable[[], Dataset],
+    key: str = "id",
 ) -> None:
     """Runs a pipeline into the Parquet folder `table`; what it reads is only what is not there yet.
 
@@ -94,7 +106,9 @@ def write_committed(
     so rows that belong together are to leave that stage in one batch. Ray can write a row twice
     (a worker is killed between writing and committing); `Artifact.read_table` drops repeated ids.
 
-    pipeline: builds the dataset, inside; Ray Data takes its settings over at that time.
+    rows: as `counted` counts them. pipeline: builds the dataset, inside, with the counter that
+    `rows` has then; Ray Data takes its settings over at that time, too. It begins again, with what
+    is not there yet, if a node is lost and Ray Data cannot go on without it.
     """
     filesystem, committed = draft.as_root(), _committed(table)
     filesystem.create_dir(table, recursive=True)
@@ -106,12 +120,32 @@ def write_committed(
         key, committed, override_filesystem=filesystem, delete_checkpoint_on_success=False
     )
     context.target_max_block_size = None
+    context.custom_execution_callback_classes.append(_StandstillEnds)
+    _StandstillEnds.rows = rows
     try:
         with refusals_of_workers():
-            _write(pipeline, table, filesystem)
+            while not _written(pipeline, table, filesystem, rows):
+                rows.begin_again(committed_rows(draft, table))
     finally:
+        _StandstillEnds.rows = None
+        context.custom_execution_callback_classes.remove(_StandstillEnds)
         context.checkpoint_config = None
         context.target_max_block_size = block_bytes
+
+
+def _written(
+    pipeline: Callable[[], Dataset], table: str, filesystem: FileSystem, rows: "CountedRows"
+) -> bool:
+    """Writes what is missing; False if that has ended early, because a node is lost."""
+    try:
+        _write(pipeline, table, filesystem)
+    except StandstillError:
+        return False
+    except Exception as error:
+        if not is_loss(error) or not rows.nodes.lost_since(rows.lost_before):
+            raise
+        return False
+    return True
 
 
 def _write(pipeline: Callable[[], Dataset], table: str, filesystem: FileSystem) -> None:
@@ -149,32 +183,85 @@ def count_refused(draft: Draft, table: str) -> int:
 
 
 class Counted:
-    """A worker that tells a counter how many rows it has made."""
+    """A worker that tells a counter when it begins a batch, and how many rows it has made of it."""
 
     def __init__(self, worker: Callable[[], Worker], counter_name: str, pool: Pool) -> None:
         pool.use_cpus()
         self.worker, self.counter = built_alike(worker), ray.get_actor(counter_name)
+        context = ray.get_runtime_context()
+        self.name, self.node = context.get_actor_id(), context.get_node_id()
 
     def __call__(self, batch: Batch) -> Batch:
+        self.counter.begin.remote(self.name, self.node)
         rows = self.worker(batch)
-        self.counter.add.remote(len(rows["id"]))
+        ids = rows["id"]
+        number = int.from_bytes(digest(str(ids[0]), size=8)) if len(ids) else 0
+        self.counter.add.remote(self.name, number, len(ids))
         return rows
 
 
+class StandstillError(Exception):
+    """A pipeline has lost a node, and waits for what does not come."""
+
+
+class CountedRows:
+    """How far a pipeline is whose rows are `Counted` elsewhere, and what it has lost.
+
+    Ray Data gives the batches of a lost worker to that worker alone, once it is started again: with
+    no room left for it they wait for ever. And where it takes the last room, what reads and writes
+    files does.
+    """
+
+    def __init__(self, progress: Progress, nodes: Nodes) -> None:
+        self.progress, self.nodes = progress, nodes
+        self.begin_again(progress.done)
+
+    def begin_again(self, committed: int) -> None:
+        """From now on rows count beside those that are committed."""
+        self.counter_name = f"rows-{uuid.uuid4().hex}"
+        counter = actor_beside_driver(Counter, name=self.counter_name)
+        self._counting = counter, committed  # at once: another thread looks
+        self.lost_before = len(self.nodes.lost)
+        self._last_work = time.monotonic()
+
+    def look(self) -> None:
+        """Brings progress and nodes up to date."""
+        self.nodes.look()
+        counter, committed = self._counting
+        counted, at_work = ray.get(counter.look.remote(self.nodes.lost))
+        new = min(committed + counted, self.progress.total) - self.progress.done
+        if new or at_work:
+            self._last_work = time.monotonic()
+        if new:
+            self.progress.advance(new)
+
+    def stands_still(self) -> bool:
+        """Whether a node is lost since the pipeline began, and for long no worker is at work."""
+        still = time.monotonic() - self._last_work > STILL_SECONDS
+        return still and len(self.nodes.lost) > self.lost_before
+
+
+class _StandstillEnds(ExecutionCallback):
+    """Has a pipeline of Ray Data end with StandstillError; Ray Data knows callbacks by class."""
+
+    rows: CountedRows | None = None
+
+    def on_execution_step(self, executor: object) -> None:
+        if self.rows and self.rows.stands_still():
+            raise StandstillError
+
+
 @contextmanager
-def counted(title: str, total: int, unit: str, done: int = 0) -> Iterator[str]:
-    """Shows how far work is whose rows are `Counted` elsewhere; yields a counter's name."""
-    name = f"rows-{uuid.uuid4().hex}"
-    counter = actor_beside_driver(Counter, name=name)
+def counted(title: str, total: int, unit: str, pool: Pool, done: int) -> Iterator[CountedRows]:
+    """Shows how far work is whose rows are `Counted` elsewhere, and which nodes it has lost.
+
+    done: rows that are committed already; an earlier plan may have had more of them.
+    """
+    require_ray()
     with show_progress(title, total, unit, done=done) as progress:
-
-        def look() -> None:
-            rows = done + ray.get(counter.total.remote())
-            if rows > progress.done:
-                progress.advance(rows - progress.done)
-
-        with watched(look):
-            yield name
+        rows = CountedRows(progress, Nodes(title, pool.resources(), BESIDE_CPUS))
+        with watched(rows.look):
+            yield rows
 
 
 def _committed(table: str) -> str:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cluster.artifacts import Artifact, draft, open_artifact
+from cluster.beside_driver import Counter
 from cluster.errors import ConfigError
 from cluster.pool import Pool
 from cluster.row_pipeline import make_rows
@@ -97,6 +98,23 @@ def test_a_good_run_says_how_far_it_is_and_nothing_else(gone_on: GoneOn) -> None
     lines = gone_on.second.stderr.splitlines()
     assert lines
     assert [line for line in lines if not line.startswith("dice: ")] == []
+
+
+def test_a_batch_that_is_made_again_counts_once() -> None:
+    """And a worker that went with its node is not at work."""
+    counter = Counter()
+    for worker, node in (("1", "here"), ("2", "there")):
+        counter.begin(worker, node)
+    assert counter.look(set()) == (0, True)
+    counter.add("1", batch=10, rows=5)
+    counter.begin("1", "there")
+    assert counter.look(set()) == (5, True)
+    assert counter.look({"there"}) == (5, False)
+    counter.begin("1", "here")  # it is started again, and has both batches, and one already made
+    assert counter.look({"there"}) == (5, True)
+    for batch, rows in ((11, 5), (10, 4), (10, 5)):
+        counter.add("1", batch, rows)
+    assert counter.look({"there"}) == (10, False)
 
 
 ODD = "id=7 eyes=1?a#b%20c/[*]"

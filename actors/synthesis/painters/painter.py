@@ -136,16 +136,21 @@ def paint_rows(
 
     captions: see `write_committed`. total: pictures there when that is done.
     """
-    with counted(title, total, "images", done=committed_rows(out, PAINTED)) as counter:
+    done = committed_rows(out, PAINTED)
+    with counted(title, total, "images", painter.pool, done) as rows:
         write_committed(
-            out, PAINTED, lambda: painter_stage(painter, captions(), counter), key="caption_id"
+            out,
+            PAINTED,
+            rows,
+            lambda: painter_stage(painter, captions(), rows.counter_name),
+            key="caption_id",
         )
 
 
 def painter_stage(cfg: PainterConfig, captions: Dataset, counter: str) -> Dataset:
     """Rows of a base set (SCHEMA) from rows of captions; the views of a caption stay together.
 
-    counter: of `cluster.row_pipeline.counted`.
+    counter: name of that of `cluster.row_pipeline.counted`.
     """
     engine = cfg.engine.on_any_node()
     return captions.repartition(target_num_rows_per_block=engine.captions_at_once).map_batches(
