@@ -27,6 +27,10 @@ os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
 # Stages show their own progress (cluster/progress.py).
 os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+# Ray prints what befalls nodes and workers on stdout, with twenty lines of a log, even with
+# `log_to_driver=False`: none of these lines. What matters of it is raised, or said by
+# cluster/nodes.py.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "^")
 os.environ.setdefault("RAY_DATA_LOG_LEVEL", "WARNING")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else Tune prints a table even at verbose=0
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # cluster/stopping.py has one
@@ -47,8 +51,12 @@ from cluster.heard import stderr_without
 
 logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "bars disabled"
 # They announce, with a stack trace, what is raised in the driver right behind.
-for _announcer in ("exceptions", "_internal.execution.streaming_executor_state"):
-    logging.getLogger(f"ray.data.{_announcer}").setLevel(logging.CRITICAL)
+for _announcer in (
+    "ray.data.exceptions",
+    "ray.data._internal.execution.streaming_executor_state",
+    "ray.tune.execution.tune_controller",
+):
+    logging.getLogger(_announcer).setLevel(logging.CRITICAL)
 
 # Ray Data spills to disk beyond it. Ray's own default, 30 % of the memory, is too much of a laptop.
 OBJECT_STORE_BYTES = 400_000_000

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from pyarrow.fs import LocalFileSystem
 from ray import tune
-from ray.exceptions import OutOfMemoryError, RayActorError
 
 from actors.search.fits import adopt
 from actors.search.gathering import Gathering
@@ -16,13 +15,14 @@ from actors.search.studies import NUMBER, CellStudy
 from actors.search.tasks import TaskSource
 from actors.search.trials import run_trial
 from cluster.beside_driver import actor_beside_driver
+from cluster.connect import require_ray
 from cluster.errors import ConfigError
+from cluster.nodes import Nodes, is_loss, watched_nodes
 from cluster.pool import Pool
 
-LOST_WORKER = (RayActorError, OutOfMemoryError)
-"""A fault of the machine, not of the trial."""
 RUNS = 3
-"""Of Tune, at most: it gives a trial up whose worker died while two calls of it were under way."""
+"""Of Tune, at most, but for those in which a node was lost: it gives a trial up whose worker died
+while two calls of it were under way."""
 
 
 def run_studies(
@@ -34,25 +34,44 @@ def run_studies(
     Raises ConfigError for a setting that a worker could not use, RuntimeError if a trial broke down
     for another reason than that its worker was lost.
     """
-    for runs_left in reversed(range(RUNS)):
-        studies = current_studies()
-        errors = _run(studies, source, folder, pool)
-        if not errors:
-            break
-        if not runs_left or not all(isinstance(error, LOST_WORKER) for error in errors):
-            raise RuntimeError(f"{len(errors)} trials broke down; the first: {errors[0]}")
+    studies = current_studies()
+    if any(study.remaining for study in studies):
+        require_ray()
+        with watched_nodes("search", pool.resources()) as nodes:
+            studies = _completed(studies, current_studies, source, folder, pool, nodes)
     for study in studies:
         if study.cell.config.trials:
             adopt(folder, study.winner().user_attrs[NUMBER], study.cell.key, study.search_seed)
     return studies
 
 
+def _completed(
+    studies: list[CellStudy],
+    current_studies: Callable[[], list[CellStudy]],
+    source: TaskSource,
+    folder: str,
+    pool: Pool,
+    nodes: Nodes,
+) -> list[CellStudy]:
+    """The studies after as many runs of Tune as they need."""
+    runs_left = RUNS
+    while True:
+        lost_before = len(nodes.lost)
+        errors = _run(studies, source, folder, pool)
+        if not errors:
+            return studies
+        losses = all(is_loss(error) for error in errors)
+        if not (losses and nodes.lost_since(lost_before)):
+            runs_left -= 1
+        if not (losses and runs_left):
+            raise RuntimeError(f"{len(errors)} trials broke down; the first: {errors[0]}")
+        studies = current_studies()
+
+
 def _run(
     studies: list[CellStudy], source: TaskSource, folder: str, pool: Pool
 ) -> Sequence[Exception]:
     """All remaining trials and fits in one Tune run; returns why some broke down."""
-    if not sum(study.remaining for study in studies):
-        return []
     # What Tune writes is not needed: the studies and the kept models are the state of a search.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     workers = min(pool.workers, sum(study.at_once for study in studies))
