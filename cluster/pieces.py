@@ -49,10 +49,11 @@ class Pieces:
             with opened_whole(fs, self._file(name, key)) as stream:
                 pq.write_table(tables.get(name, schema.empty_table()).cast(schema), stream)
 
-    def read(self, name: str, key: str) -> pa.Table:
-        """One table of a piece that is there."""
+    def read(self, name: str, key: str, columns: list[str] | None = None) -> pa.Table:
+        """One table of a piece that is there, or some of its columns."""
         fs, _ = self.draft.filesystem()
-        return pq.read_table(self._file(name, key), filesystem=fs, partitioning=None)
+        file = self._file(name, key)
+        return pq.read_table(file, columns=columns, filesystem=fs, partitioning=None)
 
     def complete(self) -> set[str]:
         """Keys of all pieces that are there; one request, however many they are."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jsonargparse.typing import ClosedUnitInterval, PositiveFloat
 
 from actors.curation.copies import first_likes_here
@@ -97,8 +98,8 @@ class Curation:
         decisions = pa.table({name: as_text(rows[name]) for name in ["id", *CLASS]})
         names = np.array(["", *REASONS], dtype=object)
         columns = {
-            "index": rows["index"],
-            "view": rows["view"],
+            "index": rows["index"].cast(pa.int64()),
+            "view": rows["view"].cast(pa.int64()),
             "kept": pa.array(reason == 0),
             "reason": pa.array(names[reason], pa.string()),
             "detail": pa.array(self._details(rows, reason, start), pa.string()),
@@ -173,6 +174,8 @@ def curate(
     copies = near.copied != NONE
     reason[rows[copies]] = _number("contaminated")
     copy_of[rows[copies]] = near.copied[copies]
+    pairs = _pairs(imagined, rows, tests, near)
+    del rows, near, copies  # gigabytes of a hundred million pictures
 
     left = np.flatnonzero(reason == 0)
     like = _duplicates(imagined, left, config.duplicate, search)
@@ -182,7 +185,6 @@ def curate(
     classes = imagined.codes(CLASS)
     deviation = class_deviations(imagined.column("score"), classes, reason == 0)
     reason[low_scores(deviation, classes, reason == 0, config)] = _number("low score")
-    pairs = _pairs(imagined, rows, tests, near)
     summary = _summary(imagined, classes, reason, tests, config)
     return Curation(imagined, tests, reason, copy_of, deviation, pairs, summary)
 
@@ -199,7 +201,7 @@ def _duplicates(imagined: Critique, rows: np.ndarray, near: Near, search: Search
     Views of one caption are meant to be alike, and as different pictures of one thing they are
     what pretraining learns from: among them only an exact copy, the same pixels, is refused.
     """
-    original = _first_of_equals(imagined.rows["pixels"].take(pa.array(rows)))
+    original = _first_of_equals(imagined.rows["pixels"], rows)
     distinct = np.flatnonzero(original == np.arange(len(rows)))
     captions = imagined.codes(CAPTION)[rows[distinct]]
     first = search.first_likes(rows[distinct], captions, near)
@@ -210,13 +212,20 @@ def _duplicates(imagined: Critique, rows: np.ndarray, near: Near, search: Search
     return copies
 
 
-def _first_of_equals(values: pa.ChunkedArray) -> np.ndarray:
-    """(N,) the first place at which each value stands."""
-    codes = values.combine_chunks().dictionary_encode()
-    first = np.zeros(len(codes.dictionary), dtype=np.int64)
-    numbers = codes.indices.to_numpy()
-    first[numbers[::-1]] = np.arange(len(numbers))[::-1]
-    return first[numbers]
+def _first_of_equals(column: pa.ChunkedArray, rows: np.ndarray) -> np.ndarray:
+    """(M,) the first place in `rows` at which the value of each of these rows, (M,), stands."""
+    values = column.take(pa.array(rows))
+    order = pc.sort_indices(values).to_numpy()  # equal ones stay in their order
+    new = np.ones(len(order), dtype=bool)
+    for start in range(1, len(order), ROWS_AT_ONCE):
+        part = values.take(pa.array(order[start - 1 : start + ROWS_AT_ONCE])).combine_chunks()
+        differs = pc.not_equal(part[1:], part[:-1])
+        new[start : start + ROWS_AT_ONCE] = differs.to_numpy(zero_copy_only=False)
+    del values
+    starts = np.flatnonzero(new)
+    first = np.empty(len(order), dtype=np.int64)
+    first[order] = np.repeat(order[starts], np.diff(starts, append=len(order)))
+    return first
 
 
 def class_deviations(scores: np.ndarray, classes: np.ndarray, good: np.ndarray) -> np.ndarray:
@@ -264,8 +273,8 @@ def _pairs(imagined: Critique, rows: np.ndarray, tests: Critique, near: Nearest)
     """What a reader judges the thresholds by; rows: those of `imagined` that `near` is of."""
     refused = np.flatnonzero(near.copied != NONE)
     accepted = np.flatnonzero((near.copied == NONE) & (near.by_cosine != NONE))
-    by_cosine = accepted[np.argsort(-near.cosine[accepted], kind="stable")][:CLOSEST]
-    by_hash = accepted[np.argsort(near.distance[accepted], kind="stable")][:CLOSEST]
+    by_cosine = accepted[_smallest(-near.cosine[accepted])]
+    by_hash = accepted[_smallest(near.distance[accepted])]
     chosen = {
         "refused": (refused, near.copied[refused]),
         "closest by cosine": (by_cosine, near.by_cosine[by_cosine]),
@@ -287,6 +296,15 @@ def _pairs(imagined: Critique, rows: np.ndarray, tests: Critique, near: Nearest)
         ),
     }
     return pa.table(columns)
+
+
+def _smallest(values: np.ndarray) -> np.ndarray:
+    """Places of the CLOSEST smallest of (N,), in their order; of equal ones the first."""
+    if len(values) > CLOSEST:
+        places = np.flatnonzero(values <= np.partition(values, CLOSEST - 1)[CLOSEST - 1])
+    else:
+        places = np.arange(len(values))
+    return places[np.argsort(values[places], kind="stable")][:CLOSEST]
 
 
 def _compared(

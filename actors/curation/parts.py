@@ -16,7 +16,6 @@ one the embeddings of a part and of the test images.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,7 +49,7 @@ ROWS = pa.schema(
     [
         ("id", pa.binary(16)),
         *((name, _NAMES) for name in ("dataset", "class_name", "group")),
-        *((name, pa.int64()) for name in ("index", "view")),
+        *((name, pa.int32()) for name in ("index", "view")),
         *_LOOKS,
         ("pixels", pa.binary(16)),
         ("reason", pa.string()),
@@ -109,7 +108,7 @@ def curate_parts(out: Draft, critique: Artifact, config: CurationConfig, pool: P
     out.write_table(TESTS, _with_embeddings(tests))
     imagined, places, sizes = _imagined(unpacked, keys)
     stored = StoredEmbeddings(folder, sizes, dimensions)
-    critiqued = Critique(imagined, stored.at(places))
+    critiqued = Critique(imagined, stored.at(places), tuple(PRECEDENCE))
     search = SearchByParts(out, parts, stored, places, critiqued.pictures.hashes, pool)
     return curate(critiqued, tests, config, search)
 
@@ -269,17 +268,22 @@ def _with_embeddings(tests: Critique) -> pa.Table:
 def _imagined(unpacked: Pieces, keys: Sequence[str]) -> tuple[pa.Table, np.ndarray, dict[str, int]]:
     """Rows of all imagined pictures in PRECEDENCE, their places, and the rows of each part.
 
-    Column by column, so that no more than one of them is in memory twice.
+    The columns that order them are read first, the others one by one, and no more than one of them
+    is in memory twice.
     """
-    parts = {key: unpacked.read("rows", key) for key in keys}
-    sizes = {key: len(part) for key, part in parts.items()}
-    whole = pa.concat_tables(parts.values()).unify_dictionaries()
+    parts = [unpacked.read("rows", key, PRECEDENCE) for key in keys]
+    sizes = {key: len(part) for key, part in zip(keys, parts, strict=True)}
+    waiting = pa.concat_tables(parts).unify_dictionaries()
     del parts
-    order = sort_places(whole, PRECEDENCE)
-    columns: dict[str, Any] = {}
-    for name in whole.column_names:
-        columns[name] = whole[name].combine_chunks().take(pa.array(order))
-        whole = whole.drop_columns([name])
+    order = sort_places(waiting, PRECEDENCE)
+    columns: dict[str, pa.Array] = {}
+    for name in [*PRECEDENCE, *(name for name in ROWS.names if name not in PRECEDENCE)]:
+        if name not in PRECEDENCE:
+            tables = [unpacked.read("rows", key, [name]) for key in keys]
+            waiting = pa.concat_tables(tables).unify_dictionaries()
+            del tables
+        columns[name] = waiting[name].combine_chunks().take(pa.array(order))
+        waiting = waiting.drop_columns([name])
     return pa.table(columns), order, sizes
 
 
