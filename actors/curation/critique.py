@@ -53,7 +53,8 @@ class Critique:
         codes = np.zeros(len(self), dtype=np.int64)
         for name in names:
             values = _encoded(self.rows[name])
-            codes = codes * len(values.dictionary) + values.indices.to_numpy()
+            codes *= len(values.dictionary)
+            codes += values.indices.to_numpy()
         return codes
 
     @property

@@ -205,11 +205,13 @@ def _duplicates(imagined: Critique, rows: np.ndarray, near: Near, search: Search
     distinct = np.flatnonzero(original == np.arange(len(rows)))
     captions = imagined.codes(CAPTION)[rows[distinct]]
     first = search.first_likes(rows[distinct], captions, near)
+    pa.default_memory_pool().release_unused()
     like = np.full(len(rows), NONE)
-    like[distinct] = np.where(first == NONE, NONE, distinct[first])
-    copies = np.where(like[original] == NONE, original, like[original])
-    copies[distinct] = like[distinct]
-    return copies
+    copies = np.flatnonzero(first != NONE)
+    like[distinct[copies]] = distinct[first[copies]]
+    again = np.flatnonzero(original != np.arange(len(rows)))
+    like[again] = np.where(like[original[again]] == NONE, original[again], like[original[again]])
+    return like
 
 
 def _first_of_equals(column: pa.ChunkedArray, rows: np.ndarray) -> np.ndarray:
@@ -222,9 +224,11 @@ def _first_of_equals(column: pa.ChunkedArray, rows: np.ndarray) -> np.ndarray:
         differs = pc.not_equal(part[1:], part[:-1])
         new[start : start + ROWS_AT_ONCE] = differs.to_numpy(zero_copy_only=False)
     del values
-    starts = np.flatnonzero(new)
-    first = np.empty(len(order), dtype=np.int64)
-    first[order] = np.repeat(order[starts], np.diff(starts, append=len(order)))
+    pa.default_memory_pool().release_unused()
+    first = np.arange(len(order))
+    again = np.flatnonzero(~new)
+    begins = np.diff(again, prepend=NONE) != 1  # of places in a row that stand for one value
+    first[order[again]] = order[again[begins] - 1][np.cumsum(begins) - 1]
     return first
 
 

@@ -284,6 +284,7 @@ def _imagined(unpacked: Pieces, keys: Sequence[str]) -> tuple[pa.Table, np.ndarr
             del tables
         columns[name] = waiting[name].combine_chunks().take(pa.array(order))
         waiting = waiting.drop_columns([name])
+    pa.default_memory_pool().release_unused()  # a third of what was used while it was read
     return pa.table(columns), order, sizes
 
 
