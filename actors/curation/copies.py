@@ -6,7 +6,7 @@ follows from the pairs in their order, without the pictures (`first_likes`).
 
 Cost among N pictures: near linear where hashes differ (`actors.curation.hashes`), and a product of
 embeddings for each pair whose hashes are near, until a picture has MOST. Memory: of whoever looks
-some 100 bytes a picture and a few blocks of 8 MB; of whoever decides 9 bytes a picture and 16 a
+some 110 bytes a picture and a few blocks of 8 MB; of whoever decides 9 bytes a picture and 16 a
 pair, MOST a picture at most.
 """
 
@@ -149,7 +149,7 @@ class EarlierPictures:
         """captions: (N,) int; pictures of one caption are meant to be alike and are not compared.
         members: (M,) in ascending order; the earlier pictures that are looked for are of these."""
         self.pictures, self.captions, self.near = pictures, captions, near
-        small = np.int32 if len(pictures) < 2**31 else np.int64
+        small = np.dtype(np.int32 if len(pictures) < 2**31 else np.int64)
         hashes = pictures.hashes[members]
         by_key = np.argsort(hashes, kind="stable").astype(small)
         hashes = hashes[by_key]
@@ -199,7 +199,7 @@ class EarlierPictures:
         for _, key in self._near_keys(queries, last):
             is_near[key] = True
         keys = np.flatnonzero(is_near)
-        sizes = self._starts[keys + 1] - self._starts[keys]
+        sizes = np.diff(self._starts)[keys]
         return np.sort(self._by_key[ranges(self._starts[keys], sizes)])
 
     def _among(self, rows: np.ndarray, others: np.ndarray) -> Iterator[Pairs]:
