@@ -6,7 +6,7 @@ follows from the pairs in their order, without the pictures (`first_likes`).
 
 Cost among N pictures: near linear where hashes differ (`actors.curation.hashes`), and a product of
 embeddings for each pair whose hashes are near, until a picture has MOST. Memory: of whoever looks
-some 100 bytes a picture and a few blocks of 8 MB; of whoever decides 9 bytes a picture and 16 a
+some 110 bytes a picture and a few blocks of 8 MB; of whoever decides 9 bytes a picture and 16 a
 pair, MOST a picture at most.
 """
 
@@ -149,13 +149,17 @@ class EarlierPictures:
         """captions: (N,) int; pictures of one caption are meant to be alike and are not compared.
         members: (M,) in ascending order; the earlier pictures that are looked for are of these."""
         self.pictures, self.captions, self.near = pictures, captions, near
-        keys, key_of = np.unique(pictures.hashes[members], return_inverse=True)
-        by_key = np.argsort(key_of, kind="stable")
-        self._sizes = np.bincount(key_of, minlength=len(keys))
-        self._starts = np.cumsum(self._sizes) - self._sizes
-        self._by_key = members[by_key]
-        self._first = self._by_key[self._starts]
-        self._index = HashIndex(keys, near.hash_distance)
+        small = np.dtype(np.int32 if len(pictures) < 2**31 else np.int64)
+        hashes = pictures.hashes[members]
+        by_key = np.argsort(hashes, kind="stable").astype(small)
+        hashes = hashes[by_key]
+        new = np.ones(len(hashes), dtype=bool)
+        new[1:] = hashes[1:] != hashes[:-1]
+        self._starts = np.append(np.flatnonzero(new), len(hashes)).astype(small)
+        self._by_key = members.astype(small)[by_key]
+        self._first = self._by_key[self._starts[:-1]]
+        hashes = hashes[new]
+        self._index = HashIndex(hashes, near.hash_distance)
 
     def pairs(self, rows: np.ndarray) -> Pairs:
         """The first MOST pairs of each of these rows; see `Look`.
@@ -195,7 +199,8 @@ class EarlierPictures:
         for _, key in self._near_keys(queries, last):
             is_near[key] = True
         keys = np.flatnonzero(is_near)
-        return np.sort(self._by_key[ranges(self._starts[keys], self._sizes[keys])])
+        sizes = np.diff(self._starts)[keys]
+        return np.sort(self._by_key[ranges(self._starts[keys], sizes)])
 
     def _among(self, rows: np.ndarray, others: np.ndarray) -> Iterator[Pairs]:
         """The first MOST pairs of each of `rows`, a block of them, with `others`."""

@@ -9,7 +9,7 @@ What a decision depends on, and who looks for it:
 - exact copies: on all hashes of pixels; low scores: on the scores of a class. Both take the driver
   less than to send them.
 
-So the driver holds some 130 bytes a picture, a worker that looks for near-copies some 100, another
+So the driver holds some 150 bytes a picture, a worker that looks for near-copies some 110, another
 one the embeddings of a part and of the test images.
 """
 

@@ -35,7 +35,7 @@ class ScaleBench:
         default_factory=lambda: [10_000, 100_000, 1_000_000]
     )
     """Images whose shards are planned, and then indexed."""
-    rows: list[PositiveInt] = dataclasses.field(default_factory=lambda: [4_000, 16_000, 128_000])
+    rows: list[PositiveInt] = dataclasses.field(default_factory=lambda: [1_000, 4_000, 16_000])
     """Rows made by Ray Data in blocks, which take no time to be made."""
     painted: list[PositiveInt] = dataclasses.field(default_factory=lambda: [4_000, 16_000, 64_000])
     """Pictures whose small files are put together."""
