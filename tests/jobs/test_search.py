@@ -76,7 +76,7 @@ def killed(world: Path) -> tuple[Artifact, dict[str, float]]:
     backend = optuna.storages.journal.JournalFileBackend(str(journal))
     storage = optuna.storages.JournalStorage(backend)
     times = {
-        f"{name} {trial.user_attrs['number']}": trial.user_attrs["wall_s"]
+        f"{name.rpartition('-')[0]} {trial.user_attrs['number']}": trial.user_attrs["wall_s"]
         for name in optuna.get_all_study_names(storage)
         for trial in optuna.load_study(study_name=name, storage=storage).trials
     }
