@@ -9,6 +9,8 @@ from ray.exceptions import RayActorError
 
 from cluster.nodes import LOST, Nodes
 
+START = ""
+"""Stands for a worker's own start where others have the key of their piece."""
 TRIES = 3
 """Of a piece, whose worker was lost each time though no node was."""
 
@@ -43,27 +45,28 @@ def works_done(
 
     for _ in range(min(workers, len(works))):
         add_worker()
-    while waiting or any(work for _, work in busy.values()):
+    while waiting or any(work is not None for _, work in busy.values()):
         (done,), _ = ray.wait(list(busy))
         worker, work = busy.pop(done)
+        key = START if work is None else work.key
         try:
             ray.get(done)
         except LOST as error:
-            faults.note(work.key if work else "", error)
-            if work:
+            faults.note(key, error)
+            if work is not None:
                 waiting.appendleft(work)
             add_worker()
             continue
-        faults.clear(work.key if work else "")
+        faults.clear(key)
         if waiting:
             following = waiting.popleft()
             busy[worker.run.remote(following)] = worker, following
-        if work:
+        if work is not None:
             yield work
 
 
 class _Faults:
-    """How often workers were lost over each piece, and over their own start ("")."""
+    """How often workers were lost over each piece, and over their own start (START)."""
 
     def __init__(self, nodes: Nodes) -> None:
         self.nodes, self.tries = nodes, Counter[str]()

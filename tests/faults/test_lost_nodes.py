@@ -18,10 +18,11 @@ from actors.features.encoder import EncoderConfig
 from cluster.artifacts import Artifact, open_artifact
 from cluster.content import plain
 from cluster.pool import Pool
+from jobs.curate import CurateConfig, curate
 from jobs.encode import EncodeConfig, encode
 from jobs.evaluate import EvaluateConfig, evaluate
+from tests.actors.small_base_set import noise, publish
 from tests.actors.small_world import make_dataset, make_features
-from tests.cluster.toy_pieces import NUMBERS, SquaresConfig
 from tests.faults.test_job_kills import same
 from tests.jobs import small_search
 from tests.processes import wait_until
@@ -89,7 +90,7 @@ class Run:
         text = (self.storage / "stderr").read_text()
         assert code == 0, text[-5000:]
         lines = text.splitlines()
-        assert [line for line in lines if not re.match(r"[a-z]+: ", line)] == []
+        assert [line for line in lines if not re.match(r"[a-z][a-z0-9 ,]*: ", line)] == []
         assert sum(" is lost; " in line for line in lines) == losses, text
         for done, total in re.findall(r"(\d+)/(\d+) ", text):
             assert int(done) <= int(total), text
@@ -113,24 +114,29 @@ def titles(raylet: int) -> list[str]:
     return workers
 
 
-def test_an_encoding_goes_on_with_what_is_left(
+def test_a_curation_goes_on_with_what_is_left(
     cluster: Cluster, tmp_path: Path, local_ray: None
 ) -> None:
-    """On the driver's node alone, which has no room for all workers and for what writes files."""
-    dataset = make_dataset(tmp_path, images={"train": 110, "val": 20, "test": 20})
-    cfg = EncodeConfig(
+    """On the driver's node alone, where the workers leave no room for what reads and writes files:
+    the pipeline stands still, and begins again."""
+    rows = [row | {"group": "IP", "caption": f"caption {row['index']}"} for row in noise(6, 80)]
+    cfg = CurateConfig(
         storage=str(tmp_path / "unbroken"),
-        datasets=[dataset.artifact.uri],
-        encoder=EncoderConfig(views=2, precision="fp32"),
+        base_set=publish(tmp_path, rows).uri,
+        datasets=[make_dataset(tmp_path).artifact.uri],
         pool=Pool(workers=3),
     )
-    (unbroken,) = encode(cfg)
+    unbroken = curate(cfg)
     node = cluster.add_node(num_cpus=LOST)
-    run = Run(cluster, cfg, "main", tmp_path)
+    run = Run(cluster, cfg, "curate", tmp_path)
     run.lose(node, r"^ray::MapWorker\(MapBatches\(Counted\)\)\.submit")
-    lines = run.end(losses=1)
-    assert run.artifact("features").manifest.files == unbroken.manifest.files
-    assert re.match(r"encode: 900 images in ", lines[-1])
+    run.end(losses=1)
+    made = run.artifact("curation")
+    assert made.manifest.files == unbroken.manifest.files
+    assert made.manifest.inputs == unbroken.manifest.inputs
+    (critique,) = (tmp_path / "unbroken").glob("critique/*")
+    expected = open_artifact(str(critique), "critique").manifest
+    assert run.artifact("critique").manifest.files == expected.files
 
 
 def test_a_search_and_its_evaluation_go_on_with_what_is_left(
@@ -155,16 +161,23 @@ def test_a_search_and_its_evaluation_go_on_with_what_is_left(
     same(run.artifact("adapted"), open_artifact(str(folder), "adapted"))
 
 
-def test_the_only_node_with_room_is_lost_and_its_pieces_wait_for_another(
-    cluster: Cluster, tmp_path: Path
+def test_an_encoding_that_loses_the_only_node_with_room_waits_for_another(
+    cluster: Cluster, tmp_path: Path, local_ray: None
 ) -> None:
+    dataset = make_dataset(tmp_path, images={"train": 100, "val": 20, "test": 20})
+    cfg = EncodeConfig(
+        storage=str(tmp_path / "unbroken"),
+        datasets=[dataset.artifact.uri],
+        encoder=EncoderConfig(views=2, precision="fp32"),
+        pool=Pool(workers=2, group="painter"),
+    )
+    (unbroken,) = encode(cfg)
     node = cluster.add_node(num_cpus=LOST, resources={"painter": 2})
-    cfg = SquaresConfig(storage=str(tmp_path), pool=Pool(workers=2, group="painter"))
-    run = Run(cluster, cfg, "make", tmp_path)
+    run = Run(cluster, cfg, "main", tmp_path)
     run.lose(node, r"^ray::_Worker\.run$")
-    run.wait_for_line("squares: no room is left for a worker (1 CPU, 1 painter); waits for a node")
+    run.wait_for_line("encode: no room is left for a worker (1 CPU, 1 painter); waits for a node")
     another = cluster.add_node(num_cpus=LOST, resources={"painter": 2})
-    run.end(losses=1)
+    lines = run.end(losses=1)
     cluster.remove_node(another, allow_graceful=False)
-    values = run.artifact("results").read_table("squares")["square"].to_pylist()
-    assert values == [value**2 for value in range(NUMBERS)]
+    assert run.artifact("features").manifest.files == unbroken.manifest.files
+    assert re.match(r"encode: 840 images in ", lines[-1])
