@@ -235,7 +235,7 @@ class CountedRows:
         """Brings progress and nodes up to date."""
         self.nodes.look()
         counter, committed = self._counting
-        counted, at_work = ray.get(counter.look.remote(self.nodes.lost))
+        counted, at_work = ray.get(counter.look.remote(set(self.nodes.lost)))
         new = min(committed + counted, self.progress.total) - self.progress.done
         if new or at_work:
             self._last_work = time.monotonic()

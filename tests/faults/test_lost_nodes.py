@@ -21,7 +21,8 @@ from cluster.pool import Pool
 from jobs.curate import CurateConfig, curate
 from jobs.encode import EncodeConfig, encode
 from jobs.evaluate import EvaluateConfig, evaluate
-from tests.actors.small_world import make_base_set, make_dataset, make_features
+from tests.actors.small_base_set import noise, publish
+from tests.actors.small_world import make_dataset, make_features
 from tests.faults.test_job_kills import same
 from tests.jobs import small_search
 from tests.processes import wait_until
@@ -89,7 +90,7 @@ class Run:
         text = (self.storage / "stderr").read_text()
         assert code == 0, text[-5000:]
         lines = text.splitlines()
-        assert [line for line in lines if not re.match(r"[a-z]+: ", line)] == []
+        assert [line for line in lines if not re.match(r"[a-z][a-z0-9 ,]*: ", line)] == []
         assert sum(" is lost; " in line for line in lines) == losses, text
         for done, total in re.findall(r"(\d+)/(\d+) ", text):
             assert int(done) <= int(total), text
@@ -118,9 +119,10 @@ def test_a_curation_goes_on_with_what_is_left(
 ) -> None:
     """On the driver's node alone, where the workers leave no room for what reads and writes files:
     the pipeline stands still, and begins again."""
+    rows = [row | {"group": "IP", "caption": f"caption {row['index']}"} for row in noise(6, 80)]
     cfg = CurateConfig(
         storage=str(tmp_path / "unbroken"),
-        base_set=make_base_set(tmp_path, per_class=80).uri,
+        base_set=publish(tmp_path, rows).uri,
         datasets=[make_dataset(tmp_path).artifact.uri],
         pool=Pool(workers=3),
     )
