@@ -9,7 +9,7 @@ What a decision depends on, and who looks for it:
 - exact copies: on all hashes of pixels; low scores: on the scores of a class. Both take the driver
   less than to send them.
 
-So the driver holds some 150 bytes a picture, a worker that looks for near-copies some 110, another
+So the driver holds 150 to 280 bytes a picture, a worker that looks for near-copies 110, another
 one the embeddings of a part and of the test images.
 """
 
@@ -234,11 +234,13 @@ class SearchByParts:
         members: np.ndarray,
     ) -> Pairs:
         name = f"pairs-{round_}"
+        is_open = np.zeros(len(rows), dtype=bool)
+        is_open[open_] = True
         columns = {
             "hash": self.hashes[rows[members]],
             "caption": captions[members],
             "place": self.places[rows[members]],
-            "open": np.isin(members, open_, assume_unique=True),
+            "open": is_open[members],
         }
         self.out.write_table(f"{WORK}/{name}", pa.table(columns))
         works = [
