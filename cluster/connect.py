@@ -50,6 +50,8 @@ from cluster.errors import ConfigError, one_line
 from cluster.heard import stderr_without
 
 logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)  # "bars disabled"
+# "No CPU is free", where a pipeline begins again while the workers of the last try are still going.
+logging.getLogger("ray.data.dataset").setLevel(logging.ERROR)
 # They announce, with a stack trace, what is raised in the driver right behind.
 for _announcer in (
     "ray.data.exceptions",
