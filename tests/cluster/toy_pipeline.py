@@ -69,6 +69,23 @@ def refused(cfg: RefusedConfig) -> Artifact:
     return out.publish({})
 
 
+@dataclass(frozen=True, kw_only=True)
+class DiceConfig:
+    storage: str = unhashed()
+    rows: int = 150
+    seconds: float = unhashed(0.0)
+    """That each row takes."""
+    pool: Pool = unhashed(default_factory=lambda: Pool(workers=3))
+
+
+def dice(cfg: DiceConfig) -> Artifact:
+    out = draft(cfg.storage, "images", "toy", config=cfg, inputs={})
+    plan = pa.table({"id": [row_id("toy", "dice", i, 0, "1") for i in range(cfg.rows)]})
+    worker = partial(SlowDice, str(Path(cfg.storage, "made.txt")), cfg.seconds)
+    make_rows(out, "rows", plan, worker, title="dice", unit="rows", block_rows=BLOCK, pool=cfg.pool)
+    return out.publish({"rows": len(plan)})
+
+
 def run(folder: Path, seconds: float = 0) -> Artifact:
     """seconds: that each row takes."""
     out = draft(str(folder), "images", "toy", config={}, inputs={})

@@ -65,7 +65,7 @@ def cfg(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PretrainConfig]:
             base_set=write_base_set(folder).uri,
             backbone=write_clip(folder),
             pool=Pool(workers=2),
-            save_every=2,
+            save_every=1,
             pretrainer=CONFIG,
         )
 
