@@ -124,14 +124,15 @@ def titles(node: Any) -> list[str]:
 
 
 def test_rows_go_on_with_what_is_left(cluster: Cluster, tmp_path: Path, local_ray: None) -> None:
-    """On the driver's node alone, where the workers leave no room for what reads and writes files:
-    the pipeline stands still, and begins again."""
+    """On the driver's node and another, which have room for the workers and for what reads and
+    writes files. (With less room than that a pipeline can stand still for good.)"""
     unbroken = dice(DiceConfig(storage=str(tmp_path / "unbroken")))
     cfg = DiceConfig(storage=str(tmp_path), seconds=0.3)
-    node = cluster.add_node(num_cpus=LOST)
+    left, node = (cluster.add_node(num_cpus=count) for count in (LEFT, LOST))
     run = Run(cluster, cfg, "dice", tmp_path)
     run.lose([node], r"^ray::MapWorker\(MapBatches\(Counted\)\)\.submit")
     run.end(losses=1)
+    cluster.remove_node(left)
     made = run.artifact("images")
     assert made.read_table("rows").equals(unbroken.read_table("rows"))
     assert made.manifest.rows == unbroken.manifest.rows
