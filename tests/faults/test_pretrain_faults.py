@@ -1,7 +1,6 @@
 """Pretraining that loses its driver, a worker, a node, or its numbers."""
 
 import contextlib
-import contextlib
 import dataclasses
 import json
 import os
