@@ -32,10 +32,19 @@ def free_ports(count: int) -> list[int]:
 
 def kill_worker(driver: subprocess.Popen[Any], *titles: str) -> None:
     """SIGKILL to one of the driver's Ray workers, by the title that Ray gives the process."""
-    descendants = psutil.Process(driver.pid).children(recursive=True)
-    workers = [p for p in descendants if " ".join(p.cmdline()).strip() in titles]
-    assert workers, f"no worker among {[p.cmdline()[:1] for p in descendants]}"
+    workers = workers_of(driver, *titles)
+    assert workers, "no worker is there"
     workers[-1].kill()
+
+
+def workers_of(driver: subprocess.Popen[Any], *titles: str) -> list[psutil.Process]:
+    """The driver's Ray workers with one of these titles."""
+    workers = []
+    for process in psutil.Process(driver.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # gone, or a zombie
+            if " ".join(process.cmdline()).strip() in titles:
+                workers.append(process)
+    return workers
 
 
 def kill_tree(process: subprocess.Popen[Any]) -> None:

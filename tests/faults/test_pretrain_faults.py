@@ -40,10 +40,12 @@ from jobs.pretrain import pretrain as pretrain_job
 from models.backbones import load_clip
 from tests.actors.small_base_set import CONFIG, write_base_set, write_clip
 from tests.noted_pool import RefusingPool
-from tests.processes import kill_worker, wait_until
+from tests.processes import kill_worker, wait_until, workers_of
 
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[2]
+TRAINERS = ("ray::", "ray::RayTrainWorker")
+"""What Ray calls a worker of Ray Train."""
 IMPATIENT = """
 import functools
 import jobs.pretrain as job
@@ -117,8 +119,13 @@ def checkpoints(storage: Path) -> list[Path]:
     One that lies there but is not in its list yet is lost with its worker.
     """
     lists = [path.read_text() for path in storage.glob("teacher/*/work/run/*_snapshot.json")]
-    written = sorted(storage.glob("teacher/*/work/run/checkpoint_*/metrics.jsonl"))
-    return [path for path in written if any(path.parent.name in known for known in lists)]
+    files = written(storage)
+    return [path for path in files if any(path.parent.name in known for known in lists)]
+
+
+def written(storage: Path) -> list[Path]:
+    """The unfinished run's checkpoints that its workers have written, oldest first."""
+    return sorted(storage.glob("teacher/*/work/run/checkpoint_*/metrics.jsonl"))
 
 
 def in_one_process(cfg: PretrainConfig) -> dict[str, Tensor]:
@@ -162,11 +169,11 @@ def test_a_run_whose_driver_and_then_a_worker_is_killed_ends_with_the_same_bits(
     first.kill()
     first.wait()
     assert not list(tmp_path.glob("teacher/*/manifest.json")), "killed too late to tell anything"
-    before = checkpoints(tmp_path)
     second = start(cfg, tmp_path)
-    wait_until(lambda: checkpoints(tmp_path)[-1:] > before[-1:], second)
-    with contextlib.suppress(AssertionError):  # a fast machine has ended the training by now
-        kill_worker(second, "ray::", "ray::RayTrainWorker")
+    wait_until(lambda: len(workers_of(second, *TRAINERS)) == 2, second)
+    before = written(tmp_path)  # all that the first run's orphans wrote
+    wait_until(lambda: written(tmp_path)[-1:] > before[-1:], second)
+    kill_worker(second, *TRAINERS)
     teacher = finish(second, tmp_path)
     assert_equal(weights(teacher), unbroken)
     assert [row["step"] for row in metrics(teacher)] == list(range(1, 13))
