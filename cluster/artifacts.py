@@ -57,16 +57,18 @@ class Artifact(Folder):
         """What an artifact made from this one is known by."""
         return self.manifest.content_hash
 
-    def local_dir(self) -> Path:
-        """This artifact as a local folder; a remote one is copied to this node's cache first."""
+    def local_dir(self, *folder: str) -> Path:
+        """This artifact, or a folder of it, on this node; a remote one is copied to the node's
+        cache first."""
         fs, path = self.filesystem()
+        path = "/".join([path, *folder])
         if isinstance(fs, LocalFileSystem):
             return Path(path)
-        key = digest(self.uri, self.manifest.content_hash, self.manifest.created).hex()
+        key = digest(self.uri, self.manifest.content_hash, self.manifest.created, *folder).hex()
         return cached(
             f"artifact-{key}",
-            lambda folder: copy_files(
-                path, str(folder), source_filesystem=fs, destination_filesystem=LocalFileSystem()
+            lambda copy: copy_files(
+                path, str(copy), source_filesystem=fs, destination_filesystem=LocalFileSystem()
             ),
         )
 

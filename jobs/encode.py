@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from actors.features.cost import require_room, warm_up_seconds
 from actors.features.encoder import EncoderConfig, backbone, require_names, stored_image
-from actors.features.encoding import SCHEMAS, Encoding, ShardEncoder
+from actors.features.encoding import SCHEMAS, ShardEncoder, ShardPlan
 from actors.features.plan import encoding_plan
 from actors.features.selection import Selection
 from actors.pictures.base_set import BaseSetRows, open_base_set_rows
@@ -126,16 +126,16 @@ def _planned(
     clip: Clip,
     missing: list[tuple[Draft, Dataset]],
     base_set: BaseSetRows | None,
-) -> list[Encoding]:
+) -> list[ShardPlan]:
     encoder, image = cfg.encoder, stored_image(cfg.encoder, clip)
     views = {"train": encoder.views, "val": 1, "test": 1, "imagined": encoder.imagined_views}
     return [
-        Encoding(out, encoding_plan(dataset, base_set, views, cfg.select), views, image)
+        ShardPlan(out, encoding_plan(dataset, base_set, views, cfg.select), views, image)
         for out, dataset in missing
     ]
 
 
-def _announce(cfg: EncodeConfig, encodings: list[Encoding]) -> None:
+def _announce(cfg: EncodeConfig, encodings: list[ShardPlan]) -> None:
     """Says what will be written and how long it may take; ConfigError if there is no room."""
     plans = pa.concat_tables([encoding.plan for encoding in encodings])
     images, views = len(plans), pc.sum(plans["views"]).as_py() or 0

@@ -1,7 +1,7 @@
-"""Encoding into shards: what workers make of the images of one, and the index of all."""
+"""ShardPlan into shards: what workers make of the images of one, and the index of all."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,10 +40,14 @@ class Shard:
 
     @property
     def key(self) -> str:
-        return f"{self.target.content_hash[:12]}-{self.split}-{self.number:06d}"
+        return _key(self.target, self.split, self.number)
 
     def __len__(self) -> int:
         return len(self.images["id"])
+
+
+def _key(target: Draft, split: str, number: int) -> str:
+    return f"{target.content_hash[:12]}-{split}-{number:06d}"
 
 
 class ShardEncoder:
@@ -54,33 +58,44 @@ class ShardEncoder:
 
     def __call__(self, shard: Shard) -> dict[str, pa.Table]:
         """The shard's tables of SCHEMAS; its files lie in the features before."""
-        names = [shard_file(shard.split, view, shard.number) for view in range(shard.views)]
-        size = image_bytes(self.encode.image)
-        reasons: list[str] = []
-        with contextlib.ExitStack() as files:
-            streams = [files.enter_context(shard.target.open_file(name)) for name in names]
-            for rows in self._encoded(shard):
-                reasons += rows["reason"].tolist()
-                for tokens in rows["tokens"]:
-                    views = memoryview(tokens or bytes(shard.views * size))
-                    for view, stream in enumerate(streams):
-                        stream.write(views[view * size : (view + 1) * size])
-        facts = [shard.target.written[name] for name in names]
-        return {
-            "rows": pa.table({"id": shard.images["id"], "reason": reasons}, SCHEMAS["rows"]),
-            "files": pa.table(
-                [names, [f.size for f in facts], [f.sha256 for f in facts]], SCHEMAS["files"]
-            ),
-        }
+        return write_shard(shard, self.encode.image, self._encoded(shard))
 
-    def _encoded(self, shard: Shard) -> Iterator[dict[str, np.ndarray]]:
+    def _encoded(self, shard: Shard) -> Iterator[tuple[str, bytes]]:
         for start in range(0, len(shard), ROWS_AT_ONCE):
             part = {n: column[start : start + ROWS_AT_ONCE] for n, column in shard.images.items()}
-            yield self.encode(part | {"views": np.full(len(part["id"]), shard.views)})
+            rows = self.encode(part | {"views": np.full(len(part["id"]), shard.views)})
+            yield from zip(rows["reason"].tolist(), rows["tokens"], strict=True)
+
+
+def write_shard(
+    shard: Shard, image: tuple[int, int], encoded: Iterable[tuple[str, bytes]]
+) -> dict[str, pa.Table]:
+    """Writes a shard's files; returns its tables of SCHEMAS.
+
+    image: tokens of a view, channels. encoded: of each image in order its `reason`, and its tokens
+    as `Encoder` gives them.
+    """
+    names = [shard_file(shard.split, view, shard.number) for view in range(shard.views)]
+    size = image_bytes(image)
+    reasons: list[str] = []
+    with contextlib.ExitStack() as files:
+        streams = [files.enter_context(shard.target.open_file(name)) for name in names]
+        for reason, tokens in encoded:
+            reasons.append(reason)
+            views = memoryview(tokens or bytes(shard.views * size))
+            for view, stream in enumerate(streams):
+                stream.write(views[view * size : (view + 1) * size])
+    facts = [shard.target.written[name] for name in names]
+    return {
+        "rows": pa.table({"id": shard.images["id"], "reason": reasons}, SCHEMAS["rows"]),
+        "files": pa.table(
+            [names, [f.size for f in facts], [f.sha256 for f in facts]], SCHEMAS["files"]
+        ),
+    }
 
 
 @dataclass(frozen=True)
-class Encoding:
+class ShardPlan:
     """The shards of one dataset's features, from its plan."""
 
     draft: Draft
@@ -141,8 +156,7 @@ class Encoding:
 
     def _keys(self, split: str) -> Sequence[str]:
         return [
-            Shard(self.draft, split, number, self.views[split], {}).key
-            for number, _ in enumerate(self.sizes(split).ranges())
+            _key(self.draft, split, number) for number, _ in enumerate(self.sizes(split).ranges())
         ]
 
     def extra(self) -> dict[str, object]:

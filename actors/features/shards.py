@@ -80,4 +80,9 @@ class ShardSizes:
 
 def shard_file(split: str, view: int, shard: int) -> str:
     """Below the artifact's folder."""
-    return f"{split}/view-{view}/{shard:06d}{SHARD}"
+    return f"{split}/{shard_name(view, shard)}"
+
+
+def shard_name(view: int, shard: int) -> str:
+    """Below the split's folder."""
+    return f"view-{view}/{shard:06d}{SHARD}"

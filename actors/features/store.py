@@ -10,15 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from pyarrow.fs import LocalFileSystem, copy_files
+from pyarrow.fs import LocalFileSystem
 
 from actors.features.mapping import mapped
 from actors.features.plan import SPLITS
-from actors.features.shards import TOKEN, ShardSizes, shard_file
+from actors.features.shards import TOKEN, ShardSizes, shard_file, shard_name
 from cluster.artifacts import open_artifact
-from cluster.cache import cached
 from cluster.errors import ConfigError
-from cluster.rows import digest
 from models.task import Features
 
 READERS = 16
@@ -60,32 +58,18 @@ class FeatureStore:
         """All images of a split in order of id, memory-mapped; the same object whenever asked."""
         if split not in self._opened:
             sizes, rows = self._sizes[split], self.index[split]
-            shards, folder = range(len(list(sizes.ranges()))), self._folder(split)
-            files = [
-                [folder / shard_file(split, view, shard) for shard in shards]
-                for view in range(sizes.views)
-            ]
-            stored = mapped(files, (sizes.count, *sizes.image), TOKEN)
+            stored = mapped(self._files(split), (sizes.count, *sizes.image), TOKEN)
             self._opened[split] = _features(stored, rows, _numbers(rows, "place"))
         return self._opened[split]
 
-    def _folder(self, split: str) -> Path:
-        """Where the split's files lie on this node."""
-        if isinstance(self._fs, LocalFileSystem):
-            return Path(self._path)
-        manifest = self.artifact.manifest
-        key = digest(self.artifact.uri, manifest.content_hash, manifest.created, split).hex()
-
-        def copy(folder: Path) -> None:
-            if self._sizes[split].count:
-                copy_files(
-                    f"{self._path}/{split}",
-                    str(folder / split),
-                    source_filesystem=self._fs,
-                    destination_filesystem=LocalFileSystem(),
-                )
-
-        return cached(f"features-{key}", copy)
+    def _files(self, split: str) -> list[list[Path]]:
+        """Of each view its shards, on this node; none of a split without images."""
+        sizes = self._sizes[split]
+        shards = range(len(list(sizes.ranges())))
+        if not shards:
+            return [[] for _ in range(sizes.views)]
+        folder = self.artifact.local_dir(split)
+        return [[folder / shard_name(view, s) for s in shards] for view in range(sizes.views)]
 
     def rows(self, split: str, ids: Sequence[str]) -> Features:
         """The features of these images, in this order, copied; rejected images are left out."""

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from actors.features.encoding import Encoding
+from actors.features.encoding import ShardPlan
 from actors.features.plan import INDEX_COLUMNS
 from actors.features.shards import shard_file
 from actors.pictures.codec import png_bytes
@@ -152,7 +152,7 @@ def make_features(
     made.write_table("index", plan)
     image = (clip.num_tokens, clip.embed_dim)
     extra = {"backbone": clip.backbone, "weights_hash": clip.weights_hash}
-    shards = Encoding(made, plan, VIEWS, image).extra()
+    shards = ShardPlan(made, plan, VIEWS, image).extra()
     return made.publish({"index": len(index), "rejected": 0}, extra | shards)
 
 

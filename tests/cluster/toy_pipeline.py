@@ -82,27 +82,17 @@ def dice(cfg: DiceConfig) -> Artifact:
     out = draft(cfg.storage, "images", "toy", config=cfg, inputs={})
     plan = pa.table({"id": [row_id("toy", "dice", i, 0, "1") for i in range(cfg.rows)]})
     worker = partial(SlowDice, str(Path(cfg.storage, "made.txt")), cfg.seconds)
-    make_rows(out, "rows", plan, worker, title="dice", unit="rows", block_rows=BLOCK, pool=cfg.pool)
-    return out.publish({"rows": len(plan)})
+    count = make_rows(
+        out, "rows", plan, worker, title="dice", unit="rows", block_rows=BLOCK, pool=cfg.pool
+    )
+    return out.publish({"rows": len(plan), "refused": count})
 
 
 def run(folder: Path, seconds: float = 0) -> Artifact:
     """seconds: that each row takes."""
-    out = draft(str(folder), "images", "toy", config={}, inputs={})
-    plan = pa.table({"id": [row_id("toy", "dice", i, 0, "1") for i in range(ROWS)]})
-    worker = partial(SlowDice, str(folder / "made.txt"), seconds)
+    one = Pool(workers=1)
     with connect():
-        count = make_rows(
-            out,
-            "rows",
-            plan,
-            worker,
-            title="dice",
-            unit="rows",
-            block_rows=BLOCK,
-            pool=Pool(workers=1),
-        )
-    return out.publish({"rows": len(plan), "refused": count})
+        return dice(DiceConfig(storage=str(folder), rows=ROWS, seconds=seconds, pool=one))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from actors.features.encoder import Encoder, EncoderConfig
-from actors.features.encoding import Encoding
+from actors.features.encoding import ShardPlan
 from actors.features.plan import encoding_plan
 from actors.features.store import FeatureStore
 from actors.pictures.base_set import open_base_set_rows
@@ -93,27 +93,27 @@ def test_a_run_broken_off_between_two_datasets_encodes_nothing_again(
         encoder=ENCODER,
         pool=Pool(workers=1),
     )
-    write_index = Encoding.write_index
+    write_index = ShardPlan.write_index
     written: list[dict[str, int]] = []
 
     def shards() -> dict[str, int]:
         files = tmp_path.glob("features/*/*/*/*.f16")
         return {str(path): path.stat().st_mtime_ns for path in files}
 
-    def breaks_at_the_second(encoding: Encoding, pieces: Pieces) -> dict[str, int]:
+    def breaks_at_the_second(encoding: ShardPlan, pieces: Pieces) -> dict[str, int]:
         if written:
             raise KeyboardInterrupt
         written.append(shards())
         return write_index(encoding, pieces)
 
-    def notes(encoding: Encoding, pieces: Pieces) -> dict[str, int]:
+    def notes(encoding: ShardPlan, pieces: Pieces) -> dict[str, int]:
         written.append(shards())
         return write_index(encoding, pieces)
 
-    monkeypatch.setattr(Encoding, "write_index", breaks_at_the_second)
+    monkeypatch.setattr(ShardPlan, "write_index", breaks_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         encode(both)
-    monkeypatch.setattr(Encoding, "write_index", notes)
+    monkeypatch.setattr(ShardPlan, "write_index", notes)
     made = encode(both)
     assert [features.manifest.rows["val"] for features in made] == [
         len(CONCEPTS),

@@ -20,7 +20,7 @@ from actors.curation.critique import TABLE, critique_plans, read_critique
 from actors.curation.decisions import CurationConfig, curate
 from actors.embedded.sprite_factors import FACTORS
 from actors.features.encoder import EncoderConfig
-from actors.features.encoding import SCHEMAS, Encoding, ShardEncoder
+from actors.features.encoding import SCHEMAS, ShardEncoder, ShardPlan
 from actors.features.plan import EVERYTHING, encoding_plan
 from actors.features.selection import Selection
 from actors.features.store import FeatureStore
@@ -198,7 +198,7 @@ def encode(
     plan = plan.take(np.linspace(0, len(plan) - 1, min(rows, len(plan))).astype(int))
     inputs = {"dataset": of.artifact} | ({"base_set": base_set} if base_set else {})
     out = draft(str(tmp_path), "features", of.name, config=None, inputs=inputs)
-    encoding, pieces = Encoding(out, plan, views, encoder.encode.image), Pieces(out, SCHEMAS)
+    encoding, pieces = ShardPlan(out, plan, views, encoder.encode.image), Pieces(out, SCHEMAS)
     for shard in encoding.shards():
         pieces.write(shard.key, encoder(shard))
     counts = encoding.write_index(pieces)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from actors.features.encoding import SCHEMAS, Encoding
+from actors.features.encoding import SCHEMAS, ShardPlan
 from actors.features.plan import SCHEMA, SPLITS
 from cluster.artifacts import WORK, Draft, draft
 from cluster.compaction import compact
@@ -44,7 +44,7 @@ def _row(stage: str, size: int, measurements: dict[str, float]) -> Row:
 def _features_indexed(size: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as storage:
         features = _drafted(storage, "features")
-        encoding = Encoding(features, _plan(size), dict.fromkeys(SPLITS, 1), IMAGE)
+        encoding = ShardPlan(features, _plan(size), dict.fromkeys(SPLITS, 1), IMAGE)
         pieces = Pieces(features, SCHEMAS)
         before, started = peak(), time.process_time()
         for shard in list(encoding.shards()):

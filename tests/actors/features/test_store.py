@@ -10,11 +10,11 @@ import pytest
 import torch
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-from actors.features.encoding import SCHEMAS, Encoding, Shard
+from actors.features.encoding import SCHEMAS, Shard, ShardPlan, write_shard
 from actors.features.plan import SCHEMA
-from actors.features.shards import MAPPED, ShardSizes, shard_file
+from actors.features.shards import MAPPED, ShardSizes
 from actors.features.store import FeatureStore
-from cluster.artifacts import draft
+from cluster.artifacts import Artifact, draft
 from cluster.errors import ConfigError
 from cluster.pieces import Pieces
 
@@ -43,26 +43,24 @@ def plan() -> pa.Table:
 
 
 def written(shard: Shard) -> dict[str, pa.Table]:
-    """What a ShardEncoder does."""
+    """A shard whose images have `tokens_of`, but for BAD ones."""
     ids = shard.images["id"].tolist()
-    tokens = np.stack([tokens_of(shard.split, int(row.split("/")[1])) for row in ids], axis=1)
-    names = [shard_file(shard.split, view, shard.number) for view in range(shard.views)]
-    for name, of_view in zip(names, tokens, strict=True):
-        shard.target.write_bytes(name, of_view.tobytes())
-    facts = [shard.target.written[name] for name in names]
-    reasons = ["no image" if row in BAD else "" for row in ids]
-    return {
-        "rows": pa.table({"id": ids, "reason": reasons}),
-        "files": pa.table(
-            [names, [f.size for f in facts], [f.sha256 for f in facts]], SCHEMAS["files"]
-        ),
-    }
+    encoded = [
+        ("no image", b"") if row in BAD else ("", tokens_of(*numbered(row)).tobytes())
+        for row in ids
+    ]
+    return write_shard(shard, IMAGE, encoded)
+
+
+def numbered(row: str) -> tuple[str, int]:
+    split, number = row.split("/")
+    return split, int(number)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     out = draft(str(tmp_path_factory.mktemp("s")), "features", "toy", config=None, inputs={})
-    encoding, pieces = Encoding(out, plan(), VIEWS, IMAGE), Pieces(out, SCHEMAS)
+    encoding, pieces = ShardPlan(out, plan(), VIEWS, IMAGE), Pieces(out, SCHEMAS)
     for shard in encoding.shards():
         pieces.write(shard.key, written(shard))
     counts = encoding.write_index(pieces)
@@ -80,10 +78,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
 @pytest.fixture
 def distant(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
     """The same store on a file system that is not this machine's: nothing of it can be mapped."""
-    there = FeatureStore(store.artifact.uri)
-    monkeypatch.setattr(there, "_fs", SubTreeFileSystem("/", LocalFileSystem()))
-    monkeypatch.setattr(there, "_path", store.artifact.uri.removeprefix("/"))
-    return there
+    place = SubTreeFileSystem("/", LocalFileSystem()), store.artifact.uri.removeprefix("/")
+    monkeypatch.setattr(Artifact, "filesystem", lambda self: place)
+    return FeatureStore(store.artifact.uri)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -130,12 +127,12 @@ def test_some_images_come_in_the_order_asked_for(
         store.rows("train", ["train/1", "nobody"])
 
 
-def test_a_distant_split_is_copied_and_no_other(distant: FeatureStore, tmp_path: Path) -> None:
+def test_a_distant_split_is_copied_and_no_other(distant: FeatureStore) -> None:
     ids = distant.ids("test")
     assert torch.equal(distant.features("test").copied().tokens, expected("test", ids))
-    folder = distant._folder("test")
-    assert folder != Path(distant.artifact.uri)
-    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"test"}
+    folder = distant.artifact.local_dir("test")
+    assert not folder.is_relative_to(distant.artifact.uri)
+    assert {path.name for path in folder.iterdir() if path.is_dir()} == {"view-0"}
 
 
 def test_the_manifest_has_every_hash(store: FeatureStore) -> None:
@@ -148,9 +145,9 @@ def test_the_manifest_has_every_hash(store: FeatureStore) -> None:
 def test_pieces_of_another_plan_are_not_taken(tmp_path: Path) -> None:
     out = draft(str(tmp_path), "features", "toy", config=None, inputs={})
     pieces = Pieces(out, SCHEMAS)
-    for shard in Encoding(out, plan(), VIEWS, IMAGE).shards():
+    for shard in ShardPlan(out, plan(), VIEWS, IMAGE).shards():
         pieces.write(shard.key, written(shard))
-    fewer = Encoding(out, plan().slice(1), VIEWS, IMAGE)
+    fewer = ShardPlan(out, plan().slice(1), VIEWS, IMAGE)
     with pytest.raises(RuntimeError, match="other images"):
         fewer.write_index(pieces)
 
