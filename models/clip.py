@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -51,9 +52,7 @@ class Clip(nn.Module):
         self.logit_scale: float = model.logit_scale.exp().item()
         """Factor on cosine similarities (an inverse temperature)."""
         self.weights_hash: str = _hash_of(model.state_dict())
-        self.tokenizer: Callable[[list[str]], Tensor] = open_clip.SimpleTokenizer(
-            context_length=model.context_length
-        )
+        self.tokenizer: Callable[[list[str]], Tensor] = _tokenizer(model.context_length)
         """Texts to (B, 77) int64 ids; longer texts are cut, the end token stays."""
         self.recompute = False
         """Whether the backward pass through a tower computes its activations again."""
@@ -157,6 +156,11 @@ def residual_block(block: Any, x: Tensor, causal: bool) -> Tensor:
     y = attention(q, k, v, causal=causal).transpose(1, 2).flatten(2)
     x = x + block.ls_1(attend.out_proj(y))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
+
+
+@cache  # it reads and unpacks 49,152 merges, the same for every CLIP
+def _tokenizer(context_length: int) -> open_clip.SimpleTokenizer:
+    return open_clip.SimpleTokenizer(context_length=context_length)
 
 
 def _check_supported(model: nn.Module, backbone: str) -> None:

@@ -41,13 +41,17 @@ class Visit:
     ids: list[str] = field(default_factory=list)
     """Of its elements: what a fragment can name."""
 
+    @property
+    def faults(self) -> list[str]:
+        """Errors, and requests beyond the page's own file."""
+        beyond = [f"asks for {request}" for request in self.requests if request != self.url]
+        return self.errors + beyond
+
 
 def open_page(path: Path) -> list[str]:
-    """Opens a page from disk; what is wrong with it: errors, and requests beyond its own file."""
-    url = path.resolve().as_uri()
-    (visit,) = visits([url])
-    beyond = [f"asks for {request}" for request in visit.requests if request != url]
-    return visit.errors + beyond
+    """Opens a page from disk; what is wrong with it."""
+    (visit,) = visits([path.resolve().as_uri()])
+    return visit.faults
 
 
 def visits(urls: Sequence[str]) -> list[Visit]:

@@ -58,7 +58,7 @@ def test_a_server_that_is_no_ray_is_one_line(tmp_path: Path) -> None:
         import sys
         from cluster import connect, job
         from tests.cluster.toy_job import ToyConfig, toy
-        connect.START_SECONDS = 5
+        connect.START_SECONDS = 2
         sys.argv = ["toy", "--storage", sys.argv[1]]
         job.run_job(ToyConfig, toy)"""
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cluster.artifacts import draft
-from jobs.doctor.__main__ import DoctorConfig, doctor, examine, main
+from jobs.doctor.__main__ import DoctorConfig, doctor, main
 from jobs.doctor.findings import artifact, benchmark, launcher
 from tests.small_trees import coop_tree, laion_tree
 
@@ -51,6 +51,7 @@ def test_what_would_stop_a_job_fails(tmp_path: Path, capsys: pytest.CaptureFixtu
         root=str(tmp_path),
         datasets=["oxford_pets", "laion_food", "imagenet"],
         backbone="ViT-B-16:/no/such/file.pt",
+        launcher="ray_cluster.yaml",
     )
     code, said = lines(cfg, capsys)
     assert code == 1
@@ -59,7 +60,7 @@ def test_what_would_stop_a_job_fails(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "has no 'classnames.txt'" in said["imagenet"]
     assert "cannot be written" in said["storage"]
     assert "no file /no/such/file.pt" in said["weights"]
-    for name in ("oxford_pets", "laion_food", "imagenet", "storage", "weights"):
+    for name in ("oxford_pets", "laion_food", "imagenet", "storage", "weights", "launcher"):
         assert said[name].startswith("fail")
 
 
@@ -117,5 +118,3 @@ def test_a_launcher_file_with_values_left_to_fill_in_fails(
         assert {finding.verdict for finding in findings} == {verdict}
     (finding,) = launcher(str(tmp_path / "none.yaml"))
     assert (finding.verdict, "No such file" in finding.words) == ("fail", True)
-    cfg = DoctorConfig(storage=str(tmp_path / "runs"), launcher="ray_cluster.yaml")
-    assert [f.what for f in examine(cfg) if f.verdict == "fail"] == ["launcher"] * 4
