@@ -98,7 +98,7 @@ class _Worker:
     def __init__(
         self, load: Callable[[], Callable[[Any], Tables]], pieces: Pieces, pool: Pool
     ) -> None:
-        pool.use_cpus()
+        pool.use_share()
         self.make, self.pieces = built_alike(load), pieces
 
     def begin(self) -> None:

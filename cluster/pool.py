@@ -37,15 +37,20 @@ class Pool:
         """Threads that fill a worker's CPUs."""
         return max(1, int(self.cpus))
 
-    def use_cpus(self) -> None:
-        """Makes the process compute in as many threads as its worker has CPUs.
+    def use_share(self) -> None:
+        """Makes the process compute in as many threads as its worker has CPUs, and take no more of
+        the memory of a GPU that workers share than its fraction.
 
-        Ray says so in OMP_NUM_THREADS, but not where the environment says else already, nor to a
-        process that has loaded its libraries for another worker.
+        Ray says the former in OMP_NUM_THREADS, but not where the environment says else already, nor
+        to a process that has loaded its libraries for another worker; the latter it says to nobody.
         """
         os.environ["OMP_NUM_THREADS"] = str(self.threads)  # read by what is loaded later
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(self.threads)
+        if 0 < self.gpus < 1:
+            from torch.cuda import set_per_process_memory_fraction
+
+            set_per_process_memory_fraction(self.gpus)
 
     def options(self) -> dict[str, Any]:
         """Arguments of `ray.remote` for an actor or task that is one of the workers.

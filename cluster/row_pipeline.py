@@ -193,7 +193,7 @@ class Counted:
     """A worker that tells a counter when it begins a batch, and how many rows it has made of it."""
 
     def __init__(self, worker: Callable[[], Worker], counter_name: str, pool: Pool) -> None:
-        pool.use_cpus()
+        pool.use_share()
         self.worker, self.counter = built_alike(worker), ray.get_actor(counter_name)
         context = ray.get_runtime_context()
         self.name, self.node = context.get_actor_id(), context.get_node_id()

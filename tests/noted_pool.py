@@ -16,8 +16,8 @@ class NotedPool(Pool):
 
     notes: str
 
-    def use_cpus(self) -> None:
-        super().use_cpus()
+    def use_share(self) -> None:
+        super().use_share()
         Path(self.notes, str(os.getpid())).write_text(str(torch.get_num_threads()))
 
 
@@ -30,5 +30,5 @@ def noted_threads(notes: Path) -> list[int]:
 class RefusingPool(Pool):
     """A pool whose workers cannot use their setting."""
 
-    def use_cpus(self) -> None:
+    def use_share(self) -> None:
         raise ConfigError("pool.cpus: 1; allowed on this node: none")

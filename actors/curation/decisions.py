@@ -1,6 +1,5 @@
 """Which imagined pictures are kept, from what a critic said of them: arrays in, tables out."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,24 +10,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jsonargparse.typing import ClosedUnitInterval, PositiveFloat
 
+from actors.curation.closest import closest_pairs
 from actors.curation.copies import first_likes_here
 from actors.curation.critique import Critique, as_text, hash_texts
 from actors.curation.likeness import NONE, Near, Nearest, Pictures, nearest
+from actors.curation.scores import class_deviations, low_scores
 from cluster.progress import show_progress
 
 REASONS = ("broken", "flat", "contaminated", "duplicate", "low score")
 """Reasons why a picture is refused; of several the first."""
-CLOSEST = 20
-"""Number of pairs of a kept picture and a test image that are listed, by cosine and by hash."""
 CLASS = ["dataset", "class_name", "group"]
 CAPTION = ["dataset", "class_name", "index"]
 PRECEDENCE = ["index", "view", "dataset", "class_name", "id"]
 """Columns that order the pictures: of several near-copies the first is kept."""
 ROWS_AT_ONCE = 2**20
 """Decisions in memory as they are written; a row group of the table."""
-PAIRS_AT_ONCE = 2**14
-DEVIATION = 1.4826
-"""Standard deviation of normal values whose median absolute deviation is 1."""
 DUPLICATE = Near(hash_distance=8, cosine=0.95)
 CONTAMINATED = (
     Near(hash_distance=4, cosine=-1),
@@ -174,7 +170,7 @@ def curate(
     copies = near.copied != NONE
     reason[rows[copies]] = _number("contaminated")
     copy_of[rows[copies]] = near.copied[copies]
-    pairs = _pairs(imagined, rows, tests, near)
+    pairs = closest_pairs(imagined, rows, tests, near)
     del rows, near, copies  # gigabytes of a hundred million pictures
 
     left = np.flatnonzero(reason == 0)
@@ -184,7 +180,10 @@ def curate(
 
     classes = imagined.codes(CLASS)
     deviation = class_deviations(imagined.column("score"), classes, reason == 0)
-    reason[low_scores(deviation, classes, reason == 0, config)] = _number("low score")
+    low = low_scores(
+        deviation, classes, reason == 0, below=config.low_score, left=config.min_kept_share
+    )
+    reason[low] = _number("low score")
     summary = _summary(imagined, classes, reason, tests, config)
     return Curation(imagined, tests, reason, copy_of, deviation, pairs, summary)
 
@@ -230,98 +229,6 @@ def _first_of_equals(column: pa.ChunkedArray, rows: np.ndarray) -> np.ndarray:
     begins = np.diff(again, prepend=NONE) != 1  # of places in a row that stand for one value
     first[order[again]] = order[again[begins] - 1][np.cumsum(begins) - 1]
     return first
-
-
-def class_deviations(scores: np.ndarray, classes: np.ndarray, good: np.ndarray) -> np.ndarray:
-    """(N,) float32: how many robust deviations a score lies above the median of its class.
-
-    classes: (N,) int. Median and median absolute deviation are over the `good` rows, (N,) bool;
-    where half of a class's scores are the same, which is no spread, the result is 0.
-    A class that CLIP does not know has low scores, which are so compared with each other.
-    """
-    result = np.zeros(len(scores), dtype=np.float32)
-    for members in _members(classes):
-        known = scores[members][good[members]]
-        if not len(known):
-            continue
-        median = np.median(known)
-        spread = DEVIATION * np.median(np.abs(known - median))
-        if spread > 0:
-            result[members] = (scores[members] - median) / spread
-    return result
-
-
-def low_scores(
-    deviation: np.ndarray, classes: np.ndarray, good: np.ndarray, config: CurationConfig
-) -> np.ndarray:
-    """(N,) bool: `good` rows, (N,) bool, that are refused for their score.
-
-    Of each class the lowest are refused, and no more than leave `min_kept_share` of all its rows.
-    """
-    low = np.zeros(len(deviation), dtype=bool)
-    for members in _members(classes):
-        bound = math.ceil(config.min_kept_share * len(members) - 1e-9)
-        room = max(int(good[members].sum()) - bound, 0)
-        below = members[good[members] & (deviation[members] < -config.low_score)]
-        low[below[np.argsort(deviation[below], kind="stable")][:room]] = True
-    return low
-
-
-def _members(classes: np.ndarray) -> list[np.ndarray]:
-    """The rows of each class."""
-    by_class = np.argsort(classes, kind="stable")
-    return np.split(by_class, np.flatnonzero(np.diff(classes[by_class])) + 1)
-
-
-def _pairs(imagined: Critique, rows: np.ndarray, tests: Critique, near: Nearest) -> pa.Table:
-    """What a reader judges the thresholds by; rows: those of `imagined` that `near` is of."""
-    refused = np.flatnonzero(near.copied != NONE)
-    accepted = np.flatnonzero((near.copied == NONE) & (near.by_cosine != NONE))
-    by_cosine = accepted[_smallest(-near.cosine[accepted])]
-    by_hash = accepted[_smallest(near.distance[accepted])]
-    chosen = {
-        "refused": (refused, near.copied[refused]),
-        "closest by cosine": (by_cosine, near.by_cosine[by_cosine]),
-        "closest by hash": (by_hash, near.by_hash[by_hash]),
-    }
-    imagined_rows = rows[np.concatenate([which for which, _ in chosen.values()])]
-    test_rows = np.concatenate([places for _, places in chosen.values()])
-    bits, cosine = _compared(imagined.pictures, imagined_rows, tests.pictures, test_rows)
-    columns: dict[str, Any] = {
-        "imagined_id": as_text(imagined.rows["id"].take(imagined_rows)),
-        "class_name": as_text(imagined.rows["class_name"].take(imagined_rows)),
-        "test_id": as_text(tests.rows["id"].take(test_rows)),
-        "test_class_name": as_text(tests.rows["class_name"].take(test_rows)),
-        "dataset": as_text(tests.rows["dataset"].take(test_rows)),
-        "hash_distance": pa.array(bits, pa.int32()),
-        "cosine": pa.array(cosine),
-        "listed": pa.array(
-            [name for name, (which, _) in chosen.items() for _ in which], pa.string()
-        ),
-    }
-    return pa.table(columns)
-
-
-def _smallest(values: np.ndarray) -> np.ndarray:
-    """Places of the CLOSEST smallest of (N,), in their order; of equal ones the first."""
-    if len(values) > CLOSEST:
-        places = np.flatnonzero(values <= np.partition(values, CLOSEST - 1)[CLOSEST - 1])
-    else:
-        places = np.arange(len(values))
-    return places[np.argsort(values[places], kind="stable")][:CLOSEST]
-
-
-def _compared(
-    imagined: Pictures, rows: np.ndarray, tests: Pictures, places: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bits in which hashes of pairs differ, and cosines of their embeddings: (P,) each."""
-    bits = np.bitwise_count(imagined.hashes[rows] ^ tests.hashes[places])
-    cosine = np.empty(len(rows), dtype=np.float32)
-    for start in range(0, len(rows), PAIRS_AT_ONCE):
-        part = slice(start, start + PAIRS_AT_ONCE)
-        left, right = imagined.embeddings[rows[part]], tests.embeddings[places[part]]
-        cosine[part] = (left.astype(np.float32) * right.astype(np.float32)).sum(axis=1)
-    return bits, cosine
 
 
 def _summary(

@@ -49,7 +49,7 @@ def pretrain_worker(config: dict[str, Any]) -> None:
 def _pretrain(config: dict[str, Any]) -> None:
     """A run that diverges ends without an error; its last checkpoint has fewer steps than it
     should."""
-    config["pool"].use_cpus()
+    config["pool"].use_share()
     require_driver_versions()
     context = ray.train.get_context()
     worker = Worker(

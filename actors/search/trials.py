@@ -64,7 +64,7 @@ def run_trial(
     device the task lies on, and so is learned, and in how many threads.
     """
     _gather(gathering)
-    pool.use_cpus()  # here, for Tune runs this in a thread of its own
+    pool.use_share()  # here, for Tune runs this in a thread of its own
     try:
         require_driver_versions()
         outcomes = _population(config, opened_tasks(source), cells, folder, pool.device)

@@ -225,14 +225,16 @@ def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def members_at_once(member_bytes: int, device: torch.device) -> int:
-    """Members of a batch: what a CPU's caches hold of their activations, or a quarter of a GPU.
+    """Members of a batch: what a CPU's caches hold of their activations, or a quarter of what this
+    process may take of a GPU.
 
     Members together pay while the products of one are small, as with a few prompts in a small text
     tower; adapter blocks over the tokens of tens of images fill a core alone.
     """
     bound = float(BYTES_ON_CPU)
     if device.type == "cuda":
-        bound = SHARE_OF_GPU * torch.cuda.get_device_properties(device).total_memory
+        fraction = torch.cuda.get_per_process_memory_fraction(device)
+        bound = SHARE_OF_GPU * fraction * torch.cuda.get_device_properties(device).total_memory
     return max(1, int(bound / member_bytes))
 
 

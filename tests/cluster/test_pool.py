@@ -60,6 +60,14 @@ def test_part_of_a_cpu_is_one_thread() -> None:
     assert [Pool(cpus=cpus).threads for cpus in (0.0, 0.5, 1.0, 2.5)] == [1, 1, 1, 2]
 
 
+def test_a_part_of_a_gpu_is_a_part_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[float] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", taken.append)
+    for gpus in (0.0, 0.25, 1.0, 2.0):
+        Pool(gpus=gpus).use_share()
+    assert taken == [0.25]
+
+
 def test_a_machine_of_its_own_has_no_groups() -> None:
     """The recipes for a cluster run there, too, and do not wait for a node that cannot come."""
     pool = Pool(gpus=1, group="trainer")

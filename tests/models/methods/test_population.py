@@ -1,6 +1,7 @@
 """Members of a population equal the same configurations trained alone."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,3 +104,14 @@ def test_large_steps_are_not_batched() -> None:
     assert issubclass(method, BatchedMethod)
     assert members_at_once(method.member_bytes(CELL, BASE["fsnl"]), cpu) > 8
     assert members_at_once(128 * 197 * 512 * 4, cpu) == 1
+
+
+def test_workers_that_share_a_gpu_batch_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=2**30)
+    )
+    for fraction, members in ((1.0, 64), (0.25, 16)):
+        monkeypatch.setattr(
+            torch.cuda, "get_per_process_memory_fraction", lambda device, share=fraction: share
+        )
+        assert members_at_once(2**22, torch.device("cuda")) == members
