@@ -68,6 +68,17 @@ class Nodes:
             self.look()
         return len(self.lost) > count
 
+    @contextmanager
+    def outlived(self) -> Iterator[None]:
+        """Ends the block early, without an error, if the error comes of a node that is lost
+        meanwhile."""
+        lost_before = len(self.lost)
+        try:
+            yield
+        except Exception as error:
+            if not is_loss(error) or not self.lost_since(lost_before):
+                raise
+
     def _tell(self, node: Mapping[str, Any]) -> None:
         if node["DeathReason"] == IDLE:
             return  # nothing was under way there

@@ -27,7 +27,7 @@ from cluster.commits import (
 )
 from cluster.connect import require_ray
 from cluster.errors import refusals_of_workers
-from cluster.nodes import Nodes, is_loss
+from cluster.nodes import Nodes
 from cluster.pool import Pool
 from cluster.progress import Progress, show_progress, watched
 from cluster.rows import digest
@@ -38,10 +38,14 @@ Worker = Callable[[Batch], Batch]
 TRIES = 3
 FILE_TASK_CPUS = 0.5
 """CPUs of tasks on files: a small machine must have room for them beside the pools."""
-BESIDE_CPUS = 1.0
-"""Without which no task on files runs beside a worker: that which cuts blocks takes so much."""
+BESIDE_CPUS = 2.0
+"""Without which a pipeline that begins again gets no rows to its worker: the actor that leaves out
+what is committed takes one, what lists files or cuts blocks the other."""
 STILL_SECONDS = 60.0
-"""Without any worker at work, after which a pipeline that has lost a node begins again."""
+"""Without any worker at work, after which a pipeline that has lost a node begins again. Twice as
+long each time that it has made nothing new, for workers may be slow to start, up to MOST_STILL
+times."""
+MOST_STILL = 16
 
 
 def make_rows(
@@ -147,14 +151,12 @@ def _written(
 ) -> bool:
     """Writes what is missing; False if that has ended early, because a node is lost."""
     try:
-        _write(pipeline, table, filesystem)
+        with rows.nodes.outlived():
+            _write(pipeline, table, filesystem)
+            return True
     except StandstillError:
-        return False
-    except Exception as error:
-        if not is_loss(error) or not rows.nodes.lost_since(rows.lost_before):
-            raise
-        return False
-    return True
+        pass
+    return False
 
 
 def _write(pipeline: Callable[[], Dataset], table: str, filesystem: FileSystem) -> None:
@@ -208,7 +210,7 @@ class Counted:
 
 
 class StandstillError(Exception):
-    """A pipeline has lost a node, and waits for what does not come."""
+    """Of a pipeline: a node is lost, and it waits for what does not come."""
 
 
 class CountedRows:
@@ -216,19 +218,26 @@ class CountedRows:
 
     Ray Data gives the batches of a lost worker to that worker alone, once it is started again: with
     no room left for it they wait for ever. And where it takes the last room, what reads and writes
-    files does.
+    files does; so may a new pipeline, for Ray Data counts the CPUs of a lost node for up to 20 s.
     """
 
     def __init__(self, progress: Progress, nodes: Nodes) -> None:
         self.progress, self.nodes = progress, nodes
-        self.begin_again(progress.done)
+        self._still_seconds = STILL_SECONDS
+        self._begin(progress.done)
 
     def begin_again(self, committed: int) -> None:
         """From now on rows count beside those that are committed."""
+        if committed > self._counting[1]:
+            self._still_seconds = STILL_SECONDS
+        else:
+            self._still_seconds = min(2 * self._still_seconds, MOST_STILL * STILL_SECONDS)
+        self._begin(committed)
+
+    def _begin(self, committed: int) -> None:
         self.counter_name = f"rows-{uuid.uuid4().hex}"
         counter = actor_beside_driver(Counter, name=self.counter_name)
         self._counting = counter, committed  # at once: another thread looks
-        self.lost_before = len(self.nodes.lost)
         self._last_work = time.monotonic()
 
     def look(self) -> None:
@@ -243,9 +252,9 @@ class CountedRows:
             self.progress.advance(new)
 
     def stands_still(self) -> bool:
-        """Whether a node is lost since the pipeline began, and for long no worker is at work."""
-        still = time.monotonic() - self._last_work > STILL_SECONDS
-        return still and len(self.nodes.lost) > self.lost_before
+        """Whether a node is lost, and for long no worker is at work."""
+        still = time.monotonic() - self._last_work > self._still_seconds
+        return still and bool(self.nodes.lost)
 
 
 class _StandstillEnds(ExecutionCallback):

@@ -124,11 +124,11 @@ def titles(node: Any) -> list[str]:
 
 
 def test_rows_go_on_with_what_is_left(cluster: Cluster, tmp_path: Path, local_ray: None) -> None:
-    """On the driver's node and another, which have room for the workers and for what reads and
-    writes files. (With less room than that a pipeline can stand still for good.)"""
+    """On the driver's node and another, which have just room for one worker and what runs beside
+    it; the workers that are allowed would take it all."""
     unbroken = dice(DiceConfig(storage=str(tmp_path / "unbroken")))
     cfg = DiceConfig(storage=str(tmp_path), seconds=0.3)
-    left, node = (cluster.add_node(num_cpus=count) for count in (LEFT, LOST))
+    left, node = (cluster.add_node(num_cpus=count) for count in (1, LOST))
     run = Run(cluster, cfg, "dice", tmp_path)
     run.lose([node], r"^ray::MapWorker\(MapBatches\(Counted\)\)\.submit")
     run.end(losses=1)

@@ -2,8 +2,8 @@
 
 One pass is a pipeline of Ray Data: plan, writer, acceptance. A class's captions are decided on
 together (near-duplicates), by one actor that waits until the class is complete and keeps one piece
-of it per asking. These pieces are all the state: what a killed pass has left out, the next one asks
-for, and the same pieces come out.
+of it per asking. These pieces are all the state: what a pass has left out that was killed or lost a
+node, the next one asks for, and the same pieces come out.
 """
 
 from collections import Counter
@@ -24,7 +24,9 @@ from actors.synthesis.captions.writer import WriterConfig
 from actors.synthesis.factors.drawing import MODE_SHARES
 from actors.synthesis.language_models.stages import Stage
 from cluster.artifacts import WORK, Artifact, Draft, draft
+from cluster.connect import require_ray
 from cluster.errors import refusals_of_workers
+from cluster.nodes import watched_nodes
 from cluster.pieces import Pieces
 from cluster.progress import show_progress
 from cluster.row_pipeline import read_rows
@@ -96,17 +98,22 @@ def write_captions(plan: CaptionPlan) -> Artifact:
     """
     total = len(plan.classes()) * plan.writer.per_class
     wanted = plan_pass(plan)
-    with show_progress("captions", total, "captions", done=total - wanted) as progress:
+    require_ray()
+    with (
+        show_progress("captions", total, "captions", done=total - wanted) as progress,
+        watched_nodes("captions", plan.writer.pool.resources()) as nodes,
+    ):
         idle, askings = 0, -1
         while wanted:
             before, askings = askings, len(plan.pieces.complete())
             idle = idle + 1 if askings == before else 0
             if idle == PASSES_WITHOUT_PROGRESS:
                 raise RuntimeError(f"{wanted} captions are wanted, and {idle} passes made none")
-            with refusals_of_workers():
+            with nodes.outlived(), refusals_of_workers():
                 for settled in caption_pass(plan).iter_batches(batch_size=None):
                     progress.advance(len(settled["caption_id"]))
             wanted = plan_pass(plan)
+            progress.advance(total - wanted - progress.done)
     return _published(plan)
 
 
