@@ -17,18 +17,17 @@ from ray.train.torch import TorchTrainer
 from actors.pictures.base_set import BaseSetRows, open_base_set_rows
 from actors.pretraining.board import Board, show_board
 from actors.pretraining.config import PretrainerConfig
-from actors.pretraining.probe import ProbeConfig
-from actors.pretraining.state import finished_steps, teacher_files
+from actors.pretraining.probe import HELD_OUT, ProbeConfig, key, require_probe
+from actors.pretraining.state import Metrics, finished_steps, read_metrics, teacher_files
 from actors.pretraining.trainable import require_trainable
 from actors.pretraining.worker import pretrain_worker
 from cluster.artifacts import WORK, Artifact, Draft, draft
 from cluster.beside_driver import actor_beside_driver
-from cluster.catalog.dataset import open_dataset
 from cluster.content import unhashed
 from cluster.errors import ConfigError, printed
 from cluster.job import run_job
 from cluster.pool import Pool
-from cluster.progress import already_done
+from cluster.progress import already_done, say
 from cluster.storage import resolve
 from jobs.computing import say_computing
 
@@ -55,8 +54,8 @@ class PretrainConfig:
     by default only with all."""
     save_every: PositiveInt = unhashed(500)
     """Steps between checkpoints."""
-    probe: ProbeConfig | None = unhashed(None)
-    """Labelled images on which the teacher is tried now and then, for the learning curves."""
+    probe: ProbeConfig | None = unhashed(default_factory=ProbeConfig)
+    """What else the teacher is tried on, and how often; null: it is not tried."""
     kept_bytes: NonNegativeInt = unhashed(50_000_000_000)
     """Of decoded images on a node's disk, at most; what is beyond is decoded in every epoch."""
     pretrainer: PretrainerConfig = dataclasses.field(default_factory=PretrainerConfig)
@@ -75,7 +74,7 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
     captions = base_set.count_captions()
     weights = require_trainable(cfg.pretrainer, cfg.backbone, captions, cfg.pool.workers)
     if cfg.probe:
-        open_dataset(cfg.probe.dataset)
+        require_probe(cfg.probe)
     content = {"weights": weights}
     out = draft(
         cfg.storage, "teacher", cfg.backbone, config=cfg, inputs=base_set.inputs, content=content
@@ -84,7 +83,8 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
         already_done("pretraining", out.artifact)
         return out.artifact
     say_computing("pretraining", [cfg.pretrainer.precision], cfg.pool)
-    steps = cfg.pretrainer.epochs * (captions // cfg.pretrainer.batch_size)
+    trained_on = captions - cfg.pretrainer.count_held_out(captions)
+    steps = cfg.pretrainer.epochs * (trained_on // cfg.pretrainer.batch_size)
     board = actor_beside_driver(Board)
     with show_board(board, images=2 * steps * cfg.pretrainer.batch_size):
         checkpoint = _trainer(cfg, base_set, out, board).fit().checkpoint
@@ -97,13 +97,14 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
         done = finished_steps(Path(folder))
         if done < steps:
             raise _diverged(cfg, done, f"the last good checkpoint is in {out.file(RUN)}")
+        _say_useless(read_metrics(Path(folder)))
         for file in teacher_files(Path(folder)):
             out.write_bytes(str(file.relative_to(folder)), file.read_bytes())
     if unreadable:
         _say_unreadable(unreadable)
     return out.publish(
         {"steps": steps},
-        extra={"captions": captions, "unreadable": len(unreadable)},
+        extra={"captions": trained_on, "unreadable": len(unreadable)},
         seeds={"pretrainer": cfg.pretrainer.seed},
     )
 
@@ -119,6 +120,17 @@ def _say_unreadable(images: dict[str, str]) -> None:
     )
 
 
+def _say_useless(metrics: list[Metrics]) -> None:
+    """A line if held-out captions are told apart no better than by CLIP's own tokens."""
+    last = metrics[-1]
+    teacher, raw = (last.get(key(HELD_OUT, features, "ncm")) for features in ("teacher", "raw"))
+    if teacher is not None and raw is not None and teacher < raw:
+        say(
+            f"pretraining: of held-out captions' pictures class means of the teacher's features "
+            f"name {teacher:.1%}, those of CLIP's own tokens {raw:.1%}: worse than no pretraining"
+        )
+
+
 def _diverged(cfg: PretrainConfig, steps: int, left: str) -> ConfigError:
     return ConfigError(
         f"pretrainer: more than {cfg.pretrainer.max_skipped} steps in a row were not finite, after "
@@ -132,7 +144,11 @@ def _trainer(
 ) -> TorchTrainer:
     fs, path = out.filesystem()
     # Workers stand in another folder.
-    probe = cfg.probe and dataclasses.replace(cfg.probe, dataset=resolve(cfg.probe.dataset))
+    probe = cfg.probe and dataclasses.replace(
+        cfg.probe,
+        base_sets=[resolve(uri) for uri in cfg.probe.base_sets],
+        datasets=[resolve(uri) for uri in cfg.probe.datasets],
+    )
     # Ray's annotation knows tuples only as choices of a search; its documentation has them.
     most = cfg.pool.workers
     workers: Any = (cfg.workers_min, most) if cfg.workers_min else most

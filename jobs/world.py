@@ -94,7 +94,7 @@ def world(storage: str, cfg: WorldConfig) -> World:
             backbone=cfg.encoder.backbone,
             pool=cfg.pool,
             save_every=cfg.save_every,
-            probe=ProbeConfig(dataset=targets[0], every=cfg.save_every),
+            probe=ProbeConfig(datasets=targets, every=cfg.save_every),
             pretrainer=cfg.pretrainer,
         )
     )

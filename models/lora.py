@@ -11,7 +11,7 @@ from jsonargparse.typing import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from models.clip import Clip
-from models.moment_adapter import DropRate
+from models.moment_adapter import BelowOne
 from models.precision import Precision, autocast
 
 Tower = Literal["image", "text"]
@@ -37,7 +37,7 @@ class LoraConfig:
     """r: A is (r, inputs) and B (outputs, r); queries, keys and values have one of each."""
     alpha: PositiveFloat
     """Scale of the update, which is alpha / rank · BA."""
-    dropout: DropRate
+    dropout: BelowOne
     """Dropout of the update's inputs, while it is learned."""
     towers: tuple[Tower, ...]
     """Towers that have an update, in every block."""

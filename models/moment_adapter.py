@@ -15,10 +15,10 @@ from torch.utils.checkpoint import checkpoint
 from kernels.attention import attention
 from models.weights import read_safetensors
 
-DropRate = restricted_number_type(
-    "DropRate", float, [(">=", 0), ("<", 1)], docstring="float restricted to be ≥0 and <1"
+BelowOne = restricted_number_type(
+    "BelowOne", float, [(">=", 0), ("<", 1)], docstring="float restricted to be ≥0 and <1"
 )
-"""A probability of dropping, below 1."""
+"""A part of something, such as a probability of dropping, that is not all of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class AdapterConfig:
     """Attention heads; must divide `inner`."""
     mlp_ratio: PositiveFloat = 2.0
     """Hidden width of the MLP, relative to the token width."""
-    drop_path: DropRate = 0.1  # type: ignore[valid-type]
+    drop_path: BelowOne = 0.1  # type: ignore[valid-type]
     """Probability of leaving out a residual branch, per crop and branch, in pretraining."""
 
 

@@ -200,16 +200,23 @@ def open_base_set_rows(uri: str, curation: str | None = None) -> BaseSetRows:
 
 
 def open_base_set(
-    rows: BaseSetRows, *, threads: int = 1, kept_bytes: int = 0, tell: Tell = tell_on_stderr
+    rows: BaseSetRows,
+    *,
+    threads: int = 1,
+    kept_bytes: int = 0,
+    tell: Tell = tell_on_stderr,
+    held_out: int = 0,
 ) -> BaseSet:
-    """The base set, ready to be drawn from; one image is read.
+    """The base set, ready to be drawn from, without its first captions; one image is read.
 
     All images get the size of the first that can be decoded. kept_bytes: of decoded pictures on
-    this node's disk, at most; tell: told of every image that is drawn and cannot be decoded. Raises
-    ConfigError if the base set cannot be read or has no image that can be decoded.
+    this node's disk, at most; tell: told of every image that is drawn and cannot be decoded;
+    held_out: captions that are not drawn: the first of the index, which is in order of digests, so
+    that they are any. Raises ConfigError if the base set cannot be read or has no image that can be
+    decoded.
     """
     index = rows.index
     size = first_size(rows.artifact, index)
     kept = KeptPictures(digest(DECODING, rows.identity).hex(), size, kept_bytes)
     decode = EncodedPictures(rows.artifact, index, size, kept, tell)
-    return BaseSet(index.captions, index.starts, size, decode, threads)
+    return BaseSet(index.captions[held_out:], index.starts[held_out:], size, decode, threads)

@@ -1,6 +1,7 @@
 """Where an artifact's pictures lie, and reading some of them: plans hold places, not pictures."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -56,18 +57,25 @@ def read_images(batch: dict[str, np.ndarray]) -> list[bytes]:
 
     Reads of each file the row groups that hold one of them, as a stream.
     """
+    return [row["image"] for row in read_rows(batch, ["image"])]
+
+
+def read_rows(batch: dict[str, np.ndarray], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """These columns of what `read_images` reads."""
     files = list(zip(batch["source"].tolist(), batch["file"].tolist(), strict=True))
     rows_of: dict[tuple[str, str], list[int]] = {}
     for row in np.argsort(batch["place"], kind="stable"):
         rows_of.setdefault(files[row], []).append(int(row))
-    by_row: dict[int, bytes] = {}
+    by_row: dict[int, dict[str, Any]] = {}
     for (source, file), rows in rows_of.items():
-        images = _images_at(source, file, batch["place"][rows])
-        by_row.update(zip(rows, images, strict=True))
+        read = _rows_at(source, file, batch["place"][rows], columns)
+        by_row.update(zip(rows, read, strict=True))
     return [by_row[row] for row in range(len(files))]
 
 
-def _images_at(source: str, file: str, places: np.ndarray) -> Iterator[bytes]:
+def _rows_at(
+    source: str, file: str, places: np.ndarray, columns: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     """places: in ascending order, none twice."""
     fs, folder = filesystem(source)
     # With pre_buffer, which is the default, all images of a row group are in memory at once.
@@ -80,9 +88,9 @@ def _images_at(source: str, file: str, places: np.ndarray) -> Iterator[bytes]:
             if not ((places >= start) & (places < end)).any():
                 start = end
                 continue
-            for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=["image"]):
+            for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=columns):
                 offsets = places[(places >= start) & (places < start + len(batch))] - start
-                yield from batch.column("image").take(pa.array(offsets)).to_pylist()
+                yield from batch.take(pa.array(offsets)).to_pylist()
                 start += len(batch)
                 if start > places[-1]:
                     return

@@ -11,6 +11,7 @@ from jsonargparse.typing import (
     PositiveInt,
 )
 
+from models.moment_adapter import BelowOne
 from models.moment_dino import MomentDinoConfig
 from models.precision import TrainPrecision
 from models.views import ViewConfig
@@ -75,6 +76,8 @@ class PretrainerConfig:
     """Epochs from the first to the last temperature of the teacher."""
     frozen_epochs: NonNegativeFloat = 1.0
     """Epochs in which the heads' prototypes stand still."""
+    held_out: BelowOne = 0.0  # type: ignore[valid-type]
+    """Part of the captions that is not trained on, so that the teacher can be tried on it."""
     masked_share: ClosedUnitInterval = 0.5
     """Part of the crops that the student sees masked."""
     mask_ratio: tuple[ClosedUnitInterval, ClosedUnitInterval] = (0.1, 0.5)
@@ -92,3 +95,7 @@ class PretrainerConfig:
     max_skipped: PositiveInt = 10
     """Steps in a row whose loss or gradient may be infinite or NaN before the run ends."""
     seed: NonNegativeInt = 0
+
+    def count_held_out(self, captions: int) -> int:
+        """Captions that are not trained on, of all that the base set has."""
+        return int(self.held_out * captions)

@@ -74,6 +74,11 @@ def write_checkpoint(folder: Path, state: TrainState, metrics: list[Metrics], ra
 def read_checkpoint(folder: Path, state: TrainState) -> list[Metrics]:
     """Fills the state, on any number of workers; returns the metrics so far."""
     dcp.load({"state": state}, checkpoint_id=folder)
+    return read_metrics(folder)
+
+
+def read_metrics(folder: Path) -> list[Metrics]:
+    """The rows of a checkpoint's metrics."""
     return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
 
 

@@ -30,8 +30,9 @@ def require_trainable(
 
 def require_batch(pretrainer: PretrainerConfig, captions: int, workers: int) -> None:
     """ConfigError if a batch is none of a base set of so many captions; opens nothing."""
-    if not 2 * workers <= pretrainer.batch_size <= captions:
+    trained_on = captions - pretrainer.count_held_out(captions)
+    if not 2 * workers <= pretrainer.batch_size <= trained_on:
         raise ConfigError(
             f"pretrainer.batch_size: {pretrainer.batch_size}; allowed: from {2 * workers} (two a "
-            f"worker) to {captions}, the captions of the base set"
+            f"worker) to {trained_on}, the captions of the base set that are not held out"
         )

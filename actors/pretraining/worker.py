@@ -57,13 +57,15 @@ def _pretrain(config: dict[str, Any]) -> None:
     )
     cfg, probing = config["cfg"], config["probe"]
     backbone = _loaded(config["backbone"]).to(worker.device)
+    rows = open_base_set_rows(config["base_set"], config["curation"])
     base_set = open_base_set(
-        open_base_set_rows(config["base_set"], config["curation"]),
+        rows,
         threads=THREADS_PER_CPU * config["pool"].threads,
         kept_bytes=config["kept_bytes"],
         tell=config["board"].put_unreadable.remote,
+        held_out=cfg.count_held_out(rows.count_captions()),
     )
-    probed = Probe(probing, backbone, cfg) if probing and worker.rank == 0 else None
+    probed = Probe(probing, backbone, cfg, rows) if probing and worker.rank == 0 else None
 
     def start(state: TrainState) -> list[Metrics]:
         checkpoint = ray.train.get_checkpoint()

@@ -14,7 +14,7 @@ from models.methods.adapted import Adapted, Card, Method, Watch, exactly, refuse
 from models.methods.descent import descend
 from models.methods.image_batches import ImageBatches
 from models.methods.selection import Selection, only_head
-from models.moment_adapter import DropRate
+from models.moment_adapter import BelowOne
 from models.precision import Precision, autocast
 from models.task import Task
 from models.text_classifier import TEXTS_PER_BATCH, prompt_ids
@@ -40,7 +40,7 @@ class ClipLoraHyper:
     """Rank of the updates."""
     alpha: PositiveFloat = 1.0
     """Scale of the updates: one is alpha / rank · BA."""
-    dropout: DropRate = 0.25
+    dropout: BelowOne = 0.25
     """Dropout of the updates' inputs."""
     towers: tuple[Tower, ...] = ("image", "text")
     """Towers that are updated, in all their blocks."""

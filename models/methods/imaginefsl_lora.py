@@ -17,7 +17,7 @@ from models.methods.imagine_model import ImagineModel
 from models.methods.imagine_training import ImagineFslHyper
 from models.methods.imaginefsl import ImagineFsl, ImagineFslAdapted
 from models.methods.selection import Selection, choose_head
-from models.moment_adapter import DropRate
+from models.moment_adapter import BelowOne
 from models.precision import autocast
 from models.task import Task
 from models.views import ViewConfig
@@ -41,7 +41,7 @@ class ImagineFslLoraHyper(ImagineFslHyper):
     """Rank of the updates."""
     alpha: PositiveFloat = 32.0
     """Scale of the updates: one is alpha / rank · BA."""
-    dropout: DropRate = 0.1
+    dropout: BelowOne = 0.1
     """Dropout of the updates' inputs."""
     parts: tuple[Part, ...] = ("q", "k", "v", "out")
     """Linear maps of the image tower's blocks that are updated."""

@@ -56,26 +56,30 @@ def test_a_run_can_be_watched(
     notes = tmp_path / "notes"
     notes.mkdir()
     labelled = make_dataset(tmp_path)
-    probe = ProbeConfig(dataset=labelled.artifact.uri, every=6, per_class=4)
+    probe = ProbeConfig(datasets=[labelled.artifact.uri], every=6, per_class=4)
     pool = NotedPool(workers=1, cpus=2, notes=str(notes))
     rows = noise()
     for view in range(3):
         rows[view]["image"] = b"no picture"
     broken = publish(tmp_path / "broken", rows).uri
-    cfg = dataclasses.replace(cfg, base_set=broken)
+    held_out = dataclasses.replace(CONFIG, held_out=0.1)
+    cfg = dataclasses.replace(cfg, base_set=broken, pretrainer=held_out)
     teacher = job.pretrain(dataclasses.replace(cfg, pool=pool, probe=probe))
-    assert teacher.manifest.extra == {"captions": 18, "unreadable": 3}
+    assert teacher.manifest.extra == {"captions": 17, "unreadable": 3}
     said = "3 images cannot be decoded, others of their captions stood in their place; the first: "
     assert said in capsys.readouterr().err
     assert noted_threads(notes) == [2], "a reserved CPU is a used one"
     folder = teacher.local_dir()
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in metrics] == list(range(1, 13))
-    probed = {row["step"]: row for row in metrics if "knn" in row}
+    knn = f"{labelled.name}/teacher/knn"
+    probed = {row["step"]: row for row in metrics if knn in row}
     assert list(probed) == [6, 12]
+    tried = {name.split("/")[0] for name in probed[6] if name.endswith("/raw/ncm")}
+    assert tried == {"held_out", labelled.name}
     (events,) = (folder / "tensorboard").iterdir()
     assert scalars(events)["loss"] == pytest.approx({row["step"]: row["loss"] for row in metrics})
-    assert scalars(events)["knn"] == pytest.approx({s: row["knn"] for s, row in probed.items()})
+    assert scalars(events)[knn] == pytest.approx({s: row[knn] for s, row in probed.items()})
     assert job.pretrain(dataclasses.replace(cfg, pool=Pool(workers=1))) == teacher, "done before"
 
 
@@ -104,7 +108,7 @@ def scalars(events: Path) -> dict[str, dict[int, float]]:
             {"pretrainer": dataclasses.replace(CONFIG, local=LocalCrops(count=1, size=6))},
             r"local.size: 6; allowed: multiples of .* \(4 pixels\)",
         ),
-        ({"probe": ProbeConfig(dataset="/nowhere")}, "dataset: .* does not exist"),
+        ({"probe": ProbeConfig(datasets=["/nowhere"])}, "dataset: .* does not exist"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_named(

@@ -5,31 +5,41 @@ from collections.abc import Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.report.figures.axes import COLOURS, legend, panels_of, png
+from jobs.report.figures.axes import COLOURS, grid, legend, panels_of, png
 
+BEGIN_AT_ZERO = ("loss", "learning rate", "image crops per second")
+FEATURES = ("teacher", "random", "raw")
+"""Of the teacher, of an adapter as it was drawn, and of CLIP's own tokens."""
 MOST = 10
 """Deviations beyond it are drawn there."""
 
 
 def pretraining_figure(metrics: Sequence[Mapping[str, float]]) -> bytes:
-    """Losses, learning rate, speed and, where it was probed, accuracies over the steps of a run."""
-    drawn = [
-        ("loss", ("loss", "dino", "ibot")),
-        ("learning rate", ("lr",)),
-        ("image crops per second", ("images_per_s",)),
-    ]
-    if any("knn" in row for row in metrics):
-        drawn.append(("accuracy on labelled images", ("knn", "linear_probe")))
-    figure, panels = panels_of(1, len(drawn), height=2.6)
-    for panel, (title, names) in zip(panels, drawn, strict=True):
-        for name, colour in zip(names, COLOURS, strict=False):
+    """Losses, learning rate and speed over the steps of a run, and how well class means of features
+    tell pictures of known classes apart, wherever that was tried.
+
+    metrics: rows of `metrics.jsonl`, with accuracies by `actors.pretraining.probe.key`.
+    """
+    drawn = {
+        "loss": {"loss": "loss", "dino": "dino", "ibot": "ibot"},
+        "learning rate": {"": "lr"},
+        "image crops per second": {"": "images_per_s"},
+    }
+    tried = {name.split("/")[0]: None for row in metrics for name in row if name.endswith("/ncm")}
+    for task in tried:
+        title = f"class means: {task.replace('_', ' ')}"
+        drawn[title] = {features: f"{task}/{features}/ncm" for features in FEATURES}
+    figure, panels = grid(len(drawn), height=2.6)
+    for panel, (title, lines) in zip(panels, drawn.items(), strict=False):
+        for (label, name), colour in zip(lines.items(), COLOURS, strict=False):
             known = [(row["step"], row[name]) for row in metrics if name in row]
-            panel.plot(*zip(*known, strict=True), color=colour, lw=1.4, label=name)
+            panel.plot(*zip(*known, strict=True), color=colour, lw=1.4, label=label)
         panel.set_title(title, fontsize=10)
         panel.set_xlabel("step", fontsize=9)
-        panel.set_ylim(bottom=0)
+        if title in BEGIN_AT_ZERO:
+            panel.set_ylim(bottom=0)
         panel.yaxis.set_major_formatter("{x:g}")
-        if len(names) > 1:
+        if len(lines) > 1:
             panel.legend(frameon=False, fontsize=8)
     return png(figure)
 

@@ -1,19 +1,37 @@
 """Classifying labelled images by the teacher's moments."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
+import pytest
+import torch
 from PIL import Image
 
+from actors.pictures.base_set import BaseSetRows, open_base_set
 from actors.pictures.codec import png_bytes
-from actors.pretraining.probe import Probe, ProbeConfig
+from actors.pretraining.config import PretrainerConfig
+from actors.pretraining.probe import (
+    HELD_OUT,
+    Classifier,
+    Pictures,
+    Probe,
+    ProbeConfig,
+    Task,
+    key,
+    require_probe,
+)
 from cluster.artifacts import draft
 from cluster.catalog.dataset import SCHEMA, Concept, publish_dataset
+from cluster.errors import ConfigError
+from kernels.moments import moments_reference
 from models.backbones import load_clip
 from models.moment_dino import MomentDino
-from tests.actors.small_base_set import CONFIG, write_clip
+from tests.actors.small_base_set import CONFIG, write_base_set, write_clip
 
+CLASSIFIERS: tuple[Classifier, ...] = get_args(Classifier)
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 
 
@@ -54,18 +72,83 @@ def write_colours(storage: Path, guilty: str = "") -> str:
     return dataset.artifact.uri
 
 
+def probed(folder: Path, pretrainer: PretrainerConfig = CONFIG, **config: Any) -> Probe:
+    clip = load_clip(write_clip(folder))
+    return Probe(ProbeConfig(**config), clip, pretrainer, BaseSetRows(write_base_set(folder)))
+
+
 def test_colours_are_told_apart_and_chance_is_not_beaten_on_wrong_labels(tmp_path: Path) -> None:
-    clip = load_clip(write_clip(tmp_path))
-    config = ProbeConfig(dataset=write_colours(tmp_path), per_class=4)
-    probe = Probe(config, clip, CONFIG)
-    assert len(probe.train[1]) == len(probe.val[1]) == 12
-    teacher = MomentDino(clip, CONFIG.model).teacher.state_dict()
-    assert probe.metrics(teacher) == {"knn": 1.0, "linear_probe": 1.0}
-    probe.val = (probe.val[0], (probe.val[1] + 1) % 3)
-    assert probe.metrics(teacher) == {"knn": 0.0, "linear_probe": 0.0}
+    probe = probed(tmp_path, datasets=[write_colours(tmp_path)], per_class=4)
+    task = probe.tasks["colours"]
+    assert len(task.train.labels) == len(task.test.labels) == 12
+    teacher = MomentDino(probe.clip, CONFIG.model).teacher.state_dict()
+    metrics = probe.metrics(teacher)
+    assert set(metrics.values()) == {1.0}
+    assert len(metrics) == 9, "three features, three classifiers"
+    wrong = Pictures(task.test.tokens, (task.test.labels + 1) % 3)
+    probe.tasks["colours"] = Task(task.train, wrong)
+    assert {probe.metrics(teacher)[key("colours", "teacher", c)] for c in CLASSIFIERS} == {0.0}
 
 
 def test_an_image_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
-    config = ProbeConfig(dataset=write_colours(tmp_path, guilty="red"))
-    probe = Probe(config, load_clip(write_clip(tmp_path)), CONFIG)
-    assert sorted(probe.val[1]) == [1] * 6 + [2] * 6
+    probe = probed(tmp_path, datasets=[write_colours(tmp_path, guilty="red")])
+    assert sorted(probe.tasks["colours"].test.labels) == [1] * 6 + [2] * 6
+
+
+def test_features_are_of_the_teacher_of_the_start_and_of_no_adapter(tmp_path: Path) -> None:
+    """By what the class means make of them, computed here step by step."""
+    probe = probed(tmp_path, replace(CONFIG, held_out=0.3), pictures=40)
+    task = probe.tasks[HELD_OUT]
+    torch.manual_seed(CONFIG.seed)
+    start = MomentDino(probe.clip, CONFIG.model)
+    torch.manual_seed(7)
+    teacher = MomentDino(probe.clip, CONFIG.model).teacher
+    metrics = probe.metrics(teacher.state_dict())
+    adapters = {"teacher": teacher.adapter, "random": start.student.adapter, "raw": lambda t: t}
+    for features, adapter in adapters.items():
+        with torch.no_grad():
+            train, test = (
+                moments_reference(adapter(part.tokens.float())) for part in (task.train, task.test)
+            )
+        train, test = (x / x.norm(dim=1, keepdim=True) for x in (train, test))
+        classes = sorted(set(task.train.labels))
+        means = torch.stack([train[torch.tensor(task.train.labels == c)].mean(0) for c in classes])
+        cosines = test @ (means / means.norm(dim=1, keepdim=True)).T
+        names = np.array(classes)[cosines.argmax(1).numpy()]
+        expected = (names == task.test.labels).mean()
+        assert metrics[f"{HELD_OUT}/{features}/ncm"] == pytest.approx(expected)
+
+
+def test_what_is_held_out_is_told_apart_by_what_is_trained_on(tmp_path: Path) -> None:
+    """Other captions in both, of each one picture before any has a second one."""
+    rows = BaseSetRows(write_base_set(tmp_path))
+    pretrainer = replace(CONFIG, held_out=0.3)
+    clip = load_clip(write_clip(tmp_path))
+    held = pretrainer.count_held_out(rows.count_captions())
+    trained_on = open_base_set(rows, held_out=held)
+    assert (len(rows.index), held, len(trained_on)) == (18, 5, 13)
+    assert set(trained_on.captions) | set(rows.index.captions[:held]) == set(rows.index.captions)
+    probe = Probe(ProbeConfig(pictures=16), clip, pretrainer, rows)
+    task = probe.tasks[HELD_OUT]
+    assert len(task.train.labels) == len(task.test.labels) == 16
+    tokens = {tuple(t.flatten().tolist()) for part in (task.train, task.test) for t in part.tokens}
+    assert len(tokens) == 32, "no picture twice"
+
+
+def test_another_artists_pictures_count_where_the_class_is_known(tmp_path: Path) -> None:
+    (other := tmp_path / "other").mkdir()
+    more = write_base_set(other, classes=5)
+    probe = probed(tmp_path, base_sets=[more.uri], pictures=400)
+    task = probe.tasks[more.manifest.name]
+    assert set(task.test.labels) == set(task.train.labels)
+    assert len(set(task.train.labels)) == 3
+    assert len(task.test.labels) == 3 * 6 * 4
+
+
+def test_what_cannot_be_probed_is_refused(tmp_path: Path) -> None:
+    uri = write_colours(tmp_path)
+    require_probe(ProbeConfig(datasets=[uri]))
+    with pytest.raises(ConfigError, match="two are called 'colours'; allowed: each name once"):
+        require_probe(ProbeConfig(datasets=[uri, uri]))
+    with pytest.raises(ConfigError, match="does not exist"):
+        require_probe(ProbeConfig(base_sets=["/nowhere"]))
