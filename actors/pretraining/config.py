@@ -76,7 +76,7 @@ class PretrainerConfig:
     """Epochs from the first to the last temperature of the teacher."""
     frozen_epochs: NonNegativeFloat = 1.0
     """Epochs in which the heads' prototypes stand still."""
-    held_out: BelowOne = 0.0  # type: ignore[valid-type]
+    held_out: BelowOne = 0.0
     """Part of the captions that is not trained on, so that the teacher can be tried on it."""
     masked_share: ClosedUnitInterval = 0.5
     """Part of the crops that the student sees masked."""

@@ -116,3 +116,13 @@ def test_a_setting_that_does_not_fit_is_named(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         job.pretrain(dataclasses.replace(cfg, **bad))
+
+
+@pytest.mark.parametrize(("teacher", "lines"), [(0.692, 1), (0.721, 0)])
+def test_a_teacher_worse_than_none_is_said(
+    teacher: float, lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accuracies = {"held_out/teacher/ncm": teacher, "held_out/raw/ncm": 0.721}
+    job._say_useless([{"step": 1.0, "loss": 3.0}, {"step": 2.0} | accuracies])
+    said = capsys.readouterr().err
+    assert said.count("\n") == said.count("name 69.2%, those of CLIP's own tokens 72.1%") == lines

@@ -1,5 +1,6 @@
 """Classifying labelled images by the teacher's moments."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from actors.pictures.base_set import BaseSetRows, open_base_set
 from actors.pictures.codec import png_bytes
@@ -104,7 +106,11 @@ def test_features_are_of_the_teacher_of_the_start_and_of_no_adapter(tmp_path: Pa
     torch.manual_seed(7)
     teacher = MomentDino(probe.clip, CONFIG.model).teacher
     metrics = probe.metrics(teacher.state_dict())
-    adapters = {"teacher": teacher.adapter, "random": start.student.adapter, "raw": lambda t: t}
+    adapters: dict[str, Callable[[Tensor], Tensor]] = {
+        "teacher": teacher.adapter,
+        "random": start.student.adapter,
+        "raw": lambda tokens: tokens,
+    }
     for features, adapter in adapters.items():
         with torch.no_grad():
             train, test = (
