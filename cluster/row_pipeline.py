@@ -268,14 +268,17 @@ class _StandstillEnds(ExecutionCallback):
 
 
 @contextmanager
-def counted(title: str, total: int, unit: str, pool: Pool, done: int) -> Iterator[CountedRows]:
+def counted(
+    title: str, total: int, unit: str, pool: Pool, done: int, beside: float = 0.0
+) -> Iterator[CountedRows]:
     """Shows how far work is whose rows are `Counted` elsewhere, and which nodes it has lost.
 
-    done: rows that are committed already; an earlier plan may have had more of them.
+    done: rows that are committed already; an earlier plan may have had more of them. beside: CPUs
+    that workers of other stages of the pipeline take.
     """
     require_ray()
     with show_progress(title, total, unit, done=done) as progress:
-        rows = CountedRows(progress, Nodes(title, pool.resources(), BESIDE_CPUS))
+        rows = CountedRows(progress, Nodes(title, pool.resources(), BESIDE_CPUS + beside))
         with watched(rows.look):
             yield rows
 

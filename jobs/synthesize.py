@@ -93,7 +93,12 @@ def _stream(cfg: SynthesizeConfig, plan: CaptionPlan, painter: PainterConfig) ->
     if count := plan_pass(plan):
         total = count * painter.views + committed_rows(out, PAINTED)
         paint_rows(
-            out, painter, lambda: caption_pass(plan), title="captions and images", total=total
+            out,
+            painter,
+            lambda: caption_pass(plan),
+            title="captions and images",
+            total=total,
+            beside=cfg.writer.pool.cpus,
         )
 
 

@@ -138,13 +138,15 @@ def paint_rows(
     *,
     title: str,
     total: int,
+    beside: float = 0.0,
 ) -> None:
     """Paints all captions that are not painted yet into the folder PAINTED (rows of SCHEMA).
 
-    captions: see `write_committed`. total: pictures there when that is done.
+    captions: see `write_committed`. total: pictures there when that is done. beside: CPUs that
+    captions take which are written meanwhile.
     """
     done = committed_rows(out, PAINTED)
-    with counted(title, total, "images", painter.pool, done) as rows:
+    with counted(title, total, "images", painter.pool, done, beside) as rows:
         write_committed(
             out,
             PAINTED,
