@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from actors.curation.columns import ROWS, imagined_rows
 from actors.curation.copies import EarlierPictures, Pairs, first_likes
 from actors.curation.critique import (
     ROLES,
@@ -30,7 +31,6 @@ from actors.curation.critique import (
     as_array,
     packed,
     read_critique,
-    sort_places,
 )
 from actors.curation.decisions import PRECEDENCE, Curation, CurationConfig, curate
 from actors.curation.likeness import NONE, Near, Nearest, Pictures, nearest
@@ -43,18 +43,6 @@ from cluster.pool import Pool
 PART_ROWS = 65_536
 """Rows of a part, about; a critique of no more is decided on by the driver."""
 TESTS = f"{WORK}/tests"
-_NAMES = pa.dictionary(pa.int32(), pa.string())
-_LOOKS = [("score", pa.float32()), ("contrast", pa.float32()), ("hash", pa.uint64())]
-ROWS = pa.schema(
-    [
-        ("id", pa.binary(16)),
-        *((name, _NAMES) for name in ("dataset", "class_name", "group")),
-        *((name, pa.int32()) for name in ("index", "view")),
-        *_LOOKS,
-        ("pixels", pa.binary(16)),
-        ("reason", pa.string()),
-    ]
-)
 TEST_ROWS = ROWS.append(pa.field("embedding", pa.binary()))
 NEAREST = pa.schema(
     [
@@ -106,7 +94,7 @@ def curate_parts(out: Draft, critique: Artifact, config: CurationConfig, pool: P
     keys = [part.key for part in parts]
     tests = _tests(unpacked, keys, dimensions).sorted_by(["id"]).readable()
     out.write_table(TESTS, _with_embeddings(tests))
-    imagined, places, sizes = _imagined(unpacked, keys)
+    imagined, places, sizes = imagined_rows(unpacked, keys)
     stored = StoredEmbeddings(folder, sizes, dimensions)
     critiqued = Critique(imagined, stored.at(places), tuple(PRECEDENCE))
     search = SearchByParts(out, parts, stored, places, critiqued.pictures.hashes, pool)
@@ -265,29 +253,6 @@ def _with_embeddings(tests: Critique) -> pa.Table:
     embeddings = [row.tobytes() for row in tests.embeddings[np.arange(len(tests))]]
     column = pa.array(embeddings, pa.binary())
     return pa.table({"hash": tests.pictures.hashes, "embedding": column})
-
-
-def _imagined(unpacked: Pieces, keys: Sequence[str]) -> tuple[pa.Table, np.ndarray, dict[str, int]]:
-    """Rows of all imagined pictures in PRECEDENCE, their places, and the rows of each part.
-
-    The columns that order them are read first, the others one by one, and no more than one of them
-    is in memory twice.
-    """
-    parts = [unpacked.read("rows", key, PRECEDENCE) for key in keys]
-    sizes = {key: len(part) for key, part in zip(keys, parts, strict=True)}
-    waiting = pa.concat_tables(parts).unify_dictionaries()
-    del parts
-    order = sort_places(waiting, PRECEDENCE)
-    columns: dict[str, pa.Array] = {}
-    for name in [*PRECEDENCE, *(name for name in ROWS.names if name not in PRECEDENCE)]:
-        if name not in PRECEDENCE:
-            tables = [unpacked.read("rows", key, [name]) for key in keys]
-            waiting = pa.concat_tables(tables).unify_dictionaries()
-            del tables
-        columns[name] = waiting[name].combine_chunks().take(pa.array(order))
-        waiting = waiting.drop_columns([name])
-    pa.default_memory_pool().release_unused()  # a third of what was used while it was read
-    return pa.table(columns), order, sizes
 
 
 def _columns(pieces: Pieces, table: str, keys: Sequence[str]) -> dict[str, np.ndarray]:
