@@ -69,14 +69,15 @@ def curate(cfg: CurateConfig) -> Artifact:
         return out.artifact
     critique = looks.artifact or _critique(cfg, looks, base_set, datasets, clip)
     result = curate_parts(out, critique, cfg.rules, cfg.pool)
-    _write_decisions(out, result)
+    write_decisions(out, result)
     out.write_table("contamination", result.contamination)
     out.write_json("summary.json", result.summary)
     rows = {"decisions": result.summary["offered"], "contamination": len(result.contamination)}
     return out.publish(rows | {"kept": result.summary["kept"]})
 
 
-def _write_decisions(out: Draft, result: Curation) -> None:
+def write_decisions(out: Draft, result: Curation) -> None:
+    """Writes the table `decisions`, of which some rows at a time are in memory."""
     batches = result.batches()
     first = next(batches)
     with (

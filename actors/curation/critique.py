@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from actors.curation.hashes import place_type
 from actors.curation.likeness import Pictures
 from actors.curation.stored import StoredEmbeddings
 from actors.pictures.places import PLACE, places_by_file, without_repeats
@@ -49,13 +50,15 @@ class Critique:
         return self.rows[name].to_numpy()
 
     def codes(self, names: list[str]) -> np.ndarray:
-        """(N,) int64: one number for each distinct tuple of these columns."""
-        codes = np.zeros(len(self), dtype=np.int64)
+        """(N,) int32 if it holds them, else int64: one number for each distinct tuple of these
+        columns."""
+        codes, size = np.zeros(len(self), dtype=np.int64), 1
         for name in names:
             values = _encoded(self.rows[name])
+            size *= len(values.dictionary)
             codes *= len(values.dictionary)
             codes += values.indices.to_numpy()
-        return codes
+        return codes.astype(place_type(size))
 
     @property
     def broken(self) -> np.ndarray:
@@ -152,6 +155,16 @@ def hash_numbers(hashes: pa.ChunkedArray) -> np.ndarray:
         return hashes.to_numpy()
     digits = "".join(text or "0" * 16 for text in hashes.to_pylist())
     return np.frombuffer(bytes.fromhex(digits), ">u8").astype(np.uint64)
+
+
+def digests(column: pa.ChunkedArray) -> np.ndarray:
+    """(N, 2) uint64, equal where the texts are; of packed ones their 16 bytes."""
+    if pa.types.is_fixed_size_binary(column.type) and len(column):
+        values = column.combine_chunks()
+        start, numbers = 16 * values.offset, 2 * len(values)
+        return np.frombuffer(values.buffers()[1], np.uint64, numbers, start).reshape(-1, 2)
+    codes = _encoded(column).indices.to_numpy().astype(np.uint64)
+    return np.stack([codes, np.zeros_like(codes)], axis=1)
 
 
 def hash_texts(rows: pa.Table) -> pa.ChunkedArray:
