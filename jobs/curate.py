@@ -6,7 +6,6 @@ Decides which pictures of a base set are kept, and says why the others are not. 
 
 import dataclasses
 from functools import partial
-from itertools import chain
 
 import pyarrow.parquet as pq
 
@@ -78,14 +77,13 @@ def curate(cfg: CurateConfig) -> Artifact:
 
 def write_decisions(out: Draft, result: Curation) -> None:
     """Writes the table `decisions`, of which some rows at a time are in memory."""
-    batches = result.batches()
-    first = next(batches)
     with (
         out.open_file("decisions/part-0.parquet") as stream,
-        pq.ParquetWriter(stream, first.schema) as file,
+        pq.ParquetWriter(stream, result.schema) as file,
     ):
-        for rows in chain([first], batches):
+        for rows in result.batches():
             file.write_table(rows)
+            del rows  # or it would be there while the next ones are made
 
 
 def _opened(uris: list[str]) -> list[Dataset]:

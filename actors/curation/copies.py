@@ -49,15 +49,8 @@ def exact_copies(digests: np.ndarray, rows: np.ndarray) -> Pairs:
     for start in range(0, len(rows), ROWS_AT_ONCE):
         values = digests[rows[start : start + ROWS_AT_ONCE]]
         halves[start : start + ROWS_AT_ONCE] = values[:, 0] ^ values[:, 1]
-    order = np.argsort(halves)
-    tied = np.zeros(len(order), dtype=bool)
-    for start in range(0, len(order), ROWS_AT_ONCE):
-        values = halves[order[start : start + ROWS_AT_ONCE + 1]]
-        equal = values[1:] == values[:-1]
-        tied[start : start + len(equal)] |= equal
-        tied[start + 1 : start + 1 + len(equal)] |= equal
-    places = np.sort(order[tied])
-    del halves, order, tied
+    places = _places_of_equals(halves)
+    del halves
     values = digests[rows[places]]
     by_value = np.lexsort(values.T)  # equal ones stay in their order
     places, values = places[by_value], values[by_value]
@@ -65,6 +58,18 @@ def exact_copies(digests: np.ndarray, rows: np.ndarray) -> Pairs:
     new[1:] = (values[1:] != values[:-1]).any(axis=1)
     first = places[new][np.cumsum(new) - 1]
     return places[~new], first[~new]
+
+
+def _places_of_equals(values: np.ndarray) -> np.ndarray:
+    """In ascending order the places of the values, (N,), that there are more than one of."""
+    order = np.argsort(values)
+    tied = np.zeros(len(order), dtype=bool)
+    for start in range(0, len(order), ROWS_AT_ONCE):
+        part = values[order[start : start + ROWS_AT_ONCE + 1]]
+        equal = part[1:] == part[:-1]
+        tied[start : start + len(equal)] |= equal
+        tied[start + 1 : start + 1 + len(equal)] |= equal
+    return np.sort(order[tied])
 
 
 def first_likes(count: int, look: Look) -> np.ndarray:

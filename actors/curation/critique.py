@@ -145,7 +145,7 @@ def packed(rows: pa.Table) -> pa.Table:
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Texts of a column that may be packed."""
     if pa.types.is_fixed_size_binary(column.type):
-        return pa.chunked_array([[value.hex() for value in column.to_pylist()]], pa.string())
+        return pa.chunked_array([_hexadecimal(digests(column))])
     return column.cast(pa.string())
 
 
@@ -172,8 +172,16 @@ def hash_texts(rows: pa.Table) -> pa.ChunkedArray:
     hashes = rows["hash"]
     if not pa.types.is_uint64(hashes.type):
         return hashes
-    pairs = zip(hashes.to_pylist(), rows["reason"].to_pylist(), strict=True)
-    return pa.chunked_array([["" if reason else f"{n:016x}" for n, reason in pairs]], pa.string())
+    texts = _hexadecimal(hashes.to_numpy().astype(">u8"))
+    return pc.if_else(pc.equal(rows["reason"], ""), texts, "")
+
+
+def _hexadecimal(values: np.ndarray) -> pa.Array:
+    """The bytes of each of (N, …) values as text; Python's own would take 0.2 kB a picture."""
+    data = values.view(np.uint8).reshape(len(values), values.nbytes // max(len(values), 1))
+    offsets = np.arange(len(data) + 1, dtype=np.int32) * np.int32(2 * data.shape[1])
+    digits = np.frombuffer(bytes(range(256)).hex().encode(), np.uint16)[data]
+    return pa.StringArray.from_buffers(len(data), pa.py_buffer(offsets), pa.py_buffer(digits))
 
 
 def _digits_as_bytes(column: pa.ChunkedArray) -> pa.Array:

@@ -64,7 +64,7 @@ class Curation:
     reason: np.ndarray
     """(N,) int8: 0 if kept, else 1 + a place in REASONS."""
     copy_of: np.ndarray
-    """(N,) int32 (int64 of more than that numbers): row of the test image or of the kept picture
+    """(N,) int32 (int64 if that is too small): row of the test image or of the kept picture
     that it is a copy of, or NONE."""
     deviation: np.ndarray
     """(N,) float32: of the score from its class's median."""
@@ -83,6 +83,11 @@ class Curation:
         kept, else one of REASONS), detail (id of the picture that it is a copy of; what is broken),
         score, deviation, contrast, hash."""
         return self._decisions(0, len(self.reason))
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of `decisions`."""
+        return self._decisions(0, 0).schema
 
     def batches(self) -> Iterator[pa.Table]:
         """The rows of `decisions`, ROWS_AT_ONCE at most together."""

@@ -9,7 +9,7 @@ What a decision depends on, and who looks for it:
 - exact copies: on all hashes of pixels; low scores: on the scores of a class. Both take the driver
   less than to send them.
 
-So the driver holds TODO bytes a picture, a worker that looks for near-copies 110, another
+So the driver holds about 110 bytes a picture, a worker that looks for near-copies as many, another
 one the embeddings of a part and of the test images.
 """
 

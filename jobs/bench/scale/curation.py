@@ -29,10 +29,11 @@ DIM = 64
 """Numbers of an embedding: the driver holds none."""
 CLASS_ROWS, VIEWS = 1_000, 4
 GROUP_ROWS = PART_ROWS // 8
+WORKERS = 2
 
 
 def drivers_of_curations(sizes: Sequence[int]) -> list[Row]:
-    """Decisions on so many pictures of several parts, by one worker at a time."""
+    """Decisions on so many pictures of several parts, while WORKERS workers look for copies."""
     return [
         {"stage": "driver of a curation", "size": size, **apart(_driver_of_a_curation, size)}
         for size in sizes
@@ -45,7 +46,7 @@ def _driver_of_a_curation(size: int) -> dict[str, float]:
         critique = _critique(storage, size)
         out = draft(storage, "curation", "scale", config=None, inputs={})
         before, started = peak(), time.process_time()
-        result = curate_parts(out, critique, CurationConfig(), Pool(workers=1))
+        result = curate_parts(out, critique, CurationConfig(), Pool(workers=WORKERS))
         write_decisions(out, result)
         seconds = time.process_time() - started
         return {"seconds": seconds, "peak_mb": peak() - before, "kept": result.summary["kept"]}
