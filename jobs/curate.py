@@ -6,7 +6,6 @@ Decides which pictures of a base set are kept, and says why the others are not. 
 
 import dataclasses
 from functools import partial
-from itertools import chain
 
 import pyarrow.parquet as pq
 
@@ -69,22 +68,22 @@ def curate(cfg: CurateConfig) -> Artifact:
         return out.artifact
     critique = looks.artifact or _critique(cfg, looks, base_set, datasets, clip)
     result = curate_parts(out, critique, cfg.rules, cfg.pool)
-    _write_decisions(out, result)
+    write_decisions(out, result)
     out.write_table("contamination", result.contamination)
     out.write_json("summary.json", result.summary)
     rows = {"decisions": result.summary["offered"], "contamination": len(result.contamination)}
     return out.publish(rows | {"kept": result.summary["kept"]})
 
 
-def _write_decisions(out: Draft, result: Curation) -> None:
-    batches = result.batches()
-    first = next(batches)
+def write_decisions(out: Draft, result: Curation) -> None:
+    """Writes the table `decisions`, of which some rows at a time are in memory."""
     with (
         out.open_file("decisions/part-0.parquet") as stream,
-        pq.ParquetWriter(stream, first.schema) as file,
+        pq.ParquetWriter(stream, result.schema) as file,
     ):
-        for rows in chain([first], batches):
+        for rows in result.batches():
             file.write_table(rows)
+            del rows  # or it would be there while the next ones are made
 
 
 def _opened(uris: list[str]) -> list[Dataset]:

@@ -13,22 +13,57 @@ CLOSEST = 20
 PAIRS_AT_ONCE = 2**14
 
 
-def closest_pairs(imagined: Critique, rows: np.ndarray, tests: Critique, near: Nearest) -> pa.Table:
-    """All refused pairs and the CLOSEST accepted ones; rows: those of `imagined` that `near` is of.
+class Smallest:
+    """Of pairs that are given some at a time the CLOSEST, in order of their values; of those of
+    equal values the ones of the first rows."""
 
-    Columns as `actors.curation.decisions.Curation.contamination` says.
+    def __init__(self) -> None:
+        self.values, self.rows, self.tests = np.empty(0), *np.empty((2, 0), dtype=np.int64)
+
+    def take(self, values: np.ndarray, rows: np.ndarray, tests: np.ndarray) -> None:
+        """values, rows, tests: (P,) of pairs of a row of an imagined picture, which is in no other
+        pair, and a test image."""
+        values = np.concatenate([self.values, values])
+        rows, tests = np.concatenate([self.rows, rows]), np.concatenate([self.tests, tests])
+        few = np.arange(len(values))
+        if len(values) > CLOSEST:
+            few = np.flatnonzero(values <= np.partition(values, CLOSEST - 1)[CLOSEST - 1])
+        few = few[np.lexsort((rows[few], values[few]))][:CLOSEST]
+        self.values, self.rows, self.tests = values[few], rows[few], tests[few]
+
+
+class ClosestPairs:
+    """The closest accepted pairs of pictures that are looked at some at a time, in any order."""
+
+    def __init__(self) -> None:
+        self.by_cosine, self.by_hash = Smallest(), Smallest()
+
+    def take(self, rows: np.ndarray, near: Nearest) -> None:
+        """rows: (M,) of the imagined pictures that `near` is of."""
+        accepted = np.flatnonzero((near.copied == NONE) & (near.by_cosine != NONE))
+        some = rows[accepted]
+        self.by_cosine.take(-near.cosine[accepted], some, near.by_cosine[accepted])
+        self.by_hash.take(near.distance[accepted], some, near.by_hash[accepted])
+
+
+def pairs_table(
+    imagined: Critique,
+    tests: Critique,
+    refused: np.ndarray,
+    copy_of: np.ndarray,
+    closest: ClosestPairs,
+) -> pa.Table:
+    """All refused pairs and the closest accepted ones.
+
+    refused, copy_of: (R,) rows of imagined pictures in ascending order and of the test images that
+    they are copies of. Columns as `actors.curation.decisions.Curation.contamination` says.
     """
-    refused = np.flatnonzero(near.copied != NONE)
-    accepted = np.flatnonzero((near.copied == NONE) & (near.by_cosine != NONE))
-    by_cosine = accepted[_smallest(-near.cosine[accepted])]
-    by_hash = accepted[_smallest(near.distance[accepted])]
     chosen = {
-        "refused": (refused, near.copied[refused]),
-        "closest by cosine": (by_cosine, near.by_cosine[by_cosine]),
-        "closest by hash": (by_hash, near.by_hash[by_hash]),
+        "refused": (refused, copy_of),
+        "closest by cosine": (closest.by_cosine.rows, closest.by_cosine.tests),
+        "closest by hash": (closest.by_hash.rows, closest.by_hash.tests),
     }
-    imagined_rows = rows[np.concatenate([which for which, _ in chosen.values()])]
-    test_rows = np.concatenate([places for _, places in chosen.values()])
+    imagined_rows, test_rows = map(np.concatenate, zip(*chosen.values(), strict=True))
     bits, cosine = _compared(imagined.pictures, imagined_rows, tests.pictures, test_rows)
     columns: dict[str, Any] = {
         "imagined_id": as_text(imagined.rows["id"].take(imagined_rows)),
@@ -43,15 +78,6 @@ def closest_pairs(imagined: Critique, rows: np.ndarray, tests: Critique, near: N
         ),
     }
     return pa.table(columns)
-
-
-def _smallest(values: np.ndarray) -> np.ndarray:
-    """Places of the CLOSEST smallest of (N,), in their order; of equal ones the first."""
-    if len(values) > CLOSEST:
-        places = np.flatnonzero(values <= np.partition(values, CLOSEST - 1)[CLOSEST - 1])
-    else:
-        places = np.arange(len(values))
-    return places[np.argsort(values[places], kind="stable")][:CLOSEST]
 
 
 def _compared(

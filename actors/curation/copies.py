@@ -6,8 +6,8 @@ follows from the pairs in their order, without the pictures (`first_likes`).
 
 Cost among N pictures: near linear where hashes differ (`actors.curation.hashes`), and a product of
 embeddings for each pair whose hashes are near, until a picture has MOST. Memory: of whoever looks
-some 110 bytes a picture and a few blocks of 8 MB; of whoever decides 9 bytes a picture and 16 a
-pair, MOST a picture at most.
+some 110 bytes a picture and a few blocks of 8 MB; of whoever decides 14 bytes a picture, and the
+pairs of one batch.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from actors.curation.hashes import HashIndex, ranges
+from actors.curation.hashes import HashIndex, place_type, places_where, ranges
 from actors.curation.likeness import BLOCK, NONE, Advance, Near, Pictures
 
 MOST = 16
@@ -27,13 +27,49 @@ FEW = 4096
 """Pictures up to which all are compared with all: there an index takes as long."""
 AT_ONCE = 65_536
 """Pictures that are looked up together."""
+ROWS_AT_ONCE = 2**20
+"""Rows of which a column is in memory a second time."""
 KEPT, REFUSED, OPEN = np.int8(0), np.int8(1), np.int8(2)
 
 Pairs = tuple[np.ndarray, np.ndarray]
 """Rows and an earlier row that each is a near-copy of: (P,) each, sorted by both."""
-Look = Callable[[np.ndarray, np.ndarray], Pairs]
+Look = Callable[[np.ndarray, np.ndarray], Iterator[Pairs]]
 """From rows in question and the rows that are not refused, (Q,) and (M,) in ascending order, to
-the first MOST pairs of each row in question with one of those."""
+the first MOST pairs of each row in question with one of those, in batches in order of the rows in
+question; those of one row are in one batch."""
+
+
+def exact_copies(digests: np.ndarray, rows: np.ndarray) -> Pairs:
+    """Places in `rows` of those whose digest an earlier one has, and of the first that has it.
+
+    digests: (N, 2) uint64; rows: (M,) in ascending order. They are sorted by half of the bytes, and
+    only what is equal there is compared in full. Memory: 16 bytes a row beside the digests.
+    """
+    halves = np.empty(len(rows), dtype=np.uint64)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        values = digests[rows[start : start + ROWS_AT_ONCE]]
+        halves[start : start + ROWS_AT_ONCE] = values[:, 0] ^ values[:, 1]
+    places = _places_of_equals(halves)
+    del halves
+    values = digests[rows[places]]
+    by_value = np.lexsort(values.T)  # equal ones stay in their order
+    places, values = places[by_value], values[by_value]
+    new = np.ones(len(places), dtype=bool)
+    new[1:] = (values[1:] != values[:-1]).any(axis=1)
+    first = places[new][np.cumsum(new) - 1]
+    return places[~new], first[~new]
+
+
+def _places_of_equals(values: np.ndarray) -> np.ndarray:
+    """In ascending order the places of the values, (N,), that there are more than one of."""
+    order = np.argsort(values)
+    tied = np.zeros(len(order), dtype=bool)
+    for start in range(0, len(order), ROWS_AT_ONCE):
+        part = values[order[start : start + ROWS_AT_ONCE + 1]]
+        equal = part[1:] == part[:-1]
+        tied[start : start + len(equal)] |= equal
+        tied[start + 1 : start + 1 + len(equal)] |= equal
+    return np.sort(order[tied])
 
 
 def first_likes(count: int, look: Look) -> np.ndarray:
@@ -43,14 +79,15 @@ def first_likes(count: int, look: Look) -> np.ndarray:
     A picture of which all MOST pairs are with refused ones is asked for again, then with those
     alone that are not refused; so the first of a round is always decided.
     """
-    state, likes = np.full(count, OPEN), np.full(count, NONE)
-    while len(rows := np.flatnonzero(state == OPEN)):
-        later, earlier = look(rows, np.flatnonzero(state != REFUSED))
-        state[rows] = KEPT
-        starts = np.flatnonzero(np.diff(later, prepend=NONE))
-        for start, end in pairwise([*starts, len(later)]):
-            row, others = later[start], earlier[start:end]
-            state[row], likes[row] = _decided(others, state)
+    state, likes = np.full(count, OPEN), np.full(count, NONE, dtype=place_type(count))
+    while (state == OPEN).any():
+        batches = look(places_where(state == OPEN), places_where(state != REFUSED))
+        state[state == OPEN] = KEPT
+        for later, earlier in batches:
+            starts = np.flatnonzero(np.diff(later, prepend=NONE))
+            for start, end in pairwise([*starts, len(later)]):
+                row, others = later[start], earlier[start:end]
+                state[row], likes[row] = _decided(others, state)
     return likes
 
 
@@ -76,17 +113,14 @@ def first_likes_here(
         return first_likes_reference(pictures, captions, near)
     done = 0
 
-    def look(rows: np.ndarray, members: np.ndarray) -> Pairs:
+    def look(rows: np.ndarray, members: np.ndarray) -> Iterator[Pairs]:
         nonlocal done
         index = EarlierPictures(pictures, captions, near, members)
-        parts = []
         for start in range(0, len(rows), AT_ONCE):
-            parts.append(index.pairs(rows[start : start + AT_ONCE]))
+            yield index.pairs(rows[start : start + AT_ONCE])
             looked_up = min(start + AT_ONCE, len(rows))
             advance(max(looked_up - done, 0))
             done = max(looked_up, done)
-        later, earlier = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        return later, earlier
 
     return first_likes(len(pictures), look)
 
@@ -149,7 +183,7 @@ class EarlierPictures:
         """captions: (N,) int; pictures of one caption are meant to be alike and are not compared.
         members: (M,) in ascending order; the earlier pictures that are looked for are of these."""
         self.pictures, self.captions, self.near = pictures, captions, near
-        small = np.dtype(np.int32 if len(pictures) < 2**31 else np.int64)
+        small = place_type(len(pictures))
         hashes = pictures.hashes[members]
         by_key = np.argsort(hashes, kind="stable").astype(small)
         hashes = hashes[by_key]

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from jsonargparse.typing import ClosedUnitInterval, PositiveFloat
 
-from actors.curation.closest import closest_pairs
-from actors.curation.copies import first_likes_here
-from actors.curation.critique import Critique, as_text, hash_texts
+from actors.curation.closest import ClosestPairs, pairs_table
+from actors.curation.copies import Pairs, exact_copies, first_likes_here
+from actors.curation.critique import Critique, as_text, digests, hash_texts
+from actors.curation.hashes import place_type, places_where
 from actors.curation.likeness import NONE, Near, Nearest, Pictures, nearest
 from actors.curation.scores import class_deviations, low_scores
 from cluster.progress import show_progress
@@ -64,7 +64,8 @@ class Curation:
     reason: np.ndarray
     """(N,) int8: 0 if kept, else 1 + a place in REASONS."""
     copy_of: np.ndarray
-    """(N,) row of the test image or of the kept picture that it is a copy of, or NONE."""
+    """(N,) int32 (int64 if that is too small): row of the test image or of the kept picture
+    that it is a copy of, or NONE."""
     deviation: np.ndarray
     """(N,) float32: of the score from its class's median."""
     contamination: pa.Table
@@ -82,6 +83,11 @@ class Curation:
         kept, else one of REASONS), detail (id of the picture that it is a copy of; what is broken),
         score, deviation, contrast, hash."""
         return self._decisions(0, len(self.reason))
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of `decisions`."""
+        return self._decisions(0, 0).schema
 
     def batches(self) -> Iterator[pa.Table]:
         """The rows of `decisions`, ROWS_AT_ONCE at most together."""
@@ -117,11 +123,20 @@ class Curation:
         return details
 
 
+NearestOfRows = tuple[np.ndarray, Nearest]
+"""Rows of imagined pictures, (M,), and the nearest test image of each."""
+
+
 class Search(Protocol):
     """Looks for copies of imagined pictures, here or on other nodes."""
 
-    def nearest(self, rows: np.ndarray, near: Sequence[Near]) -> Nearest:
-        """The nearest test image of each of these imagined pictures, (M,) in ascending order."""
+    def nearest(self, rows: np.ndarray, near: Sequence[Near]) -> Iterator[NearestOfRows]:
+        """The nearest test image of each of these imagined pictures, (M,) in ascending order; some
+        at a time, in any order."""
+
+    def exact_copies(self, rows: np.ndarray) -> Pairs:
+        """Which of these imagined pictures, (M,) in ascending order, have the pixels of an earlier
+        one of them; see `actors.curation.copies.exact_copies`."""
 
     def first_likes(self, rows: np.ndarray, captions: np.ndarray, near: Near) -> np.ndarray:
         """For each of these imagined pictures the place in `rows` of the kept one that it is a
@@ -135,15 +150,20 @@ class Search(Protocol):
 class SearchHere:
     """A search by this process alone."""
 
-    imagined: Pictures
-    tests: Pictures
+    imagined: Critique
+    tests: Critique
 
-    def nearest(self, rows: np.ndarray, near: Sequence[Near]) -> Nearest:
+    def nearest(self, rows: np.ndarray, near: Sequence[Near]) -> Iterator[NearestOfRows]:
+        pictures, tests = self.imagined.pictures, self.tests.pictures
         with show_progress("contamination", len(rows), "images") as progress:
-            return nearest(self.imagined, rows, self.tests, near, progress.advance)
+            yield rows, nearest(pictures, rows, tests, near, progress.advance)
+
+    def exact_copies(self, rows: np.ndarray) -> Pairs:
+        return exact_copies(digests(self.imagined.rows["pixels"]), rows)
 
     def first_likes(self, rows: np.ndarray, captions: np.ndarray, near: Near) -> np.ndarray:
-        pictures = Pictures(self.imagined.hashes[rows], self.imagined.embeddings[rows])
+        every = self.imagined.pictures
+        pictures = Pictures(every.hashes[rows], every.embeddings[rows])
         with show_progress("duplicates", len(rows), "images") as progress:
             return first_likes_here(pictures, captions, near, progress.advance)
 
@@ -158,25 +178,24 @@ def curate(
     """
     imagined = imagined.sorted_by(PRECEDENCE)
     tests = tests.sorted_by(["id"]).readable()
-    search = search or SearchHere(imagined.pictures, tests.pictures)
+    search = search or SearchHere(imagined, tests)
     reason = np.zeros(len(imagined), dtype=np.int8)
-    copy_of = np.full(len(imagined), NONE)
+    copy_of = np.full(len(imagined), NONE, dtype=place_type(max(len(imagined), len(tests))))
     reason[imagined.broken] = _number("broken")
-    flat = imagined.column("contrast") < config.flat_below
-    reason[(reason == 0) & flat] = _number("flat")
+    reason[(reason == 0) & (imagined.column("contrast") < config.flat_below)] = _number("flat")
 
-    rows = np.flatnonzero(reason == 0)
-    near = search.nearest(rows, config.contaminated)
-    copies = near.copied != NONE
-    reason[rows[copies]] = _number("contaminated")
-    copy_of[rows[copies]] = near.copied[copies]
-    pairs = closest_pairs(imagined, rows, tests, near)
-    del rows, near, copies  # gigabytes of a hundred million pictures
+    closest = ClosestPairs()
+    for rows, near in search.nearest(places_where(reason == 0), config.contaminated):
+        copies = near.copied != NONE
+        reason[rows[copies]] = _number("contaminated")
+        copy_of[rows[copies]] = near.copied[copies]
+        closest.take(rows, near)
+    refused = np.flatnonzero(reason == _number("contaminated"))
+    pairs = pairs_table(imagined, tests, refused, copy_of[refused], closest)
 
-    left = np.flatnonzero(reason == 0)
-    like = _duplicates(imagined, left, config.duplicate, search)
-    reason[left[like != NONE]] = _number("duplicate")
-    copy_of[left[like != NONE]] = left[like[like != NONE]]
+    later, earlier = _duplicates(imagined, places_where(reason == 0), config.duplicate, search)
+    reason[later] = _number("duplicate")
+    copy_of[later] = earlier
 
     classes = imagined.codes(CLASS)
     deviation = class_deviations(imagined.column("score"), classes, reason == 0)
@@ -193,42 +212,23 @@ def _number(reason: str) -> int:
     return 1 + REASONS.index(reason)
 
 
-def _duplicates(imagined: Critique, rows: np.ndarray, near: Near, search: Search) -> np.ndarray:
-    """For each of `rows`, which are in PRECEDENCE, the place among them of the kept one that it is
-    a copy of, or NONE.
+def _duplicates(imagined: Critique, rows: np.ndarray, near: Near, search: Search) -> Pairs:
+    """Those of `rows`, which are in PRECEDENCE, that are copies, and the kept one that each is a
+    copy of.
 
     Views of one caption are meant to be alike, and as different pictures of one thing they are
     what pretraining learns from: among them only an exact copy, the same pixels, is refused.
     """
-    original = _first_of_equals(imagined.rows["pixels"], rows)
-    distinct = np.flatnonzero(original == np.arange(len(rows)))
-    captions = imagined.codes(CAPTION)[rows[distinct]]
-    first = search.first_likes(rows[distinct], captions, near)
-    pa.default_memory_pool().release_unused()
-    like = np.full(len(rows), NONE)
+    again, original = search.exact_copies(rows)
+    distinct = np.delete(rows, again)
+    first = search.first_likes(distinct, imagined.codes(CAPTION)[distinct], near)
     copies = np.flatnonzero(first != NONE)
-    like[distinct[copies]] = distinct[first[copies]]
-    again = np.flatnonzero(original != np.arange(len(rows)))
-    like[again] = np.where(like[original[again]] == NONE, original[again], like[original[again]])
-    return like
-
-
-def _first_of_equals(column: pa.ChunkedArray, rows: np.ndarray) -> np.ndarray:
-    """(M,) the first place in `rows` at which the value of each of these rows, (M,), stands."""
-    values = column.take(pa.array(rows))
-    order = pc.sort_indices(values).to_numpy()  # equal ones stay in their order
-    new = np.ones(len(order), dtype=bool)
-    for start in range(1, len(order), ROWS_AT_ONCE):
-        part = values.take(pa.array(order[start - 1 : start + ROWS_AT_ONCE])).combine_chunks()
-        differs = pc.not_equal(part[1:], part[:-1])
-        new[start : start + ROWS_AT_ONCE] = differs.to_numpy(zero_copy_only=False)
-    del values
-    pa.default_memory_pool().release_unused()
-    first = np.arange(len(order))
-    again = np.flatnonzero(~new)
-    begins = np.diff(again, prepend=NONE) != 1  # of places in a row that stand for one value
-    first[order[again]] = order[again[begins] - 1][np.cumsum(begins) - 1]
-    return first
+    later, earlier = distinct[copies], distinct[first[copies]]
+    again, original = rows[again], rows[original]
+    at = np.searchsorted(later, original)  # an original may be a near-copy of a kept one
+    is_copy = np.append(later, NONE)[at] == original
+    original = np.where(is_copy, np.append(earlier, NONE)[at], original)
+    return np.concatenate([later, again]), np.concatenate([earlier, original])
 
 
 def _summary(
@@ -239,7 +239,8 @@ def _summary(
     config: CurationConfig,
 ) -> dict[str, Any]:
     """of_class: (N,) int, one number for each class."""
-    columns = {"class": of_class, "reason": reason, "row": np.arange(len(reason))}
+    row = np.arange(len(reason), dtype=place_type(len(reason)))
+    columns = {"class": of_class, "reason": reason, "row": row}
     groups = pa.table(columns).group_by(["class", "reason"])
     numbers = groups.aggregate([([], "count_all"), ("row", "min")])
     names = imagined.rows.select(CLASS).take(numbers["row_min"].combine_chunks())

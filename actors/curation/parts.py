@@ -9,20 +9,28 @@ What a decision depends on, and who looks for it:
 - exact copies: on all hashes of pixels; low scores: on the scores of a class. Both take the driver
   less than to send them.
 
-So the driver holds 150 to 280 bytes a picture, a worker that looks for near-copies 110, another
+So the driver holds about 110 bytes a picture, a worker that looks for near-copies as many, another
 one the embeddings of a part and of the test images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from actors.curation.copies import EarlierPictures, Pairs, first_likes
+from actors.curation.columns import ROWS, digests_in_order, imagined_rows, rows_at
+from actors.curation.copies import (
+    ROWS_AT_ONCE,
+    EarlierPictures,
+    Pairs,
+    exact_copies,
+    first_likes,
+)
 from actors.curation.critique import (
     ROLES,
     TABLE,
@@ -30,9 +38,14 @@ from actors.curation.critique import (
     as_array,
     packed,
     read_critique,
-    sort_places,
 )
-from actors.curation.decisions import PRECEDENCE, Curation, CurationConfig, curate
+from actors.curation.decisions import (
+    PRECEDENCE,
+    Curation,
+    CurationConfig,
+    NearestOfRows,
+    curate,
+)
 from actors.curation.likeness import NONE, Near, Nearest, Pictures, nearest
 from actors.curation.stored import StoredEmbeddings, store_part
 from cluster.artifacts import WORK, Artifact, Draft
@@ -43,24 +56,19 @@ from cluster.pool import Pool
 PART_ROWS = 65_536
 """Rows of a part, about; a critique of no more is decided on by the driver."""
 TESTS = f"{WORK}/tests"
-_NAMES = pa.dictionary(pa.int32(), pa.string())
-_LOOKS = [("score", pa.float32()), ("contrast", pa.float32()), ("hash", pa.uint64())]
-ROWS = pa.schema(
-    [
-        ("id", pa.binary(16)),
-        *((name, _NAMES) for name in ("dataset", "class_name", "group")),
-        *((name, pa.int32()) for name in ("index", "view")),
-        *_LOOKS,
-        ("pixels", pa.binary(16)),
-        ("reason", pa.string()),
-    ]
-)
 TEST_ROWS = ROWS.append(pa.field("embedding", pa.binary()))
 NEAREST = pa.schema(
     [
         *((name, pa.int32()) for name in ("by_cosine", "by_hash", "copied")),
         ("cosine", pa.float64()),
         ("distance", pa.int32()),
+    ]
+)
+ROUND = pa.schema(
+    [
+        ("hash", pa.uint64()),
+        *((name, pa.int64()) for name in ("caption", "place")),
+        ("open", pa.bool_()),
     ]
 )
 PAIRS = pa.schema([("later", pa.int64()), ("earlier", pa.int64())])
@@ -106,7 +114,7 @@ def curate_parts(out: Draft, critique: Artifact, config: CurationConfig, pool: P
     keys = [part.key for part in parts]
     tests = _tests(unpacked, keys, dimensions).sorted_by(["id"]).readable()
     out.write_table(TESTS, _with_embeddings(tests))
-    imagined, places, sizes = _imagined(unpacked, keys)
+    imagined, places, sizes = imagined_rows(unpacked, keys)
     stored = StoredEmbeddings(folder, sizes, dimensions)
     critiqued = Critique(imagined, stored.at(places), tuple(PRECEDENCE))
     search = SearchByParts(out, parts, stored, places, critiqued.pictures.hashes, pool)
@@ -203,56 +211,72 @@ class SearchByParts:
         the tests lie in the table TESTS."""
         self.out, self.parts, self.pool = out, parts, pool
         self.stored, self.places, self.hashes = stored, places, hashes
+        self.unpacked = Pieces(out, {"rows": ROWS})
 
-    def nearest(self, rows: np.ndarray, near: Sequence[Near]) -> Nearest:
+    def nearest(self, rows: np.ndarray, near: Sequence[Near]) -> Iterator[NearestOfRows]:
         pieces, folder = Pieces(self.out, {"nearest": NEAREST}), Folder(self.out.uri)
-        unpacked = Pieces(self.out, {"rows": ROWS})
-        load = partial(PartNearest, folder, unpacked, self.stored, near)
+        load = partial(PartNearest, folder, self.unpacked, self.stored, near)
         make_pieces(pieces, self.parts, load, self.pool, title="contamination", unit="parts")
-        columns = _columns(pieces, "nearest", [part.key for part in self.parts])
-        places = self.places[rows]
-        return Nearest(**{name: columns.pop(name)[places] for name in NEAREST.names})
+        wanted = np.zeros(len(self.places), dtype=bool)
+        wanted[rows] = True
+        every, start = rows_at(self.places), 0
+        for part in self.parts:
+            columns = pieces.read("nearest", part.key)
+            of_part = every[start : start + len(columns)]
+            some = np.flatnonzero(wanted[of_part])
+            values = {name: columns[name].to_numpy()[some] for name in NEAREST.names}
+            yield of_part[some], Nearest(**values)
+            start += len(columns)
+
+    def exact_copies(self, rows: np.ndarray) -> Pairs:
+        keys = [part.key for part in self.parts]
+        return exact_copies(digests_in_order(self.unpacked, keys, self.places), rows)
 
     def first_likes(self, rows: np.ndarray, captions: np.ndarray, near: Near) -> np.ndarray:
-        round_ = 0
+        rounds = count()
 
-        def look(open_: np.ndarray, members: np.ndarray) -> Pairs:
-            nonlocal round_
-            pairs = self._pairs_of_round(round_, rows, captions, near, open_, members)
-            round_ += 1
-            return pairs
+        def look(open_: np.ndarray, members: np.ndarray) -> Iterator[Pairs]:
+            number = next(rounds)
+            title = f"duplicates, round {number + 1}" if number else "duplicates"
+            self._write_round(f"pairs-{number}", rows, captions, open_, members)
+            return self._pairs_of_round(f"pairs-{number}", title, near, len(open_), members)
 
         return first_likes(len(rows), look)
 
-    def _pairs_of_round(
+    def _write_round(
         self,
-        round_: int,
+        name: str,
         rows: np.ndarray,
         captions: np.ndarray,
-        near: Near,
         open_: np.ndarray,
         members: np.ndarray,
-    ) -> Pairs:
-        name = f"pairs-{round_}"
+    ) -> None:
         is_open = np.zeros(len(rows), dtype=bool)
         is_open[open_] = True
-        columns = {
-            "hash": self.hashes[rows[members]],
-            "caption": captions[members],
-            "place": self.places[rows[members]],
-            "open": is_open[members],
-        }
-        self.out.write_table(f"{WORK}/{name}", pa.table(columns))
-        works = [
-            Some(start, min(start + PART_ROWS, len(open_)))
-            for start in range(0, len(open_), PART_ROWS)
-        ]
+        with (
+            self.out.open_file(f"{WORK}/{name}/part-0.parquet") as stream,
+            pq.ParquetWriter(stream, ROUND) as file,
+        ):
+            for start in range(0, len(members), ROWS_AT_ONCE):
+                some = members[start : start + ROWS_AT_ONCE]
+                columns = {
+                    "hash": self.hashes[rows[some]],
+                    "caption": captions[some],
+                    "place": self.places[rows[some]],
+                    "open": is_open[some],
+                }
+                file.write_table(pa.table(columns).cast(ROUND))
+
+    def _pairs_of_round(
+        self, name: str, title: str, near: Near, open_: int, members: np.ndarray
+    ) -> Iterator[Pairs]:
+        works = [Some(start, min(start + PART_ROWS, open_)) for start in range(0, open_, PART_ROWS)]
         pieces = Pieces(self.out, {name: PAIRS})
         load = partial(PartCopies, Folder(self.out.uri), name, self.stored, near)
-        title = "duplicates" if not round_ else f"duplicates, round {round_ + 1}"
         make_pieces(pieces, works, load, self.pool, title=title, unit="parts")
-        pairs = _columns(pieces, name, [some.key for some in works])
-        return members[pairs["later"]], members[pairs["earlier"]]
+        for some in works:
+            pairs = pieces.read(name, some.key)
+            yield members[pairs["later"].to_numpy()], members[pairs["earlier"].to_numpy()]
 
 
 def _tests(unpacked: Pieces, keys: Sequence[str], dimensions: int) -> Critique:
@@ -265,33 +289,3 @@ def _with_embeddings(tests: Critique) -> pa.Table:
     embeddings = [row.tobytes() for row in tests.embeddings[np.arange(len(tests))]]
     column = pa.array(embeddings, pa.binary())
     return pa.table({"hash": tests.pictures.hashes, "embedding": column})
-
-
-def _imagined(unpacked: Pieces, keys: Sequence[str]) -> tuple[pa.Table, np.ndarray, dict[str, int]]:
-    """Rows of all imagined pictures in PRECEDENCE, their places, and the rows of each part.
-
-    The columns that order them are read first, the others one by one, and no more than one of them
-    is in memory twice.
-    """
-    parts = [unpacked.read("rows", key, PRECEDENCE) for key in keys]
-    sizes = {key: len(part) for key, part in zip(keys, parts, strict=True)}
-    waiting = pa.concat_tables(parts).unify_dictionaries()
-    del parts
-    order = sort_places(waiting, PRECEDENCE)
-    columns: dict[str, pa.Array] = {}
-    for name in [*PRECEDENCE, *(name for name in ROWS.names if name not in PRECEDENCE)]:
-        if name not in PRECEDENCE:
-            tables = [unpacked.read("rows", key, [name]) for key in keys]
-            waiting = pa.concat_tables(tables).unify_dictionaries()
-            del tables
-        columns[name] = waiting[name].combine_chunks().take(pa.array(order))
-        waiting = waiting.drop_columns([name])
-    pa.default_memory_pool().release_unused()  # a third of what was used while it was read
-    return pa.table(columns), order, sizes
-
-
-def _columns(pieces: Pieces, table: str, keys: Sequence[str]) -> dict[str, np.ndarray]:
-    """The columns of a table of numbers, of all these pieces."""
-    schema = pieces.schemas[table]
-    rows = pa.Table.from_batches(pieces.batches(table, keys), schema)
-    return {name: rows[name].to_numpy() for name in schema.names}
