@@ -1,7 +1,7 @@
 """Features on disk: shards, memory-mapped by every process of a node, and an index."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,9 @@ from models.task import Features
 
 READERS = 16
 """Requests to an object store at a time."""
+GAP_BYTES, READ_BYTES = 1 << 20, 1 << 24
+"""Between two images that are read together: a request takes longer than to read so much. And of
+all that are, at most."""
 
 
 class FeatureStore:
@@ -81,26 +84,28 @@ class FeatureStore:
         return _features(self._fetched(split, rows["place"].to_pylist()), rows, None)
 
     def _fetched(self, split: str, places: Sequence[int]) -> np.ndarray:
-        """The tokens of these images (V, n, 1 + P, D), by a request for each view of each."""
+        """The tokens of these images (V, n, 1 + P, D); near ones of a view by one request."""
         sizes = self._sizes[split]
         tokens = np.empty((sizes.views, len(places), *sizes.image), TOKEN)
-        of_file: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for row, place in enumerate(places):
-            for view in range(sizes.views):
-                of_file[view, place // sizes.images].append(row)
+        of_shard: dict[int, list[int]] = defaultdict(list)
+        for row in np.argsort(places, kind="stable").tolist():
+            of_shard[places[row] // sizes.images].append(row)
 
         def fetch(file: tuple[int, int]) -> None:
             view, shard = file
             with self._fs.open_input_file(
                 f"{self._path}/{shard_file(split, view, shard)}"
             ) as stream:
-                for row in of_file[file]:
-                    offset = (places[row] % sizes.images) * sizes.image_bytes
-                    data = stream.read_at(sizes.image_bytes, offset)
-                    tokens[view, row] = np.frombuffer(data, TOKEN).reshape(sizes.image)
+                for rows in _near(of_shard[shard], places, sizes):
+                    first, last = places[rows[0]], places[rows[-1]]
+                    count = last - first + 1
+                    offset = (first % sizes.images) * sizes.image_bytes
+                    data = stream.read_at(count * sizes.image_bytes, offset)
+                    images = np.frombuffer(data, TOKEN).reshape(count, *sizes.image)
+                    tokens[view, rows] = images[[places[row] - first for row in rows]]
 
         with ThreadPoolExecutor(READERS) as pool:
-            list(pool.map(fetch, of_file))
+            list(pool.map(fetch, [(view, s) for view in range(sizes.views) for s in of_shard]))
         return tokens
 
     def readable(self, split: str, ids: Sequence[str]) -> list[str]:
@@ -156,6 +161,21 @@ class FeatureStore:
     def rejected(self) -> int:
         """Images that could not be decoded."""
         return self.artifact.manifest.rows["rejected"]
+
+
+def _near(rows: Sequence[int], places: Sequence[int], sizes: ShardSizes) -> Iterator[list[int]]:
+    """The rows, in order of their places, in parts that are read by one request each."""
+    part: list[int] = []
+    for row in rows:
+        if part:
+            gap = max(0, places[row] - places[part[-1]] - 1) * sizes.image_bytes
+            size = (places[row] - places[part[0]] + 1) * sizes.image_bytes
+            if gap > GAP_BYTES or size > READ_BYTES:
+                yield part
+                part = []
+        part.append(row)
+    if part:
+        yield part
 
 
 def _features(tokens: np.ndarray, rows: pa.Table, places: torch.Tensor | None) -> Features:

@@ -1,12 +1,15 @@
 """Where an artifact's pictures lie, and reading some of them: plans hold places, not pictures."""
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyarrow import NativeFile
+from pyarrow.fs import LocalFileSystem
 
 from cluster.artifacts import Artifact
 from cluster.storage import filesystem
@@ -16,6 +19,8 @@ PLACE = ("source", "file", "place")
 ROWS_AT_ONCE = 8
 """Pictures of a row group that are unpacked at a time: none after the last that is wanted."""
 BUFFER_BYTES = 1 << 20
+FILES_OPEN = 512
+"""Of those on object stores."""
 
 
 def image_places(artifact: Artifact, columns: Sequence[str], which: pc.Expression) -> pa.Table:
@@ -77,11 +82,7 @@ def _rows_at(
     source: str, file: str, places: np.ndarray, columns: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """places: in ascending order, none twice."""
-    fs, folder = filesystem(source)
-    # With pre_buffer, which is the default, all images of a row group are in memory at once.
-    with pq.ParquetFile(
-        f"{folder}/{file}", filesystem=fs, pre_buffer=False, buffer_size=BUFFER_BYTES
-    ) as parquet:
+    with _parquet(source, file) as parquet:
         start = 0
         for group in range(parquet.num_row_groups):
             end = start + parquet.metadata.row_group(group).num_rows
@@ -94,3 +95,22 @@ def _rows_at(
                 start += len(batch)
                 if start > places[-1]:
                     return
+
+
+def _parquet(source: str, file: str) -> pq.ParquetFile:
+    fs, folder = filesystem(source)
+    # With pre_buffer, which is the default, all images of a row group are in memory at once.
+    settings = {"pre_buffer": False, "buffer_size": BUFFER_BYTES}
+    if isinstance(fs, LocalFileSystem):
+        return pq.ParquetFile(f"{folder}/{file}", filesystem=fs, **settings)
+    stream, footer = _distant(source, file)
+    return pq.ParquetFile(stream, metadata=footer, **settings)
+
+
+@lru_cache(maxsize=FILES_OPEN)
+def _distant(source: str, file: str) -> tuple[NativeFile, pq.FileMetaData]:
+    """A file of an artifact on an object store, and its footer, by two requests once in a process;
+    may be read by several threads at a time. An artifact's files do not change."""
+    fs, folder = filesystem(source)
+    stream = fs.open_input_file(f"{folder}/{file}")
+    return stream, pq.read_metadata(stream)

@@ -4,6 +4,7 @@ import dataclasses
 
 from jsonargparse.typing import PositiveInt
 
+from jobs.bench.scale.adaptation import adaptations
 from jobs.bench.scale.blocks import blocks_of_rows
 from jobs.bench.scale.curation import drivers_of_curations
 from jobs.bench.scale.growth import Row, laws
@@ -35,6 +36,11 @@ class ScaleBench:
         default_factory=lambda: [10_000, 100_000, 1_000_000]
     )
     """Images whose shards are planned, and then indexed."""
+    adapted: list[PositiveInt] = dataclasses.field(
+        default_factory=lambda: [10_000, 30_000, 100_000]
+    )
+    """Images to train on, imagined, and to test on, so many each, of a search and its evaluation;
+    at least 800, of which shots are drawn."""
     rows: list[PositiveInt] = dataclasses.field(default_factory=lambda: [1_000, 4_000, 16_000])
     """Rows made by Ray Data in blocks, which take no time to be made."""
     painted: list[PositiveInt] = dataclasses.field(default_factory=lambda: [4_000, 16_000, 64_000])
@@ -49,6 +55,7 @@ def scaling(cfg: ScaleBench) -> dict[str, float]:
         *copies_of_tests(cfg.against_tests),
         *neighbours(cfg.neighbours),
         *features_indexed(cfg.encoded),
+        *adaptations(cfg.adapted),
         *blocks_of_rows(cfg.rows),
         *files_together(cfg.painted),
     ]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
+from actors.features import store as store_module
 from actors.features.encoding import SCHEMAS, Shard, ShardPlan, write_shard
 from actors.features.plan import SCHEMA
 from actors.features.shards import MAPPED, ShardSizes
@@ -125,6 +126,23 @@ def test_some_images_come_in_the_order_asked_for(
     assert len(store.rows("val", [])) == 0
     with pytest.raises(ConfigError, match=r"lack 1 of 2 train images .*select.draws"):
         store.rows("train", ["train/1", "nobody"])
+
+
+def test_near_images_are_read_together(
+    distant: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In any order, with gaps and without; each part of no more than a bound."""
+    places = np.random.default_rng(0).permutation(64)[:40].tolist()
+    sizes, rows = ShardSizes(64, 2, IMAGE, 64), np.argsort(places).tolist()
+    assert len(list(store_module._near(rows, places, sizes))) == 1
+    ids = sorted(set(distant.ids("train")), key=lambda row: row[::-1])
+    for gap, most in ((0, 1), (0, 3), (1, 7), (64, 9)):
+        monkeypatch.setattr(store_module, "GAP_BYTES", gap * sizes.image_bytes)
+        monkeypatch.setattr(store_module, "READ_BYTES", most * sizes.image_bytes)
+        parts = list(store_module._near(rows, places, sizes))
+        assert [row for part in parts for row in part] == rows
+        assert all(places[part[-1]] - places[part[0]] < most for part in parts)
+        assert torch.equal(distant.rows("train", ids).tokens, expected("train", ids))
 
 
 def test_a_distant_split_is_copied_and_no_other(distant: FeatureStore) -> None:

@@ -1,17 +1,30 @@
 """Pictures are read from where the plan says they are."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pytest
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
+from actors.pictures import places
 from actors.pictures.places import image_places, read_images
 from cluster.artifacts import draft
 
 
-def test_every_picture_is_found_in_files_of_several_row_groups(tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", ["here", "distant"])
+def test_every_picture_is_found_in_files_of_several_row_groups(
+    there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often and by how many threads they are read; distant: not on this machine's disk."""
+    if there == "distant":
+        place = SubTreeFileSystem("/", LocalFileSystem()), str(tmp_path / "images")[1:]
+        monkeypatch.setattr(
+            places, "filesystem", lambda uri: (place[0], f"{place[1]}/{Path(uri).name}")
+        )
     out = draft(str(tmp_path), "images", "bytes", content={}, config={}, inputs={})
     folder = Path(out.uri, "rows")
     folder.mkdir()
@@ -28,7 +41,9 @@ def test_every_picture_is_found_in_files_of_several_row_groups(tmp_path: Path) -
     assert plan["id"].to_pylist() == [f"{i:03d}" for i in range(300) if i != 35]
     order = np.random.default_rng(0).permutation(len(plan))
     batch = {name: plan[name].to_numpy(zero_copy_only=False)[order] for name in plan.column_names}
-    assert read_images(batch) == [b"%d" % int(row) for row in batch["id"]]
+    with ThreadPoolExecutor(4) as threads:
+        for images in threads.map(read_images, [batch] * 8):
+            assert images == [b"%d" % int(row) for row in batch["id"]]
 
 
 def test_a_table_may_have_columns_of_the_same_names(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """The laws of growth, and what they are fitted to."""
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from jobs.bench.scale import likeness, tables
+from jobs.bench.apart import own_memory
+from jobs.bench.scale import adaptation, likeness, tables
 from jobs.bench.scale.growth import exponent, laws
 from jobs.bench.scale.procedure import ScaleBench, scaling
 
@@ -38,6 +41,26 @@ def test_what_is_done_to_tables_of_rows_is_measured() -> None:
         assert measurements["seconds"] > 0
 
 
+def test_what_a_search_and_an_evaluation_do_about_images_is_measured(tmp_path: Path) -> None:
+    """What is learned depends on the drawn shots, and all test images are answered."""
+    world = adaptation._write_world(str(tmp_path), 1_000)
+    search = (adaptation._driver_of_a_search(world), adaptation._worker_of_a_search(world))
+    assert all(row["seconds"] > 0 and row["peak_mb"] >= 0 for row in search)
+    evaluation = adaptation._worker_of_an_evaluation(world)
+    assert evaluation["images"] == 1_000
+    assert evaluation["seconds"] > 0
+
+
+def test_memory_of_a_process_is_what_lies_in_no_file(tmp_path: Path) -> None:
+    (tmp_path / "mapped").write_bytes(bytes(64 << 20))
+    with own_memory() as memory:
+        assert not np.memmap(tmp_path / "mapped", np.uint8, "r").any()
+    assert memory.highest < 16
+    with own_memory() as memory:
+        np.ones(32 << 20, np.uint8)
+    assert memory.highest > 16
+
+
 @pytest.mark.ray
 def test_the_bench_measures_apart_and_prints_numbers_alone() -> None:
     cfg = ScaleBench(
@@ -46,6 +69,7 @@ def test_the_bench_measures_apart_and_prints_numbers_alone() -> None:
         against_tests=[],
         neighbours=[300],
         rows=[20],
+        adapted=[],
         encoded=[10],
         painted=[10],
     )
