@@ -1,4 +1,4 @@
-"""The embedded painter: composes OpenMoji sprites into scenes from the factors that a caption
+"""The embedded painter: composes an artist's sprites into scenes from the factors that a caption
 names.
 
 It takes the place of a diffusion model where there is no GPU. What a caption leaves open is drawn
@@ -9,7 +9,7 @@ model do.
 import dataclasses
 import io
 from functools import cache
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter
@@ -17,10 +17,13 @@ from PIL import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter
 from actors.embedded.concepts import DIGIT_NAMES, load_concepts
 from actors.embedded.sprite_factors import FACTORS, factor_table
 from actors.embedded.sprites import KEYCAP_CODES, SPRITE_SIZE, sprite
+from actors.embedded.styles import STYLES, Style, styled
 from cluster.rows import row_rng
 
 SIDE = 96
 """Width and height of a painted picture in pixels."""
+PaintingArtist = Literal["openmoji", "noto_colour"]
+"""Those who paint base sets. Not among them: who draws the pictures of the target datasets."""
 COLOUR_SPREAD = 60
 """Most that a channel of a background's colours differs between views, of 255: two meadows."""
 
@@ -55,8 +58,32 @@ class Scene:
         return ""
 
 
-def paint(scene: Scene, row_id: str) -> Image.Image:
-    """One picture, RGB, (SIDE, SIDE); a function of the scene and the row's id alone."""
+@dataclasses.dataclass(frozen=True)
+class Hand:
+    """Who draws: an artist, in a style of our own or as the sprites are."""
+
+    artist: PaintingArtist
+    style: Style | None = None
+
+    @property
+    def name(self) -> str:
+        """`openmoji`, or `openmoji+poster` with a style."""
+        return f"{self.artist}+{self.style}" if self.style else self.artist
+
+
+HANDS = {
+    hand.name: hand
+    for artist in get_args(PaintingArtist)
+    for hand in (Hand(artist), *(Hand(artist, style) for style in STYLES))
+}
+OPENMOJI = HANDS["openmoji"]
+
+
+def paint(scene: Scene, row_id: str, hand: Hand = OPENMOJI, caption_id: str = "") -> Image.Image:
+    """One picture, RGB, (SIDE, SIDE); a function of the scene, the hand and both ids alone.
+
+    caption_id: what a style leaves to chance is the same in all pictures of a caption.
+    """
     rng = row_rng(row_id, "sprites")
     settings = {
         kind: _settings(kind, getattr(scene, kind))
@@ -67,16 +94,19 @@ def paint(scene: Scene, row_id: str) -> Image.Image:
         _settings("background", scene.background) or backgrounds[rng.integers(len(backgrounds))]
     )
     picture = _background(behind, rng)
-    subject = _recoloured(_subject(sprite_codes()[scene.class_name]), settings["attribute"])
+    drawn = _subject(hand.artist, sprite_codes()[scene.class_name])
+    if hand.style:
+        drawn = styled(drawn, hand.style, row_rng(caption_id, "style"))
+    subject = _recoloured(drawn, settings["attribute"])
     for copy in reversed(range(settings["attribute"].get("copies", 1))):
         _paste(picture, subject, settings["attribute"], settings["viewpoint"], copy, rng)
     return _degraded(_lit(picture, settings["lighting"], rng), settings["degradation"], rng)
 
 
 @cache
-def _subject(code: str) -> Image.Image:
-    """OpenMoji's sprite without its empty margin, a quarter of its width: squared, RGBA."""
-    drawn = sprite("openmoji", code)
+def _subject(artist: PaintingArtist, code: str) -> Image.Image:
+    """A sprite without its empty margin, of OpenMoji's a quarter of its width: squared, RGBA."""
+    drawn = sprite(artist, code)
     tight = drawn.crop(drawn.getbbox())
     side = max(tight.size)
     square = Image.new("RGBA", (side, side))

@@ -1,13 +1,13 @@
 """Pictures of the embedded concepts, as each artist drew them.
 
-OpenMoji (CC BY-SA 4.0) and Twemoji (graphics CC-BY 4.0) come from packages; Noto's monochrome emoji
-(OFL) is a third style. See NOTICE for the attribution.
+OpenMoji (CC BY-SA 4.0), Twemoji (graphics CC-BY 4.0), and Noto's emoji in one ink and in colours
+(OFL) come from packages. See NOTICE for the attribution.
 """
 
 import io
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,17 @@ from PIL import Image, ImageDraw, ImageFont
 
 SPRITE_SIZE = 72
 """Width and height of a sprite in pixels: Twemoji's own size."""
-ARTISTS = ("openmoji", "twemoji", "noto")
+ARTISTS = ("openmoji", "twemoji", "noto", "noto_colour")
 KEYCAP_CODES = tuple(f"003{digit}" for digit in range(10))
 """Code points of the ten digits; their OpenMoji sprites are keycaps."""
 
 
 def _package_folder(package: str, *parts: str) -> Path:
-    return Path(str(resources.files(package).joinpath(*parts)))
+    """Of an installed package, which is not imported: one of them needs a game's libraries."""
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"the package {package}, whose pictures are drawn, is missing")
+    return Path(spec.submodule_search_locations[0], *parts)
 
 
 def _openmoji(code: str) -> Image.Image:
@@ -61,7 +65,29 @@ def _noto(code: str) -> Image.Image:
     return image
 
 
-_DRAW = {"openmoji": _openmoji, "twemoji": _twemoji, "noto": _noto}
+def _noto_colour(code: str) -> Image.Image:
+    import resvg_py
+
+    glyph = chr(int(code, 16))
+    font = _package_folder("dynamic_font", "assets", "fonts", "NotoColorEmoji-Regular.ttf")
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128"><text x="64" y="101" '
+        f'font-size="100" text-anchor="middle" font-family="Noto Color Emoji">{glyph}</text></svg>'
+    )
+    png = resvg_py.svg_to_bytes(
+        svg_string=svg,
+        font_files=[str(font)],
+        skip_system_fonts=True,
+        width=SPRITE_SIZE,
+        height=SPRITE_SIZE,
+    )
+    image = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    if image.getbbox() is None:
+        raise KeyError(code)
+    return image
+
+
+_DRAW = {"openmoji": _openmoji, "twemoji": _twemoji, "noto": _noto, "noto_colour": _noto_colour}
 
 
 @cache

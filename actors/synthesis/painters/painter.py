@@ -55,9 +55,9 @@ there is a `reason`."""
 class Painter(Protocol):
     """An engine, loaded on the worker that it runs on."""
 
-    @property
-    def provenance(self) -> Mapping[str, str | int | float]:
-        """generator (its name), weights (a hash, "" if it has none), steps, guidance, size."""
+    def provenance(self, row: Mapping[str, Any]) -> Mapping[str, str | int | float]:
+        """Of a caption's pictures: generator (its name, and who draws if several do), weights (a
+        hash, "" if it has none), steps, guidance, size."""
 
     def paint(self, row: Mapping[str, Any], image_ids: Sequence[str]) -> list[Image.Image]:
         """One picture of a caption's row per id, each a function of the row and its id alone.
@@ -195,7 +195,7 @@ class CaptionPainter:
         return [
             {
                 **caption,
-                **self.painter.provenance,
+                **self.painter.provenance(caption),
                 "id": image_id,
                 "view": view,
                 "seed": row_seed(image_id),

@@ -99,7 +99,7 @@ class Sd3Painter:
             raise ConfigError(f"painter: {error}; allowed with the extras {_EXTRAS}") from error
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        self.provenance: dict[str, str | int | float] = {
+        self._provenance: dict[str, str | int | float] = {
             "generator": "sd3" if cfg.denoiser == "torch" else "sd3-onnx",
             "weights": weights,
             "steps": cfg.steps,
@@ -138,6 +138,10 @@ class Sd3Painter:
             )
         used = [part for part in sd3.PARTS if part not in left_out]
         return pipeline.to("cuda" if gpu else "cpu"), sd3.weights_hash(folder, used)
+
+    def provenance(self, row: Mapping[str, Any]) -> Mapping[str, str | int | float]:
+        """See `Painter`; the same for every caption."""
+        return self._provenance
 
     def paint(self, row: Mapping[str, Any], image_ids: Sequence[str]) -> list[Image.Image]:
         """One picture of row["caption"] per id, RGB, (size, size).

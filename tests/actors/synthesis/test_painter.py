@@ -1,3 +1,4 @@
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -5,20 +6,26 @@ import pyarrow as pa
 import pytest
 import torch
 
+from actors.embedded import sprites
 from actors.embedded.concepts import SUBJECTS
 from actors.embedded.imagined_scenes import SIDE, Scene, paint
 from actors.embedded.sprite_factors import FACTORS, factor_table
+from actors.embedded.sprites import sprite
 from actors.embedded.target_scenes import target_concepts
 from actors.pictures.codec import decode_rgb, resized_square
 from actors.synthesis.factors.drawing import draw_factors
 from actors.synthesis.painters.painter import CaptionPainter, PainterConfig
+from actors.synthesis.painters.sprites import SpritesConfig
+from cluster.errors import ConfigError
 from models.backbones import load_clip
 from models.text_classifier import text_classifier
 
 VIEWS = 2
 
 
-def painted(names: list[str], **factors: str) -> list[dict[str, Any]]:
+def painted(
+    names: list[str], hands: tuple[str, ...] = ("openmoji",), **factors: str
+) -> list[dict[str, Any]]:
     """The pictures' rows of one caption per name."""
     rows = [
         {"caption_id": f"row{i}", "dataset": "d", "class_name": name, "label": i, "index": i}
@@ -26,13 +33,42 @@ def painted(names: list[str], **factors: str) -> list[dict[str, Any]]:
         | {factor: factors.get(factor, "") for factor in (*FACTORS, "reason")}
         for i, name in enumerate(names)
     ]
-    return CaptionPainter(PainterConfig().engine, VIEWS)(pa.Table.from_pylist(rows)).to_pylist()
+    engine = PainterConfig(sprites=SpritesConfig(hands=hands)).engine
+    return CaptionPainter(engine, VIEWS)(pa.Table.from_pylist(rows)).to_pylist()
 
 
 def test_a_picture_depends_on_its_row_alone() -> None:
     images = [row["image"] for row in painted(["fox", "koala"])]
     assert images[:VIEWS] == [row["image"] for row in painted(["fox"])]
     assert len(set(images)) == len(images) == 2 * VIEWS
+
+
+def test_all_pictures_of_a_caption_are_by_one_hand_and_every_hand_has_captions() -> None:
+    hands = ("openmoji", "noto_colour", "noto_colour+hatching")
+    rows = painted(["fox"] * 300, hands)
+    by_caption = {row["caption_id"]: row["generator"] for row in rows}
+    assert all(row["generator"] == by_caption[row["caption_id"]] for row in rows)
+    counts = Counter(by_caption.values())
+    assert counts.keys() == {f"sprites {hand}" for hand in hands}
+    assert min(counts.values()) > 70
+    one = next(row for row in rows if row["generator"] == "sprites openmoji")
+    (alone,) = (row for row in painted(["fox"] * 300) if row["id"] == one["id"])
+    assert alone == one, "a hand paints as if it were the only one"
+
+
+@pytest.mark.parametrize("hands", [(), ("twemoji",), ("openmoji+oil",), ("openmoji", "openmoji")])
+def test_unknown_hands_are_refused(hands: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"sprites\.hands: .*; allowed: some of openmoji, "):
+        SpritesConfig(hands=hands)
+
+
+def test_an_artist_without_its_package_is_refused_before_anything_is_painted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sprite.cache_clear()
+    monkeypatch.setattr(sprites, "find_spec", lambda package: None)
+    with pytest.raises(ConfigError, match=r"'noto_colour' cannot be drawn .*dynamic_font"):
+        SpritesConfig(hands=("noto_colour",)).on_any_node()
 
 
 def test_a_bad_row_is_kept_with_its_reason() -> None:

@@ -109,8 +109,8 @@ def test_settings_reach_the_pipeline(painter: Sd3Painter) -> None:
     ]
     assert all(plain[view] != pictures[view] for pictures in changed for view in range(4))
     assert painted(painter, guidance=1.0) == painted(painter, guidance=1.0, negative_prompt="sharp")
-    weights = painter.provenance["weights"]
-    assert painter.provenance == {
+    weights = painter.provenance(FOX)["weights"]
+    assert painter.provenance(FOX) == {
         "generator": "sd3", "weights": weights, "steps": 3, "guidance": 7.0, "size": 64,
     }  # fmt: skip
 
@@ -121,7 +121,7 @@ def test_without_t5(painter: Sd3Painter, copied: Path) -> None:
     small = Sd3Painter(config(copied, drop_t5=True))
     assert small.pipeline.text_encoder_3 is None
     assert set(as_bytes(small.paint(FOX, IDS))).isdisjoint(as_bytes(painter.paint(FOX, IDS)))
-    assert small.provenance["weights"] != painter.provenance["weights"]
+    assert small.provenance(FOX)["weights"] != painter.provenance(FOX)["weights"]
 
 
 def test_onnx_denoises_as_torch_and_is_exported_once(
@@ -141,7 +141,7 @@ def test_onnx_denoises_as_torch_and_is_exported_once(
 
     in_onnx = Sd3Painter(config(checkpoint, denoiser="onnx", providers=(CPU,)))
     assert np.abs(loop(in_onnx) - loop(painter)).max() < 1e-4
-    assert in_onnx.provenance == painter.provenance | {"generator": "sd3-onnx"}
+    assert in_onnx.provenance(FOX) == {**painter.provenance(FOX), "generator": "sd3-onnx"}
     unguided = Sd3Painter(config(checkpoint, denoiser="onnx", guidance=0.0, batch_size=3))
     assert len(set(as_bytes(unguided.paint(FOX, IDS)))) == 4
     assert sorted(tmp_path.rglob("*.onnx*")) == exported
@@ -159,7 +159,9 @@ def loop(painter: Sd3Painter) -> np.ndarray:
 
 def test_weights_name_their_pictures(painter: Sd3Painter, copied: Path) -> None:
     change_tensor(copied / DENOISER, 0.5)
-    assert Sd3Painter(config(copied)).provenance["weights"] != painter.provenance["weights"]
+    assert (
+        Sd3Painter(config(copied)).provenance(FOX)["weights"] != painter.provenance(FOX)["weights"]
+    )
 
 
 def test_a_picture_that_is_not_finite_is_refused(copied: Path) -> None:
