@@ -57,8 +57,9 @@ def test_memory_of_a_process_is_what_lies_in_no_file(tmp_path: Path) -> None:
         assert not np.memmap(tmp_path / "mapped", np.uint8, "r").any()
     assert memory.highest < 16
     with own_memory() as memory:
-        np.ones(32 << 20, np.uint8)
-    assert memory.highest > 16
+        ones = np.ones(64 << 20, np.uint8)
+    assert memory.highest > 32
+    assert ones.all(), "in memory until it was looked at"
 
 
 @pytest.mark.ray
