@@ -143,12 +143,13 @@ def _trainer(
     cfg: PretrainConfig, base_set: BaseSetRows, out: Draft, board: ActorHandle
 ) -> TorchTrainer:
     fs, path = out.filesystem()
-    # Workers stand in another folder.
-    probe = cfg.probe and dataclasses.replace(
-        cfg.probe,
-        base_sets=[resolve(uri) for uri in cfg.probe.base_sets],
-        datasets=[resolve(uri) for uri in cfg.probe.datasets],
-    )
+    probe = None  # else the teacher would be gathered from all workers for nothing
+    if cfg.probe and cfg.probe.tries_anything(cfg.pretrainer):
+        probe = dataclasses.replace(  # workers stand in another folder
+            cfg.probe,
+            base_sets=[resolve(uri) for uri in cfg.probe.base_sets],
+            datasets=[resolve(uri) for uri in cfg.probe.datasets],
+        )
     # Ray's annotation knows tuples only as choices of a search; its documentation has them.
     most = cfg.pool.workers
     workers: Any = (cfg.workers_min, most) if cfg.workers_min else most

@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Callable, Sequence
 from threading import Lock
+from typing import Any
 
 import numpy as np
 
 from actors.pictures.caption_index import CaptionIndex
 from actors.pictures.codec import BadImageError, decode_rgb, resized_square
 from actors.pictures.kept_pictures import KeptPictures
-from actors.pictures.places import read_images
+from actors.pictures.places import read_rows
 from cluster.artifacts import Artifact
 from cluster.errors import ConfigError
 
@@ -79,13 +80,23 @@ def first_size(artifact: Artifact, index: CaptionIndex) -> int:
 
 def _images(artifact: Artifact, index: CaptionIndex, places: np.ndarray) -> list[bytes]:
     """Encoded pictures; places: (2, n), numbers of files and rows in them."""
+    return [row["image"] for row in rows_of_pictures(artifact, index, places, ["image"])]
+
+
+def rows_of_pictures(
+    artifact: Artifact, index: CaptionIndex, places: np.ndarray, columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """These columns of the table `rows`; places: (2, n), numbers of files and rows in them.
+
+    Raises ConfigError if the table is damaged.
+    """
     batch = {
         "source": np.full(places.shape[1], artifact.uri),
         "file": np.array([index.files[file] for file in places[0]]),
         "place": places[1].astype(np.int64),
     }
     with artifact.damage_told("rows"):
-        return read_images(batch)
+        return read_rows(batch, columns)
 
 
 def _picture(image: bytes, size: int) -> np.ndarray:

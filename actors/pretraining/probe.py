@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from actors.pictures.base_set import BaseSetRows, open_base_set_rows
 from actors.pictures.codec import BadImageError, decode_rgb, resized_square
-from actors.pictures.places import read_rows
+from actors.pictures.encoded_pictures import rows_of_pictures
 from actors.pretraining.config import PretrainerConfig
 from actors.pretraining.state import Metrics
 from cluster.catalog.dataset import Dataset, open_dataset
@@ -54,6 +54,10 @@ class ProbeConfig:
     """Images of a class of a dataset at most, of train and of val."""
     neighbours: PositiveInt = 10
     """Nearest training images, by cosine, that vote for a class."""
+
+    def tries_anything(self, pretrainer: PretrainerConfig) -> bool:
+        """Whether there are pictures to tell apart."""
+        return bool(pretrainer.held_out or self.base_sets or self.datasets)
 
 
 def require_probe(config: ProbeConfig) -> None:
@@ -107,6 +111,8 @@ class Probe:
         self.config, self.pretrainer, self.clip = config, pretrainer, backbone
         self.device = backbone.mean.device
         self.tasks = dict(self._tasks(base_set))
+        for name, task in self.tasks.items():
+            _require_classes(name, task)
         self.adapter = MomentAdapter(backbone.embed_dim, pretrainer.model.adapter).to(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(pretrainer.seed)  # as the run itself draws it
@@ -142,16 +148,10 @@ class Probe:
         first, after = captions.start, min(captions.stop, captions.start + most)
         starts = np.asarray(index.starts[first : after + 1])
         views = np.diff(starts)
-        numbers = np.concatenate(
-            [starts[:-1][views > view] + view for view in range(max(views, default=0))]
-        )[:most]
-        batch = {
-            "source": np.full(len(numbers), base_set.artifact.uri),
-            "file": np.array([index.files[file] for file in index.file[numbers]]),
-            "place": index.place[numbers].astype(np.int64),
-        }
-        with base_set.artifact.damage_told("rows"):
-            rows = read_rows(batch, [*CLASS, "image"])
+        of_views = [starts[:-1][views > view] + view for view in range(max(views, default=0))]
+        numbers = np.concatenate([starts[:0], *of_views])[:most]
+        places = np.stack([index.file[numbers], index.place[numbers]])
+        rows = rows_of_pictures(base_set.artifact, index, places, [*CLASS, "image"])
         labels = ["\0".join(row[name] for name in CLASS) for row in rows]
         return self._pictures([row["image"] for row in rows], labels)
 
@@ -168,7 +168,8 @@ class Probe:
     @torch.no_grad()
     def _pictures(self, images: Sequence[bytes], labels: Sequence[int | str]) -> Pictures:
         """Those that can be decoded."""
-        tokens, readable = [], []
+        tokens = [torch.empty(0, self.clip.num_tokens, self.clip.embed_dim, dtype=torch.half)]
+        readable: list[int | str] = []
         for start in range(0, len(images), IMAGES_AT_ONCE):
             pixels = []
             for place in range(start, min(start + IMAGES_AT_ONCE, len(images))):
@@ -178,6 +179,8 @@ class Probe:
                     continue
                 pixels.append(resized_square(picture, self.clip.image_size))
                 readable.append(labels[place])
+            if not pixels:
+                continue
             batch = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).to(self.device)
             with autocast(self.device, self.pretrainer.precision):
                 tokens.append(self.clip.encode_tokens(self.clip.normalise(batch)).half().cpu())
@@ -209,6 +212,16 @@ class Probe:
                 own = part.to(self.device).float()
                 parts.append(moments(self.adapter(own) if adapted else own).cpu())
         return torch.cat(parts).numpy()
+
+
+def _require_classes(name: str, task: Task) -> None:
+    """ConfigError if nothing could be told apart."""
+    classes, pictures = len(np.unique(task.train.labels)), len(task.test.labels)
+    if classes < 2 or not pictures:
+        raise ConfigError(
+            f"probe: {name!r} has {pictures} pictures to tell apart, by {classes} classes; "
+            "allowed: pictures of two classes that are known"
+        )
 
 
 def _scores(

@@ -31,7 +31,7 @@ from cluster.errors import ConfigError
 from kernels.moments import moments_reference
 from models.backbones import load_clip
 from models.moment_dino import MomentDino
-from tests.actors.small_base_set import CONFIG, write_base_set, write_clip
+from tests.actors.small_base_set import CONFIG, noise, publish, write_base_set, write_clip
 
 CLASSIFIERS: tuple[Classifier, ...] = get_args(Classifier)
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
@@ -149,6 +149,24 @@ def test_another_artists_pictures_count_where_the_class_is_known(tmp_path: Path)
     assert set(task.test.labels) == set(task.train.labels)
     assert len(set(task.train.labels)) == 3
     assert len(task.test.labels) == 3 * 6 * 4
+
+
+def test_where_nothing_can_be_told_apart_it_is_one_line(tmp_path: Path) -> None:
+    """No class in common, none of two pictures, a single class: found before the first step."""
+    strangers = noise(classes=2)
+    for row in strangers:
+        row["class_name"] = f"another {row['class_name']}"
+    (tmp_path / "strangers").mkdir()
+    (tmp_path / "empty").mkdir()
+    bad = [publish(tmp_path / "strangers", strangers), publish(tmp_path / "empty", strangers[:1])]
+    for artifact in bad:
+        with pytest.raises(
+            ConfigError, match=r"probe: .* has 0 pictures to tell apart, by 3 class"
+        ):
+            probed(tmp_path, base_sets=[artifact.uri])
+    one, clip = write_base_set(tmp_path, classes=1), load_clip(write_clip(tmp_path))
+    with pytest.raises(ConfigError, match="'held_out' has 4 pictures to tell apart, by 1 classes"):
+        Probe(ProbeConfig(), clip, replace(CONFIG, held_out=0.2), BaseSetRows(one))
 
 
 def test_what_cannot_be_probed_is_refused(tmp_path: Path) -> None:
