@@ -125,9 +125,10 @@ def titles(node: Any) -> list[str]:
 
 def test_rows_go_on_with_what_is_left(cluster: Cluster, tmp_path: Path, local_ray: None) -> None:
     """On the driver's node and another, which have just room for one worker and what runs beside
-    it; the workers that are allowed would take it all."""
+    it; the workers that are allowed would take it all, and are more than the others' CPUs, so that
+    one is on the node that is lost."""
     unbroken = dice(DiceConfig(storage=str(tmp_path / "unbroken")))
-    cfg = DiceConfig(storage=str(tmp_path), seconds=0.3)
+    cfg = DiceConfig(storage=str(tmp_path), seconds=0.4, pool=Pool(workers=LEFT + 2))
     left, node = (cluster.add_node(num_cpus=count) for count in (1, LOST))
     run = Run(cluster, cfg, "dice", tmp_path)
     run.lose([node], r"^ray::MapWorker\(MapBatches\(Counted\)\)\.submit")
