@@ -55,8 +55,9 @@ class Pool:
     def options(self) -> dict[str, Any]:
         """Arguments of `ray.remote` for an actor or task that is one of the workers.
 
-        Raises ConfigError if this cluster needs another `group`.
+        Raises ConfigError if this cluster needs another `group`, or this machine has less.
         """
+        self.require_room(at_once=1)
         return {
             "num_cpus": self.cpus,
             "num_gpus": self.gpus or None,
@@ -66,10 +67,30 @@ class Pool:
     def resources(self) -> dict[str, float]:
         """What one worker takes, by the names of Ray's resources, without what it does not.
 
-        Raises ConfigError if this cluster needs another `group`.
+        Raises ConfigError if this cluster needs another `group`, or this machine has less.
         """
+        self.require_room(at_once=1)
         resources = {"CPU": self.cpus, "GPU": self.gpus} | self._unit_of_group()
         return {name: amount for name, amount in resources.items() if amount}
+
+    def require_room(self, at_once: int) -> None:
+        """ConfigError if so many workers cannot run side by side on a Ray of this machine's own,
+        which gets no other nodes: they would wait for ever. Ray has to be connected, else nothing
+        is asked."""
+        import ray
+
+        from cluster.connect import ray_address
+
+        if ray_address() != "local" or not ray.is_initialized():
+            return
+        there = ray.cluster_resources()
+        for field, each, kind in (("cpus", self.cpus, "CPU"), ("gpus", self.gpus, "GPU")):
+            if at_once * each > there.get(kind, 0):
+                times = f", {at_once} workers at once" if at_once > 1 else ""
+                raise ConfigError(
+                    f"pool.{field}: {each:g}{times}; allowed: at most the {there.get(kind, 0):g} "
+                    f"{kind}s of this machine"
+                )
 
     def _unit_of_group(self) -> dict[str, float]:
         """Nothing on a Ray of this machine's own, which has no groups."""

@@ -86,6 +86,7 @@ def pretrain(cfg: PretrainConfig) -> Artifact:
     trained_on = captions - cfg.pretrainer.count_held_out(captions)
     steps = cfg.pretrainer.epochs * (trained_on // cfg.pretrainer.batch_size)
     board = actor_beside_driver(Board)
+    cfg.pool.require_room(at_once=cfg.workers_min or cfg.pool.workers)
     with show_board(board, images=2 * steps * cfg.pretrainer.batch_size):
         checkpoint = _trainer(cfg, base_set, out, board).fit().checkpoint
         if reason := ray.get(board.refusal.remote()):

@@ -92,6 +92,7 @@ def test_the_command_in_a_recipes_comment_accepts_it(recipe: Path) -> None:
         list(declared_cells(list(DATASETS), lines, {}))  # raises on a bad hyper-parameter
     if isinstance(config, PretrainConfig):
         assert config.pretrainer.batch_size % config.pool.workers == 0
+        assert bool(config.pool.gpus) == (config.backbone != "tiny"), "the tiny CLIP needs no GPU"
 
 
 @pytest.mark.parametrize("part", sorted(PARTS.glob("*.yaml")), ids=name)

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray
 import torch
 
 from cluster.artifacts import Draft, draft
+from cluster.errors import ConfigError
 from cluster.pieces import Pieces, Tables, make_pieces
 from cluster.pool import Pool
 from cluster.row_pipeline import Batch, make_rows
@@ -70,9 +72,27 @@ def test_a_part_of_a_gpu_is_a_part_of_its_memory(monkeypatch: pytest.MonkeyPatch
 
 def test_a_machine_of_its_own_has_no_groups() -> None:
     """The recipes for a cluster run there, too, and do not wait for a node that cannot come."""
-    pool = Pool(gpus=1, group="trainer")
-    assert pool.resources() == {"CPU": 1, "GPU": 1}
+    pool = Pool(group="trainer")
+    assert pool.resources() == {"CPU": 1}
     assert pool.options()["resources"] is None
+
+
+def test_what_this_machine_does_not_have_is_refused(local_ray: None) -> None:
+    """Ray would wait for a node that cannot come."""
+    there = ray.cluster_resources()
+    cpus = there["CPU"]
+    assert "GPU" not in there
+    Pool(cpus=cpus).require_room(at_once=1)
+    for pool, at_once, line in (
+        (Pool(gpus=1), 1, "pool.gpus: 1; allowed: at most the 0 GPUs of this machine"),
+        (Pool(cpus=cpus + 1), 1, f"pool.cpus: {cpus + 1:g}; allowed: at most the {cpus:g} CPUs"),
+        (Pool(cpus=cpus), 2, f"pool.cpus: {cpus:g}, 2 workers at once; allowed: at most"),
+    ):
+        with pytest.raises(ConfigError, match=line):
+            pool.require_room(at_once)
+    for taken in (Pool.options, Pool.resources, Pool.map_options):
+        with pytest.raises(ConfigError, match=r"pool\.gpus: 0\.5; allowed: at most the 0 GPUs"):
+            taken(Pool(gpus=0.5))
 
 
 def test_a_pool_takes_a_unit_of_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
