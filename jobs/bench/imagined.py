@@ -60,8 +60,8 @@ def trained_with_labels(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = ImagineModel(imagined[0].stored.shape[-1], classes, adapter, "auto")
-    with torch.no_grad():
-        model.standardise(model.pool(next(iter(loader))[0]))
+    tokens, labels = next(iter(loader))
+    model.start_on(model.pool_all(tokens), labels)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LR)
     schedule = CosineAnnealingLR(optimizer, epochs * len(loader))
     for tokens, labels in (batch for _ in range(epochs) for batch in loader):

@@ -14,6 +14,8 @@ from models.moment_adapter import AdapterConfig, MomentAdapter, stacked_adapt
 from models.precision import Precision, autocast
 
 MAX_TEMPERATURE = 100.0
+SPREAD = 10.0
+"""Mean distance of the shots' moments, as the visual head reads them, from their mean."""
 IMAGES_PER_PASS = 256
 ADAPTER = "adapter."
 HEADS = ("visual_head.weight", "visual_head.bias", "text_head.weight", "text_head.bias")
@@ -40,10 +42,11 @@ class Pooled:
 class ImagineModel(nn.Module):
     """B images, T tokens, D channels, C classes.
 
-    The visual head reads the adapted tokens' moments, each channel standardised by the shots it was
-    started on (our addition: the four moments differ in scale by an order of magnitude). The text
-    head starts as the zero-shot classifier and reads CLIP's own class token, so before the first
-    step it is zero-shot CLIP.
+    The visual head reads the adapted tokens' moments without the mean of the shots it was started
+    on, all divided by one number, and starts as their class means (our addition). Each channel for
+    itself divided by its deviation, as it once was, weighs the many channels that tell nothing
+    apart as much as those that do. The text head starts as the zero-shot classifier and reads
+    CLIP's own class token, so before the first step it is zero-shot CLIP.
     """
 
     mean: Tensor
@@ -84,8 +87,7 @@ class ImagineModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Logits of other heads than its own; of k, (k, B, C), where they are stacked."""
         weight, bias, text_weight, text_bias = (parameters[name] for name in HEADS)
-        standard = (pooled.moments - self.mean) / self.deviation
-        visual = standard @ weight.mT + bias.unsqueeze(-2)
+        visual = self._centred(pooled.moments) @ weight.mT + bias.unsqueeze(-2)
         text = pooled.cls @ text_weight.mT + text_bias.unsqueeze(-2)
         return visual, text * parameters[TEMPERATURE].exp()[..., None, None]
 
@@ -114,11 +116,24 @@ class ImagineModel(nn.Module):
         return self.logits(self.pool_all(tokens))
 
     @torch.no_grad()
-    def standardise(self, pooled: Pooled) -> None:
-        """Takes mean and deviation of every moment from these images (of one, the mean alone)."""
-        self.mean.copy_(pooled.moments.mean(dim=0))
-        if len(pooled.moments) > 1:
-            self.deviation.copy_(pooled.moments.std(dim=0).clamp(min=1e-3))
+    def start_on(self, shots: Pooled, labels: Tensor) -> None:
+        """Takes the moments' mean and scale from these images, and the visual head from the classes'
+        means: its logits are then cosines, but for the image's own distance from the mean.
+
+        labels: (B,) int64. A class without an image keeps the head's own weights.
+        """
+        self.mean.copy_(shots.moments.mean(dim=0))
+        distance = (shots.moments - self.mean).norm(dim=1).mean()
+        if distance > 0:  # else they are one image
+            self.deviation.fill_(distance / SPREAD)
+        sums = torch.zeros_like(self.visual_head.weight)
+        sums.index_add_(0, labels, self._centred(shots.moments))
+        known = labels.unique()
+        self.visual_head.weight[known] = normalize(sums[known], dim=1)
+
+    def _centred(self, moments: Tensor) -> Tensor:
+        """Moments as the visual head reads them."""
+        return (moments - self.mean) / self.deviation
 
     @torch.no_grad()
     def clamp_temperature(self) -> None:

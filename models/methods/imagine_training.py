@@ -114,7 +114,7 @@ def _train_heads(
         steps = max(hyper.head_steps for hyper in hypers)
         drawn.append(Batches(task, hypers[0], seed).drawn(steps)[1])
         pooled.append(_pooled_imagined(model, task.imagined, drawn[1]))
-    model.standardise(pooled[0])
+    model.start_on(pooled[0], task.train.labels.repeat(task.train.view_count))
     val = model.pool_all(task.val.clean) if task.val else None
 
     def losses() -> Iterator[Tensor]:

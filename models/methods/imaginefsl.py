@@ -53,12 +53,13 @@ class ImagineFsl(BatchedMethod):
 
     loss = w·(CE_visual + λ CE_text) on real + (1 − w)·(the same) on imagined images. AdamW, cosine
     to 0. Head and fusion weight are chosen on val. Source: ImagineFSL (Yang et al., 2025).
-    Deviations: the heads are trained first, on standardised moments of the starting adapter (the
-    original moves all at once over thousands of steps, visual head 10 times and text head 0.2 times
-    as fast as the adapter; features pooled once make that part cheap, and a random head would spoil
-    a pretrained adapter: Kumar et al., 2022); real and imagined images are drawn independently and
-    steps are stated; the temperature is clamped at 100 and not
-    decayed; probabilities are fused, not normed logits.
+    Deviations: the visual head starts as the shots' class means, on moments without their mean
+    (the original at random, on the moments as they are; docs/results.md has the difference); the
+    heads are trained first, on moments of the starting adapter (the original moves all at once over
+    thousands of steps, visual head 10 times and text head 0.2 times as fast as the adapter;
+    features pooled once make that part cheap, and a random head would spoil a pretrained adapter:
+    Kumar et al., 2022); real and imagined images are drawn independently and steps are stated; the
+    temperature is clamped at 100 and not decayed; probabilities are fused, not normed logits.
     """
 
     name = "imaginefsl"

@@ -90,7 +90,7 @@ def write_fine_tuned(folder: Path, name: str, adapted: ImagineFslAdapted) -> Non
     """{name}_adapter.pth, _linear.pth, _text.pth, and {name}.json, which imports them again.
 
     What the original's layout has no place for is folded into the visual head, in float64: the
-    channels' mean and deviation, and the visual temperature. The JSON holds the rest.
+    moments' mean and scale, and the visual temperature. The JSON holds the rest.
     """
     model, selection, card = adapted.model, adapted.card.selection, adapted.card
     head = model.visual_head

@@ -142,7 +142,6 @@ def test_an_adapter_learns_from_the_labels_of_imagined_images(world: WorthBench)
     model = trained_with_labels(two, ADAPTER, epochs=40)
     torch.manual_seed(0)
     random = ImagineModel(imagined.stored.shape[-1], 12, ADAPTER, "auto")
-    random.standardise(random.pool_all(imagined.clean))
 
     def right(model: ImagineModel) -> float:
         """Share of images whose class is right, of whichever of the two datasets."""

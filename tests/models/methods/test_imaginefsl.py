@@ -2,10 +2,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from models.methods import METHODS
 from models.methods.batches import endless_batches
-from models.methods.imagine_model import ImagineModel, Pooled
+from models.methods.imagine_model import SPREAD, ImagineModel, Pooled
 from models.methods.imagine_training import ImagineFslHyper
 from models.moment_adapter import AdapterConfig, MomentAdapter
 from tests.models.methods.tasks import NAMES, features, task, tiny_clip
@@ -19,7 +20,7 @@ IMAGINE = METHODS["imaginefsl"]
 def test_untrained_the_text_head_is_zero_shot() -> None:
     cell, tokens = task(), features(3, 7).clean
     heads = IMAGINE.fit(cell, STILL, seed=0).heads(tokens)
-    unit = torch.nn.functional.normalize(tokens[:, 0].float(), dim=-1)
+    unit = normalize(tokens[:, 0].float(), dim=-1)
     torch.testing.assert_close(heads["text"], tiny_clip().logit_scale * unit @ cell.text.T)
 
 
@@ -122,3 +123,32 @@ def test_without_joint_steps_the_adapter_stays_as_it_started() -> None:
     teacher = MomentAdapter(tiny_clip().embed_dim, ADAPTER).state_dict()
     tensors = IMAGINE.fit(task(), replace(HYPER, steps=0), seed=0, teacher=teacher).tensors()
     assert all(torch.equal(tensors[f"adapter.{name}"], t) for name, t in teacher.items())
+
+
+def test_the_visual_head_starts_as_the_nearest_class_mean_by_cosine() -> None:
+    """Of moments about the mean of all shots, in float64."""
+    model = ImagineModel(16, len(NAMES), ADAPTER, "fp32")
+    shots, others = features(4, 7), features(6, 8)
+    pooled = model.pool_all(shots.clean)
+    model.start_on(pooled, shots.labels)
+    centre = pooled.moments.double().mean(dim=0)
+    moments = pooled.moments.double() - centre
+    classes = range(len(NAMES))
+    means = torch.stack([moments[shots.labels == label].mean(dim=0) for label in classes])
+    others_moments = model.pool_all(others.clean).moments.double() - centre
+    cosines = normalize(others_moments, dim=1) @ normalize(means, dim=1).T
+    visual, _ = model.predict(others.clean)
+    assert torch.equal(visual.argmax(dim=1), cosines.argmax(dim=1))
+    lengths = others_moments.norm(dim=1, keepdim=True) / moments.norm(dim=1).mean()
+    torch.testing.assert_close(visual.double(), SPREAD * lengths * cosines, rtol=1e-4, atol=1e-4)
+
+
+def test_a_head_that_starts_on_one_image_has_its_own_weights_for_other_classes() -> None:
+    model = ImagineModel(16, len(NAMES), ADAPTER, "fp32")
+    before = model.visual_head.weight.detach().clone()
+    one = features(1, 7)
+    model.start_on(model.pool_all(one.clean[:1]), one.labels[:1])
+    after = model.visual_head.weight
+    others = torch.arange(len(NAMES)) != one.labels[0]
+    assert torch.equal(after[others], before[others])
+    assert after.isfinite().all() and (model.deviation == 1).all()
