@@ -151,4 +151,5 @@ def test_a_head_that_starts_on_one_image_has_its_own_weights_for_other_classes()
     after = model.visual_head.weight
     others = torch.arange(len(NAMES)) != one.labels[0]
     assert torch.equal(after[others], before[others])
-    assert after.isfinite().all() and (model.deviation == 1).all()
+    assert after.isfinite().all()
+    assert (model.deviation == 1).all()
