@@ -117,9 +117,10 @@ class ImagineModel(nn.Module):
 
     @torch.no_grad()
     def start_on(self, shots: Pooled, labels: Tensor) -> None:
-        """Takes the moments' mean and scale from these images, and the visual head from class means.
+        """Takes the moments' mean and scale from these images, and the head from class means.
 
-        Its logits are then cosines, times the image's own distance from the mean. labels: (B,) int64. A class without an image keeps the head's own weights.
+        The visual logits are then cosines, times the image's own distance from the mean. labels:
+        (B,) int64. A class without an image keeps the head's own weights.
         """
         self.mean.copy_(shots.moments.mean(dim=0))
         distance = (shots.moments - self.mean).norm(dim=1).mean()
