@@ -4,6 +4,7 @@ from pathlib import Path
 
 from models.clip import Clip
 from models.methods.adapted import Adapted, Method, read_saved
+from models.methods.class_means import ClassMeans
 from models.methods.clip_adapter import ClipAdapter
 from models.methods.clip_lora import ClipLora
 from models.methods.cocoop import CoCoOp
@@ -21,6 +22,7 @@ METHODS: dict[str, type[Method]] = {
     for method in (
         ZeroShot,
         LinearProbe,
+        ClassMeans,
         TipAdapter,
         TipAdapterF,
         ClipAdapter,

@@ -20,6 +20,7 @@ HYPER: dict[str, dict[str, Any]] = {
     "imaginefsl": {"steps": 4, "adapter": SMALL_ADAPTER, "precision": "fp32"},
     "imaginefsl_lora": {"lora_steps": 3, "adapter": SMALL_ADAPTER, **LORA},
     "clip_lora": {"steps": 3, **LORA},
+    "class_means": {"without_teacher": "random", "adapter": SMALL_ADAPTER, "precision": "fp32"},
     "fsnl": {"epochs": 4},
     "coop": {"epochs": 4},
     "cocoop": {"epochs": 2},

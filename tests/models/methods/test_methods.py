@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.methods import METHODS, load_adapted
+from models.methods.class_means import ClassMeansHyper
 from models.methods.clip_adapter import ClipAdapterHyper
 from models.methods.clip_lora import ClipLoraHyper
 from models.methods.cocoop import CoCoOpHyper
@@ -34,6 +35,9 @@ PLAIN = ViewConfig(
 QUICK: dict[str, Any] = {
     "zero_shot": ZeroShotHyper(),
     "linear_probe": LinearProbeHyper(),
+    "class_means": ClassMeansHyper(
+        adapter=AdapterConfig(depth=1, inner=12, heads=2), without_teacher="random"
+    ),
     "imaginefsl": ImagineFslHyper(
         adapter=AdapterConfig(depth=1, inner=12, heads=2), head_steps=100, steps=20
     ),
@@ -59,7 +63,9 @@ QUICK: dict[str, Any] = {
 }
 OPEN = ["zero_shot", "clip_adapter", "coop", "cocoop", "fsnl", "clip_lora"]
 CLOSED = [method for method in METHODS if method not in OPEN]
-NO_TEACHER = [m for m in METHODS if m not in ("imaginefsl", "imaginefsl_lora", "fsnl")]
+NO_TEACHER = [
+    m for m in METHODS if m not in ("class_means", "imaginefsl", "imaginefsl_lora", "fsnl")
+]
 
 
 def seen(method: str, features: Features) -> Tensor:
