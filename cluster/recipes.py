@@ -5,7 +5,7 @@ before are made again instead of being taken for done.
 """
 
 RECIPES = {
-    "adapted": 3,
+    "adapted": 4,
     "captions": 2,
     "clip": 1,
     "critique": 3,
@@ -17,8 +17,8 @@ RECIPES = {
     "features": 4,
     "images": 2,
     "model": 1,
-    "report": 5,
-    "results": 5,
+    "report": 6,
+    "results": 6,
     "teacher": 3,
 }
 """Kind of artifact to the version of how it is made. What goes into the identity of a *row* has a

@@ -55,6 +55,21 @@ SCHEMAS = {
             ("images", pa.int32()),
         ]
     ),
+    "heads": pa.schema(
+        [
+            ("dataset", pa.string()),
+            ("method", pa.string()),
+            ("shots", pa.int32()),
+            ("seed", pa.int32()),
+            ("concepts", pa.string()),
+            ("head", pa.string()),
+            ("measure", pa.string()),
+            ("label_space", pa.string()),
+            ("value", pa.float64()),
+            ("images", pa.int32()),
+            ("split_hash", pa.string()),
+        ]
+    ),
     "curves": pa.schema(
         [
             ("dataset", pa.string()),
@@ -66,9 +81,10 @@ SCHEMAS = {
         ]
     ),
 }
-"""Tables of a results artifact: every measure of `actors.search.measures` on test; test images by
-class and answer, in the widest label space of each model, where a class is its label and
-`class_name` and `predicted` only say its name; val accuracy by fusion weight."""
+"""Tables of a results artifact: every measure of `actors.search.measures` on test, of the head that
+was chosen on val; test images by class and answer, in the widest label space of each model, where a
+class is its label and `class_name` and `predicted` only say its name; the measures of every head of
+models that have several; val accuracy by fusion weight."""
 
 
 class Evaluator:
@@ -92,7 +108,8 @@ class Evaluator:
         cell = {"dataset": fit.dataset, "method": fit.name, "shots": fit.shots, "seed": fit.seed}
         spaces = label_spaces(fit.concepts, model.open_vocabulary)  # type: ignore[arg-type]
         own = {label: place for place, label in enumerate(encoded.labels(fit.concepts))}  # type: ignore[arg-type]
-        answers = answers_on_test(model, encoded, spaces, own)
+        of_heads = heads_on_test(model, encoded, spaces, own)
+        answers = of_heads[model.card.selection.head]
         origin = self._origin(fit, model)
         rows = [{**cell, **score, **origin} for score in scores(answers)]
         labels, counts = encoded.labels(spaces[0]), answers[spaces[0]].confusion
@@ -103,12 +120,19 @@ class Evaluator:
              "images": int(counts[true, answer])}
             for true, answer in counts.nonzero().tolist()
         ]  # fmt: skip
+        drawn = {"concepts": fit.concepts, "split_hash": fit.split_hash}
+        heads = [
+            {**cell, **drawn, "head": head, **score}
+            for head, of_head in of_heads.items()
+            for score in scores(of_head)
+            if len(of_heads) > 1
+        ]
         curve = [
             {**cell, "fusion_weight": weight, "val_accuracy": accuracy}
             for weight, accuracy in model.card.selection.curve
         ]
         tables: dict[str, list[dict[str, Any]]]
-        tables = {"rows": rows, "confusion": confusion, "curves": curve}
+        tables = {"rows": rows, "confusion": confusion, "heads": heads, "curves": curve}
         return {name: pa.Table.from_pylist(tables[name], SCHEMAS[name]) for name in SCHEMAS}
 
     def _origin(self, fit: Fit, model: Adapted) -> dict[str, Any]:
@@ -140,7 +164,17 @@ def answers_on_test(
     spaces: Sequence[Concepts],
     own: Mapping[int, int] | None = None,
 ) -> dict[Concepts, Answers]:
-    """Answers of the chosen head on the test images of each label space.
+    """Those of `heads_on_test` of the head that was chosen on val."""
+    return heads_on_test(model, encoded, spaces, own)[model.card.selection.head]
+
+
+def heads_on_test(
+    model: Adapted,
+    encoded: EncodedDataset,
+    spaces: Sequence[Concepts],
+    own: Mapping[int, int] | None = None,
+) -> dict[str, dict[Concepts, Answers]]:
+    """Answers of every head on the test images of each label space.
 
     A label space is its classes alone; one without classes is left out. The first one holds all
     the others. Each image is answered once, in the first: where a model answers in several label
@@ -157,13 +191,28 @@ def answers_on_test(
     places = None if own is None else [own.get(label, OTHER) for label in labels]
     device, parts = model.clip.mean.device, test.passes(IMAGES_AT_ONCE)
     inputs = (test.inputs(model.reads, images).to(device) for images in parts)
-    logits = torch.cat([model.logits(part, names, places).cpu() for part in inputs])
-    answers = {widest: Answers(logits, test.labels)} if labels else {}
+    logits = [
+        {head: values.cpu() for head, values in model.heads(part, names, places).items()}
+        for part in inputs
+    ]
+    of_heads = {head: torch.cat([part[head] for part in logits]) for head in logits[0]}
+    return {
+        head: _in_spaces(Answers(values, test.labels), encoded, spaces)
+        for head, values in of_heads.items()
+    }
+
+
+def _in_spaces(
+    answers: Answers, encoded: EncodedDataset, spaces: Sequence[Concepts]
+) -> dict[Concepts, Answers]:
+    """answers: in the first of these label spaces."""
+    labels = encoded.labels(spaces[0])
+    of_spaces = {spaces[0]: answers} if labels else {}
     for space in spaces[1:]:
         members = set(encoded.labels(space))
         columns = torch.tensor([i for i, label in enumerate(labels) if label in members])
         if len(columns):
-            here = torch.isin(test.labels, columns)
-            true = torch.searchsorted(columns, test.labels[here])
-            answers[space] = Answers(logits[here][:, columns], true)
-    return answers
+            here = torch.isin(answers.labels, columns)
+            true = torch.searchsorted(columns, answers.labels[here])
+            of_spaces[space] = Answers(answers.logits[here][:, columns], true)
+    return of_spaces

@@ -1,5 +1,5 @@
-"""python -m jobs.bench NAME, of: synthesis, pretrain, adapt, search, discovery, worth, scale,
-encodings, fuzz
+"""python -m jobs.bench NAME, of: synthesis, pretrain, adapt, search, discovery, worth, effect,
+scale, encodings, fuzz
 
 Measurements. Each prints a table and ends with one JSON line; what is to be compared between
 machines are the ratios, measured within one run.
@@ -17,6 +17,7 @@ from cluster.job import one_line_for_users, parsed
 from cluster.stopping import stoppable
 from jobs.bench.adapt import AdaptBench, adapting
 from jobs.bench.discovery import DiscoveryBench, discovering
+from jobs.bench.effect import EffectBench, effect
 from jobs.bench.encodings import EncodingsBench, encodings
 from jobs.bench.fuzz.procedure import FuzzBench, fuzzing
 from jobs.bench.pretrain import PretrainBench, pretraining
@@ -33,6 +34,7 @@ BENCHES: dict[str, tuple[type, Measure]] = {
     "search": (SearchBench, searching),
     "discovery": (DiscoveryBench, discovering),
     "worth": (WorthBench, worth),
+    "effect": (EffectBench, effect),
     "scale": (ScaleBench, scaling),
     "encodings": (EncodingsBench, encodings),
     "fuzz": (FuzzBench, fuzzing),

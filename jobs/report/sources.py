@@ -42,6 +42,21 @@ def result_scores(results: Artifact) -> list[Score]:
     return _scores(results, "rows", "results")
 
 
+def head_scores(results: Artifact) -> list[Score]:
+    """Scores of every head of models that have several; a method is called "imaginefsl, visual".
+
+    None from results of before there was such a table.
+    """
+    if not _has(results, "heads"):
+        return []
+    rows = results.read_table("heads").to_pylist()
+    names = [name for name in Score._fields if name != "method"]
+    return [
+        Score(method=f"{row['method']}, {row['head']}", **{name: row[name] for name in names})
+        for row in rows
+    ]
+
+
 def discovery_scores(discovery: Folder) -> list[Score]:
     """All scores of a "discovery" artifact, which may be a draft still."""
     return _scores(discovery, "metrics", "discovery")

@@ -178,6 +178,14 @@ def test_evaluate_scores_every_model_in_its_label_spaces(whole: Artifact, world:
     }
     curves = results.read_table("curves").to_pylist()
     assert {curve["method"] for curve in curves} == {"imaginefsl-scratch"}
+    heads = results.read_table("heads").to_pylist()
+    assert {(row["method"], row["head"]) for row in heads} == {
+        ("imaginefsl-scratch", head) for head in ("fused", "visual", "text")
+    }
+    of_head = {(row["seed"], row["head"], row["measure"]): row["value"] for row in heads}
+    for row in results.read_table("rows").to_pylist():
+        if row["method"] == "imaginefsl-scratch":
+            assert row["value"] == of_head[row["seed"], row["head"], row["measure"]]
     assert evaluate(cfg) == results, "done before: the test split is not opened again"
 
 

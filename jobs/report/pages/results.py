@@ -17,6 +17,7 @@ from jobs.report.sources import (
     Refusal,
     confusions,
     fitted_models,
+    head_scores,
     known_measures,
     measures_of,
     pretraining_metrics,
@@ -58,6 +59,7 @@ from jobs.report.tables.results import (
     hardest_table,
     measure_tables,
     sentence,
+    shots_table,
     summary_records,
 )
 from jobs.report.tables.sources import (
@@ -129,6 +131,15 @@ class ResultsPage:
     def measures(self) -> list[MeasureTables]:
         """The tables of every measure that the results hold."""
         return [measure_tables(self.scores, measure) for measure in measures_of(self.scores)]
+
+    @cached_property
+    def heads(self) -> Table | None:
+        """Accuracy of each head against shots, averaged over datasets where they are several."""
+        every = few_shot_scores(with_average(head_scores(self.results)))
+        cells = summaries(score for score in every if score.measure == ACCURACY)
+        averages = [cell for cell in cells if cell.dataset == AVERAGE] or cells
+        seeds = len({score.seed for score in every})
+        return shots_table(averages, known_measures()[ACCURACY], seeds) if averages else None
 
     @cached_property
     def differences(self) -> list[Difference]:
@@ -237,6 +248,7 @@ class ResultsPage:
     def shown_tables(self) -> dict[str, Table]:
         """The page's tables of results by name, rounded."""
         tables = {name: t for measure in self.measures for name, t in measure.by_name().items()}
+        tables |= {"heads": self.heads} if self.heads else {}
         return tables | ({"paired": self._difference_table()} if self.differences else {})
 
     def _difference_table(self) -> Table:
@@ -259,6 +271,7 @@ class ResultsPage:
             "versions": versions(self.artifacts.values()),
             "splits": split_table(self.scores),
             "accuracy": measure_tables(self.scores, known_measures()[ACCURACY]),
+            "heads": self.heads,
             "below_zero_shot": against_zero_shot(self.cells),
             "verdict": verdict(self.differences, **compared) if self.differences else "",
             "differences": self._difference_table(),
@@ -280,6 +293,7 @@ class ResultsPage:
         sections = {
             "run": "What was run",
             "accuracy": "Accuracy against shots",
+            "heads": "Visual, text and fused head" if self.heads else "",
             "paired": f"{compared.compare} minus {compared.against}" if compared else "",
             **{half: f"{half} against {other}" for half, other in halves},
             **{m.measure.name: sentence(m.measure.title) for m in facts["measures"]},

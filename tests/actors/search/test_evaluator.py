@@ -65,13 +65,13 @@ def test_parts_of_the_test_split_are_answered_as_the_whole(
     assert torch.equal(whole[spaces[0]].labels, test.labels)
 
     parts: list[torch.Size] = []
-    answer = type(model).logits
+    answer = type(model).heads
 
-    def noted(model: Adapted, seen: Tensor, *names: object) -> Tensor:
+    def noted(model: Adapted, seen: Tensor, *names: object) -> dict[str, Tensor]:
         parts.append(seen.shape)
         return answer(model, seen, *names)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(type(model), "logits", noted)
+    monkeypatch.setattr(type(model), "heads", noted)
     monkeypatch.setattr(evaluator, "IMAGES_AT_ONCE", 5)
     again = answers_on_test(model, encoded, spaces)
     assert [part[0] for part in parts] == [5] * (len(test) // 5) + [len(test) % 5]

@@ -100,6 +100,13 @@ def _results(storage: Path, rows: list[dict[str, object]]) -> Artifact:
         for label, answer, images in ((0, 0, 90), (0, 1, 10), (2, 0, 100))
     ]  # fmt: skip
     out.write_table("confusion", pa.Table.from_pylist(answers, SCHEMAS["confusion"]))
+    heads = [
+        {**row, "head": head, "value": float(str(row["value"])) - worse}
+        for row in measured
+        if str(row["method"]).startswith("imaginefsl")
+        for head, worse in (("fused", 0.0), ("visual", 0.1), ("text", 0.2))
+    ]
+    out.write_table("heads", pa.Table.from_pylist(heads, SCHEMAS["heads"]))
     return out.publish({"rows": len(measured)})
 
 

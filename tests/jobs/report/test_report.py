@@ -66,7 +66,7 @@ def test_the_page_needs_nothing_but_itself(page: Elements) -> None:
 def test_every_link_of_the_page_leads_somewhere(page: Elements) -> None:
     places = {attributes.get("id") for _, attributes in page.tags}
     links = [str(attributes["href"])[1:] for tag, attributes in page.tags if tag == "a"]
-    assert len(links) == 12
+    assert len(links) == 13
     assert set(links) <= places
 
 
@@ -101,6 +101,20 @@ def test_tables_are_written_for_people_and_for_programs(artifact: Artifact) -> N
         lines = list(csv.DictReader(text.splitlines()))
         assert len(lines) == artifact.read_table(name).num_rows == count
         assert list(lines[0]) == artifact.read_table(name).schema.names
+
+
+def test_every_head_is_told_by_itself(artifact: Artifact) -> None:
+    """On average over datasets, in points below the fused head as the results have it."""
+    lines = Path(artifact.file("tables", "heads.md")).read_text().splitlines()
+    for method in ("imaginefsl", "imaginefsl-scratch"):
+        values = {}
+        for head in ("fused", "visual", "text"):
+            (line,) = (text for text in lines if f"| {method}, {head} |" in text)
+            assert "(average)" in line
+            values[head] = [float(mean) for mean in re.findall(r"([\d.]+) ±", line)]
+        for fused, visual, text in zip(*values.values(), strict=True):
+            assert fused - visual == pytest.approx(10, abs=0.11)
+            assert fused - text == pytest.approx(20, abs=0.11)
 
 
 def test_the_search_is_told_cell_by_cell(artifact: Artifact) -> None:
