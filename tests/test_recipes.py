@@ -16,6 +16,7 @@ from jsonargparse import auto_cli
 from actors.embedded.concepts import DATASETS
 from actors.search.cells import MethodConfig, declared_cells
 from cluster.job import OneLineParser
+from jobs.bench.__main__ import BENCHES
 from jobs.pretrain import PretrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +33,8 @@ def name(path: Path) -> str:
 def loaded(recipe: str) -> Any:
     """The config of jobs/recipes/{recipe}, as the command in its comment makes it."""
     module, arguments = command(RECIPES / recipe)
-    config = config_type(module)
+    # A measurement's command names it first, and its config is in the list of measurements.
+    config = BENCHES[arguments.pop(0)][0] if module == "jobs.bench" else config_type(module)
     return auto_cli(config, args=arguments, as_positional=False, parser_class=OneLineParser)
 
 
