@@ -32,7 +32,8 @@ from models.task import Features
 
 METHOD = "imaginefsl"
 HYPER = {
-    "head_steps": 200, "steps": 12, "batch_real": 32, "batch_imagined": 16, "real_weight": 0.95,
+    "head_steps": 200, "steps": 12, "adapter_lr": 3e-5, "head_lr_factor": 1.0,
+    "batch_real": 32, "batch_imagined": 16, "real_weight": 0.95,
 }  # fmt: skip
 """Of the method in `labels`; the values of jobs/recipes/embedded_table.yaml."""
 SCRATCH = "scratch"

@@ -40,11 +40,12 @@ METHOD = MethodConfig(
     method="imaginefsl",
     shots=[],
     hyper={
-        "adapter": plain(ADAPTER), "steps": 20, "batch_real": 32, "batch_imagined": 16,
+        "adapter": plain(ADAPTER), "steps": 20, "adapter_lr": 3e-5, "head_lr_factor": 1.0,
+        "batch_real": 32, "batch_imagined": 16,
     },
     space={
         "head_lr": Range(low=1e-3, high=6e-3, log=True),
-        "adapter_lr": Range(low=1e-4, high=1e-3, log=True),
+        "adapter_lr": Range(low=1e-5, high=3e-4, log=True),
         "real_weight": Range(low=0.8, high=0.99),
     },
 )  # fmt: skip
