@@ -1,10 +1,11 @@
-"""Figures of results, as PNG: accuracy against shots, and validation accuracy by fusion weight."""
+"""Figures of results, as PNG: accuracy and differences against shots, and fusion weights."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from jobs.report.figures.axes import COLOURS, INK, grid, legend, png
+from jobs.report.figures.axes import COLOURS, INK, grid, legend, panels_of, png
+from jobs.report.statistics.differences import Difference
 from jobs.report.statistics.scores import Summary
 from jobs.report.statistics.searches import FittedModel
 
@@ -60,6 +61,35 @@ def _accuracy_line(
         capsize=2,
         label=method,
     )
+
+
+def difference_figure(lines: Mapping[str, Sequence[Difference]]) -> bytes:
+    """Differences of accuracy against shots, a line of each name: mean and interval over datasets.
+
+    lines: `paired_over_datasets` by name.
+    """
+    figure, (panel,) = panels_of(1, 1, height=2.6)
+    shots = sorted({d.shots for line in lines.values() for d in line})
+    panel.set_xticks(range(len(shots)), map(str, shots))
+    panel.axhline(0, color=INK, lw=1)
+    for number, (name, line) in enumerate(lines.items()):
+        shift = (number - (len(lines) - 1) / 2) * DODGE
+        panel.errorbar(
+            [shots.index(d.shots) + shift for d in line],
+            [100 * d.gain.mean for d in line],
+            [100 * (d.gain.half_width or 0) for d in line],
+            color=COLOURS[number % len(COLOURS)],
+            marker=MARKERS[number % len(MARKERS)],
+            markersize=4,
+            linewidth=1.4,
+            elinewidth=1,
+            capsize=2,
+            label=name,
+        )
+    panel.set_xlabel("shots", fontsize=9)
+    panel.set_ylabel("difference, points", fontsize=9)
+    legend(figure, [panel])
+    return png(figure)
 
 
 def fusion_figure(fits: Sequence[FittedModel]) -> bytes:

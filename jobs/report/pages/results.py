@@ -7,7 +7,7 @@ from typing import Any
 from actors.curation.decisions import REASONS
 from cluster.artifacts import Artifact
 from cluster.errors import ConfigError
-from jobs.report.figures.scores import accuracy_figure, fusion_figure
+from jobs.report.figures.scores import accuracy_figure, difference_figure, fusion_figure
 from jobs.report.figures.searches import cost_figure, history_figure, importance_figure
 from jobs.report.figures.sources import curation_figure, pretraining_figure
 from jobs.report.pages.curation import CurationSection, curation_section
@@ -33,6 +33,7 @@ from jobs.report.statistics.differences import (
     against_zero_shot,
     all_paired,
     paired,
+    paired_over_datasets,
     verdict,
 )
 from jobs.report.statistics.scores import (
@@ -150,6 +151,24 @@ class ResultsPage:
         return paired(few_shot, self.comparison.compare, self.comparison.against)
 
     @cached_property
+    def head_differences(self) -> dict[str, list[Difference]]:
+        """Of accuracy, between the compared methods by head, over datasets where they are several;
+        shots ascend."""
+        if self.comparison is None:
+            return {}
+        compare, against = self.comparison.compare, self.comparison.against
+        scores = [s for s in few_shot_scores(head_scores(self.results)) if s.measure == ACCURACY]
+        heads = dict.fromkeys(score.method.rpartition(", ")[2] for score in scores)
+        lines = {
+            head: sorted(
+                paired_over_datasets(scores, f"{compare}, {head}", f"{against}, {head}"),
+                key=lambda difference: difference.shots,
+            )
+            for head in heads
+        }
+        return {f"{h} head": line for h, line in lines.items() if line and line[0].gain.n > 1}
+
+    @cached_property
     def classes(self) -> list[ClassScore]:
         """Every class of every cell."""
         return class_scores(confusions(self.results))
@@ -211,6 +230,8 @@ class ResultsPage:
         figures = {}
         if self.cells:
             figures["accuracy"] = accuracy_figure(self.cells)
+        if self.head_differences:
+            figures["differences"] = difference_figure(self.head_differences)
         if "teacher" in self.others and (metrics := pretraining_metrics(self.others["teacher"])):
             figures["pretraining"] = pretraining_figure(metrics)
         if "curation" in self.others:

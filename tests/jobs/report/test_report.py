@@ -72,7 +72,7 @@ def test_every_link_of_the_page_leads_somewhere(page: Elements) -> None:
 
 def test_pictures_of_the_page_can_be_decoded(page: Elements) -> None:
     pictures = [str(attributes["src"]) for tag, attributes in page.tags if tag == "img"]
-    assert len(pictures) == 6 + 6 * 4  # figures; captions in four views
+    assert len(pictures) == 7 + 6 * 4  # figures; captions in four views
     for picture in pictures:
         Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))).verify()
 
