@@ -112,7 +112,7 @@ def test_a_saved_model_says_the_same_of_files(root: Path, encoded: Encoded, tmp_
 @pytest.mark.parametrize(
     ("method", "hyper", "said"),
     [
-        ("linear", {}, "method: 'linear'; allowed: clip_adapter"),
+        ("linear", {}, "method: 'linear'; allowed: class_means"),
         ("clip_lora", {}, "method: 'clip_lora'; allowed"),
         ("fsnl", {"step": 1}, "hyper of fsnl: .*step"),
     ],
