@@ -74,9 +74,11 @@ class Pool:
         return {name: amount for name, amount in resources.items() if amount}
 
     def require_room(self, at_once: int) -> None:
-        """ConfigError if so many workers cannot run side by side on a Ray of this machine's own,
-        which gets no other nodes: they would wait for ever. Ray has to be connected, else nothing
-        is asked."""
+        """ConfigError if a Ray of this machine's own has no room for so many workers at once.
+
+        It gets no other nodes, so they would wait for ever. Ray has to be connected, else nothing
+        is asked.
+        """
         import ray
 
         from cluster.connect import ray_address

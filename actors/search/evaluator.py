@@ -124,8 +124,8 @@ class Evaluator:
         heads = [
             {**cell, **drawn, "head": head, **score}
             for head, of_head in of_heads.items()
-            for score in scores(of_head)
             if len(of_heads) > 1
+            for score in scores(of_head)
         ]
         curve = [
             {**cell, "fusion_weight": weight, "val_accuracy": accuracy}

@@ -26,6 +26,7 @@ from jobs.bench.worth import gains
 from jobs.report.statistics.scores import Score
 from jobs.world import WorldConfig, world
 from models.methods import METHODS
+from models.moment_adapter import load_teacher
 
 GROUPS: tuple[Concepts, ...] = ("all", "OOP", "IP")
 """Test images of all classes, and of each group's; there are all classes to choose from."""
@@ -79,26 +80,22 @@ def _scores(cfg: EffectBench) -> Iterator[Score]:
         worlds = [world(cfg.storage, _seeded(cfg.world, seed)) for seed in cfg.pretraining_seeds]
     datasets = [artifact.uri for artifact in worlds[0].datasets]
     features = [artifact.uri for artifact in worlds[0].features]
-    settings = {"val_policy": "min", "templates": "hand"}
-    first, *others = [
-        Tasks(task_source(datasets, features, teacher=each.teacher.uri, **settings))  # type: ignore[arg-type]
-        for each in worlds
-    ]
-    teachers = [tasks.teacher.adapter_state for tasks in (first, *others) if tasks.teacher]
+    source = task_source(
+        datasets, features, teacher=worlds[0].teacher.uri, val_policy="min", templates="hand"
+    )
+    tasks = Tasks(source)
+    teachers = [load_teacher(each.teacher.local_dir()).adapter_state for each in worlds]
     lines = {
         "means": MethodConfig(method="class_means", shots=list(cfg.shots), teacher=True),
         "imaginefsl": MethodConfig(
             method="imaginefsl", shots=list(cfg.shots), teacher=True, hyper=cfg.hyper
         ),
     }
-    fits = [
-        (cell, seed)
-        for cell in runnable_cells(first, lines, cfg.seeds)
-        for seed in cfg.seeds
-    ]  # fmt: skip
+    cells = runnable_cells(tasks, lines, cfg.seeds)
+    fits = [(cell, seed) for cell in cells for seed in cfg.seeds]
     with show_progress("effect", len(fits), "fits") as progress:
         for cell, seed in fits:
-            yield from _of_cell(first, cell, seed, teachers)
+            yield from _of_cell(tasks, cell, seed, teachers)
             progress.advance()
 
 

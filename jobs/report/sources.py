@@ -42,19 +42,15 @@ def result_scores(results: Artifact) -> list[Score]:
     return _scores(results, "rows", "results")
 
 
-def head_scores(results: Artifact) -> list[Score]:
-    """Scores of every head of models that have several; a method is called "imaginefsl, visual".
+def head_scores(results: Artifact) -> list[tuple[str, Score]]:
+    """Heads of models that have several, with their scores.
 
     None from results of before there was such a table.
     """
     if not _has(results, "heads"):
         return []
     rows = results.read_table("heads").to_pylist()
-    names = [name for name in Score._fields if name != "method"]
-    return [
-        Score(method=f"{row['method']}, {row['head']}", **{name: row[name] for name in names})
-        for row in rows
-    ]
+    return [(row["head"], Score(**{name: row[name] for name in Score._fields})) for row in rows]
 
 
 def discovery_scores(discovery: Folder) -> list[Score]:

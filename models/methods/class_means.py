@@ -16,7 +16,7 @@ from models.clip import Clip
 from models.methods.adapted import Adapted, Card, Method, Watch, exactly
 from models.methods.imagine_model import ADAPTER, IMAGES_PER_PASS
 from models.methods.selection import Selection, only_head
-from models.methods.teacher import take_over
+from models.methods.teacher import adapter_weights, take_over
 from models.moment_adapter import AdapterConfig, MomentAdapter, require_fit
 from models.precision import Precision, autocast
 from models.task import Task
@@ -83,26 +83,26 @@ class ClassMeans(Method):
         labels = task.train.labels.repeat(task.train.view_count)
         sums = features.new_zeros(len(task.names), features.shape[1])
         means = normalize(sums.index_add_(0, labels, features), dim=1)
-        card = Card.of(ClassMeans.name, task, hyper, seed, Selection("visual"))
-        adapted = ClassMeansAdapted(card, task.clip, means, adapter)
+        selection = Selection("visual")
         if task.val:
-            logits = adapted.heads(task.val.clean)["visual"]
+            features = _features(task.val.clean, task.clip, adapter, hyper.precision)
+            logits = task.clip.logit_scale * features @ means.T
             selection = only_head("visual", logits, task.val.labels)
-            adapted.card = Card.of(ClassMeans.name, task, hyper, seed, selection)
-        return adapted
+        card = Card.of(ClassMeans.name, task, hyper, seed, selection)
+        return ClassMeansAdapted(card, task.clip, means, adapter)
 
     @staticmethod
     def restore(card: Card, tensors: dict[str, Tensor], clip: Clip) -> ClassMeansAdapted:
-        blocks = {n.removeprefix(ADAPTER): t for n, t in tensors.items() if n.startswith(ADAPTER)}
-        adapter = None
+        blocks, adapter = adapter_weights(tensors), None
         if blocks:
             config = AdapterConfig(**card.hyper["adapter"])
             require_fit(clip.embed_dim, config, blocks)
             adapter = MomentAdapter(clip.embed_dim, config).to(clip.mean.device)
             adapter.load_state_dict(blocks)
-        shapes = {name: tuple(t.shape) for name, t in tensors.items() if name.startswith(ADAPTER)}
+            adapter.eval()
+        shapes = {ADAPTER + name: tuple(tensor.shape) for name, tensor in blocks.items()}
         exactly(tensors, shapes | {"means": (len(card.names), 4 * clip.embed_dim)}, card.method)
-        return ClassMeansAdapted(card, clip, tensors["means"], adapter and adapter.eval())
+        return ClassMeansAdapted(card, clip, tensors["means"], adapter)
 
 
 def _adapter(

@@ -59,6 +59,7 @@ class ImagineModel(nn.Module):
         self.precision = precision
         self.adapter = MomentAdapter(dim, adapter)
         self.register_buffer("mean", torch.zeros(4 * dim))
+        # One number in all channels; in models of before each channel has its own.
         self.register_buffer("deviation", torch.ones(4 * dim))
         self.visual_head = nn.Linear(4 * dim, classes)
         self.text_head = nn.Linear(dim, classes)

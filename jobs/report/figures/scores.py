@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from jobs.report.figures.axes import COLOURS, INK, grid, legend, panels_of, png
 from jobs.report.statistics.differences import Difference
-from jobs.report.statistics.scores import Summary
+from jobs.report.statistics.scores import Estimate, Summary
 from jobs.report.statistics.searches import FittedModel
 
 LINES = ("-", "--", ":")
@@ -35,19 +35,25 @@ def accuracy_figure(cells: Sequence[Summary]) -> bytes:
             if cell.dataset == dataset and not cell.shots:
                 panel.axhline(100 * cell.estimate.mean, color=INK, ls="--", lw=1, label=cell.method)
         for number, method in enumerate(methods):
-            line = {c.shots: c for c in cells if (c.dataset, c.method) == (dataset, method)}
-            _accuracy_line(panel, method, number, [line.get(s) for s in shots], len(methods))
+            line = {
+                c.shots: c.estimate for c in cells if (c.dataset, c.method) == (dataset, method)
+            }
+            points = [(place, line[s]) for place, s in enumerate(shots) if s in line]
+            _line(panel, method, number, points, len(methods))
     figure.supxlabel("shots (labelled training images per class)", fontsize=9)
     figure.supylabel("test accuracy, %", fontsize=9)
     legend(figure, panels)
     return png(figure)
 
 
-def _accuracy_line(
-    panel: Axes, method: str, number: int, cells: Sequence[Summary | None], methods: int
+def _line(
+    panel: Axes, name: str, number: int, points: Sequence[tuple[int, Estimate]], lines: int
 ) -> None:
-    points = [(place, cell.estimate) for place, cell in enumerate(cells) if cell]
-    shift = (number - (methods - 1) / 2) * min(DODGE, MOST_DODGE / methods)
+    """The one of this number among so many lines, its points in % beside those of the others.
+
+    points: place of each on the axis of shots, and what was estimated.
+    """
+    shift = (number - (lines - 1) / 2) * min(DODGE, MOST_DODGE / lines)
     panel.errorbar(
         [place + shift for place, _ in points],
         [100 * estimate.mean for _, estimate in points],
@@ -59,7 +65,7 @@ def _accuracy_line(
         linewidth=1.4,
         elinewidth=1,
         capsize=2,
-        label=method,
+        label=name,
     )
 
 
@@ -73,19 +79,7 @@ def difference_figure(lines: Mapping[str, Sequence[Difference]]) -> bytes:
     panel.set_xticks(range(len(shots)), map(str, shots))
     panel.axhline(0, color=INK, lw=1)
     for number, (name, line) in enumerate(lines.items()):
-        shift = (number - (len(lines) - 1) / 2) * DODGE
-        panel.errorbar(
-            [shots.index(d.shots) + shift for d in line],
-            [100 * d.gain.mean for d in line],
-            [100 * (d.gain.half_width or 0) for d in line],
-            color=COLOURS[number % len(COLOURS)],
-            marker=MARKERS[number % len(MARKERS)],
-            markersize=4,
-            linewidth=1.4,
-            elinewidth=1,
-            capsize=2,
-            label=name,
-        )
+        _line(panel, name, number, [(shots.index(d.shots), d.gain) for d in line], len(lines))
     panel.set_xlabel("shots", fontsize=9)
     panel.set_ylabel("difference, points", fontsize=9)
     legend(figure, [panel])

@@ -1,5 +1,6 @@
 """The page of results: what it shows, and the tables behind it."""
 
+from collections import defaultdict
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -134,12 +135,28 @@ class ResultsPage:
         return [measure_tables(self.scores, measure) for measure in measures_of(self.scores)]
 
     @cached_property
+    def of_heads(self) -> dict[str, list[Score]]:
+        """Accuracy of methods that learned all classes, over all classes, by head."""
+        of_heads: dict[str, list[Score]] = defaultdict(list)
+        for head, score in head_scores(self.results):
+            if score.measure == ACCURACY:
+                of_heads[head].append(score)
+        return {head: few_shot_scores(scores) for head, scores in of_heads.items()}
+
+    @cached_property
     def heads(self) -> Table | None:
         """Accuracy of each head against shots, averaged over datasets where they are several."""
-        every = few_shot_scores(with_average(head_scores(self.results)))
-        cells = summaries(score for score in every if score.measure == ACCURACY)
+        methods = dict.fromkeys(score.method for of in self.of_heads.values() for score in of)
+        named = [
+            score._replace(method=f"{method}, {head}")
+            for method in methods
+            for head, scores in self.of_heads.items()
+            for score in scores
+            if score.method == method
+        ]
+        cells = summaries(with_average(named))
         averages = [cell for cell in cells if cell.dataset == AVERAGE] or cells
-        seeds = len({score.seed for score in every})
+        seeds = len({score.seed for score in named})
         return shots_table(averages, known_measures()[ACCURACY], seeds) if averages else None
 
     @cached_property
@@ -152,19 +169,18 @@ class ResultsPage:
 
     @cached_property
     def head_differences(self) -> dict[str, list[Difference]]:
-        """Of accuracy, between the compared methods by head, over datasets where they are several;
-        shots ascend."""
+        """Of accuracy, between the compared methods, by head; shots ascend.
+
+        None of a single dataset, over which there is no interval.
+        """
         if self.comparison is None:
             return {}
-        compare, against = self.comparison.compare, self.comparison.against
-        scores = [s for s in few_shot_scores(head_scores(self.results)) if s.measure == ACCURACY]
-        heads = dict.fromkeys(score.method.rpartition(", ")[2] for score in scores)
         lines = {
             head: sorted(
-                paired_over_datasets(scores, f"{compare}, {head}", f"{against}, {head}"),
+                paired_over_datasets(scores, self.comparison.compare, self.comparison.against),
                 key=lambda difference: difference.shots,
             )
-            for head in heads
+            for head, scores in self.of_heads.items()
         }
         return {f"{h} head": line for h, line in lines.items() if line and line[0].gain.n > 1}
 

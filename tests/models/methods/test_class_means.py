@@ -16,20 +16,19 @@ ADAPTER = AdapterConfig(depth=1, inner=12, heads=2)
 MEANS = METHODS["class_means"]
 
 
-def teacher() -> MomentAdapter:
-    torch.manual_seed(5)
+def drawn(seed: int) -> MomentAdapter:
+    torch.manual_seed(seed)
     return MomentAdapter(tiny_clip().embed_dim, ADAPTER).eval()
 
 
 @pytest.mark.parametrize("start", ["raw", "random", "teacher"])
 def test_logits_are_scaled_cosines_of_moments_and_their_class_means(start: str) -> None:
     cell, test = task(), features(3, 7)
-    adapters = {"raw": None, "random": drawn(seed=3), "teacher": teacher()}
-    adapter = adapters[start]
+    adapter = {"raw": None, "random": drawn(seed=3), "teacher": drawn(seed=5)}[start]
     hyper = ClassMeansHyper(
         adapter=ADAPTER, without_teacher="random" if start == "random" else "raw", precision="fp32"
     )
-    state = teacher().state_dict() if start == "teacher" else None
+    state = drawn(seed=5).state_dict() if start == "teacher" else None
     logits = MEANS.fit(cell, hyper, seed=3, teacher=state).logits(test.clean)
 
     def of(tokens: torch.Tensor) -> torch.Tensor:
@@ -44,11 +43,6 @@ def test_logits_are_scaled_cosines_of_moments_and_their_class_means(start: str) 
     cosines = of(test.clean) @ normalize(torch.stack(means), dim=1).T
     scale = tiny_clip().logit_scale
     torch.testing.assert_close(logits.double(), scale * cosines, rtol=1e-4, atol=1e-3)
-
-
-def drawn(seed: int) -> MomentAdapter:
-    torch.manual_seed(seed)
-    return MomentAdapter(tiny_clip().embed_dim, ADAPTER).eval()
 
 
 def test_a_class_without_shots_has_cosine_zero() -> None:
