@@ -1,7 +1,6 @@
 """The site: built strictly, and every page opened in a browser."""
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from tests.browser import Visit, needs_chromium, served, value_in, visits
 
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
-LINK = re.compile(r"\]\(([^)\s]+)\)")
 SEARCH = """new Promise(found => { const look = () => {
   const items = document.querySelectorAll('.md-search-result__item a');
   items.length ? found([...items].map(a => a.href)) : setTimeout(look, 100); }; look(); })"""
@@ -93,13 +91,3 @@ def test_every_module_and_every_name_of_the_api_is_on_a_page(site: Path) -> None
     names |= {f"{local.__name__}.{name}" for name in local.__all__}
     assert len(names) > 100
     assert {name for name in names if f'id="{name}"' not in pages} == set()
-
-
-def test_every_link_of_the_readme_leads_to_a_file() -> None:
-    links = LINK.findall((ROOT / "README.md").read_text("utf-8"))
-    assert len(links) > 20
-    assert [link for link in links if not (ROOT / link).exists()] == []
-
-
-def test_the_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
