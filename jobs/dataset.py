@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
-from actors.embedded.concepts import require_known
+from actors.embedded.concepts import DIGITS, require_known
+from actors.embedded.sprites import Artist
 from actors.embedded.target_scenes import (
     PER_CLASS,
-    RECIPE,
+    TWEMOJI,
     target_concepts,
     target_count,
     target_hint,
+    target_recipe,
     target_rows,
 )
 from actors.pictures.sources import DatasetSource, from_listing, from_parquet, from_rows
@@ -73,6 +75,8 @@ class DatasetSpec:
     images: str | None = unhashed(None)
     """Local folder of images without classes, at any depth: all of them are training images, for
     `jobs.discover`."""
+    artist: Artist = unhashed(TWEMOJI)
+    """Of an embedded dataset: who drew what is on its pictures."""
     hint: str = unhashed("object")
     """What the classes of `folder` or `parquet` are, for prompts: "a photo of a {}, a type of
     {hint}."."""
@@ -87,6 +91,10 @@ class DatasetSpec:
             raise ConfigError(f"root: none; allowed: the folder under which {self.name} lies")
         if place is None:
             require_known([self.name], field="name")
+        if self.artist != TWEMOJI and (place is not None or self.name == DIGITS):
+            raise ConfigError(
+                f"artist: {self.artist!r}; allowed for an embedded dataset of emoji alone"
+            )
         if place == "root" and self.name not in BENCHMARKS:
             raise ConfigError(f"name: {self.name!r}; allowed with root: {', '.join(BENCHMARKS)}")
         if self.shots is not None and place in (None, "parquet"):
@@ -181,10 +189,10 @@ class _Opened:
 
 def _embedded(spec: DatasetSpec, shots: ShotLists) -> _Opened:
     concepts = [Concept(*concept) for concept in target_concepts(spec.name)]
-    content_hash = digest(RECIPE, canonical(PER_CLASS), *map(str, concepts)).hex()
-    rows = from_rows(
-        concepts, content_hash, target_count(spec.name), lambda: target_rows(spec.name)
-    )
+    recipe = target_recipe(spec.artist)
+    content_hash = digest(recipe, canonical(PER_CLASS), *map(str, concepts)).hex()
+    count = target_count(spec.name)
+    rows = from_rows(concepts, content_hash, count, lambda: target_rows(spec.name, spec.artist))
     return _hinted(rows, target_hint(spec.name))
 
 

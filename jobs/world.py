@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from jsonargparse.typing import PositiveInt
 
 from actors.embedded.concepts import require_known
+from actors.embedded.imagined_scenes import HANDS
 from actors.features.encoder import EncoderConfig, backbone, require_names
 from actors.features.selection import Selection
 from actors.pretraining.config import PretrainerConfig
@@ -63,6 +64,17 @@ class WorldConfig:
         for name in names:
             if names.count(name) > 1:
                 raise ConfigError(f"datasets: two of them are {name!r}; allowed: each name once")
+        for spec in _specs(self):
+            self._require_other_hands(spec)
+
+    def _require_other_hands(self, spec: DatasetSpec) -> None:
+        """ConfigError if a dataset's artist paints its base set, too: pictures would leak."""
+        hands = self.painter.sprites.hands if self.painter.sprites else ()
+        if any(HANDS[hand].artist == spec.artist for hand in hands):
+            raise ConfigError(
+                f"painter.sprites.hands: {list(hands)}, and {spec.artist} draws the dataset "
+                f"{spec.name}; allowed: hands of others"
+            )
 
 
 class World(NamedTuple):

@@ -30,6 +30,8 @@ DatasetName = Literal[
 ]  # fmt: skip
 DATASETS: tuple[str, ...] = get_args(DatasetName)
 """The embedded datasets: one per subject, and handwritten digits."""
+DIGITS = "digits"
+"""The one dataset that shows no emoji."""
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 SPRITE_SIZE = 72
 """Width and height of a sprite in pixels: Twemoji's own size."""
-ARTISTS = ("openmoji", "twemoji", "noto", "noto_colour")
+Artist = Literal["openmoji", "twemoji", "noto", "noto_colour"]
+ARTISTS: tuple[Artist, ...] = get_args(Artist)
 KEYCAP_CODES = tuple(f"003{digit}" for digit in range(10))
 """Code points of the ten digits; their OpenMoji sprites are keycaps."""
 

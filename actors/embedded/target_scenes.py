@@ -1,9 +1,9 @@
-"""The embedded target datasets: Twemoji photographed by a generator of its own, and real
-handwritten digits.
+"""The embedded target datasets: an artist's emoji, Twemoji's if no other is named, photographed by
+a generator of its own, and real handwritten digits.
 
 Shares no code with the painter of base sets or with the scenes that the tiny CLIP was trained on:
-other artist than the painter's, other backgrounds, a true perspective, things in front, another
-camera.
+other backgrounds, a true perspective, things in front, another camera, and, where jobs see to it,
+another artist than the painter's.
 """
 
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
 
-from actors.embedded.concepts import DIGIT_NAMES, SUBJECTS, load_concepts
-from actors.embedded.sprites import SPRITE_SIZE, sprite
+from actors.embedded.concepts import DIGIT_NAMES, DIGITS, SUBJECTS, load_concepts
+from actors.embedded.sprites import SPRITE_SIZE, Artist, sprite
 from actors.pictures.codec import png_bytes
 from cluster.rows import row_id, row_rng
 
@@ -23,6 +23,7 @@ PER_CLASS = {"train": 16, "val": 8, "test": 20}
 """Pictures of each class and split."""
 RECIPE = "target-scenes-1"
 """Names how these pictures are made; part of every row's id."""
+TWEMOJI: Artist = "twemoji"
 
 Row = dict[str, Any]
 
@@ -38,7 +39,7 @@ class TargetConcept(NamedTuple):
 def target_concepts(dataset: str) -> list[TargetConcept]:
     """Classes of an embedded dataset in order of their label, IP ones first. Digits are out of
     pre-training."""
-    if dataset == "digits":
+    if dataset == DIGITS:
         return [TargetConcept(name, "OOP") for name in DIGIT_NAMES]
     members = [TargetConcept(c.name, c.group) for c in load_concepts() if c.dataset == dataset]
     return sorted(members, key=lambda concept: (concept.group, concept.name))
@@ -46,15 +47,21 @@ def target_concepts(dataset: str) -> list[TargetConcept]:
 
 def target_hint(dataset: str) -> str:
     """What the classes of an embedded dataset are, in a few words."""
-    return "handwritten digit" if dataset == "digits" else SUBJECTS[dataset].hint
+    return "handwritten digit" if dataset == DIGITS else SUBJECTS[dataset].hint
 
 
-def target_rows(dataset: str) -> Iterator[Row]:
+def target_recipe(artist: Artist = TWEMOJI) -> str:
+    """Names how an artist's pictures are made."""
+    return RECIPE if artist == TWEMOJI else f"{RECIPE}/{artist}"
+
+
+def target_rows(dataset: str, artist: Artist = TWEMOJI) -> Iterator[Row]:
     """All rows of an embedded dataset: `id`, `dataset`, `class_name`, `label`, `group`, `split`,
-    `image` (PNG)."""
+    `image` (PNG). Digits have no artist.
+    """
     concepts = target_concepts(dataset)
     label = {concept.name: i for i, concept in enumerate(concepts)}
-    pictures = _digit_pictures() if dataset == "digits" else _scene_pictures(dataset)
+    pictures = _digit_pictures() if dataset == DIGITS else _scene_pictures(dataset, artist)
     for picture_id, name, split, picture in pictures:
         yield {
             "id": picture_id,
@@ -72,17 +79,17 @@ def target_count(dataset: str) -> int:
     return len(target_concepts(dataset)) * sum(PER_CLASS.values())
 
 
-def _scene_pictures(dataset: str) -> Iterator[tuple[str, str, str, Image.Image]]:
+def _scene_pictures(dataset: str, artist: Artist) -> Iterator[tuple[str, str, str, Image.Image]]:
     splits = [split for split, count in PER_CLASS.items() for _ in range(count)]
     for concept in load_concepts():
         if concept.dataset == dataset:
             for index, split in enumerate(splits):
-                picture_id = row_id(dataset, concept.name, index, 0, RECIPE)
+                picture_id = row_id(dataset, concept.name, index, 0, target_recipe(artist))
                 yield (
                     picture_id,
                     concept.name,
                     split,
-                    photograph(concept.code, row_rng(picture_id, "scene")),
+                    photograph(concept.code, artist, row_rng(picture_id, "scene")),
                 )
 
 
@@ -100,15 +107,16 @@ def _digit_pictures() -> Iterator[tuple[str, str, str, Image.Image]]:
             inner = grey.resize((SIDE - 24, SIDE - 24), Image.Resampling.BICUBIC).convert("RGB")
             picture = Image.new("RGB", (SIDE, SIDE), "white")
             picture.paste(inner, (12, 12))
-            yield row_id("digits", name, index, 0, RECIPE), name, split, picture
+            yield row_id(DIGITS, name, index, 0, RECIPE), name, split, picture
 
 
-def photograph(code: str, rng: np.random.Generator) -> Image.Image:
-    """One scene with the Twemoji of this code point, RGB, (SIDE, SIDE)."""
+def photograph(code: str, artist: Artist, rng: np.random.Generator) -> Image.Image:
+    """One scene with the artist's emoji of this code point, RGB, (SIDE, SIDE)."""
+    drawn = sprite(artist, code)
     picture = _plasma(rng)
     _blobs(picture, rng)
-    subject = ImageEnhance.Color(sprite("twemoji", code)).enhance(rng.uniform(0.7, 1.3))
-    subject.putalpha(sprite("twemoji", code).getchannel("A"))
+    subject = ImageEnhance.Color(drawn).enhance(rng.uniform(0.7, 1.3))
+    subject.putalpha(drawn.getchannel("A"))
     side = int(SPRITE_SIZE * rng.uniform(0.6, 1.15))
     canvas = Image.new("RGBA", (SIDE, SIDE))
     spare = SIDE - side

@@ -1,5 +1,5 @@
 """python -m jobs.bench NAME, of: synthesis, pretrain, adapt, search, discovery, worth, effect,
-scale, encodings, fuzz
+artists, scale, encodings, fuzz
 
 Measurements. Each prints a table and ends with one JSON line; what is to be compared between
 machines are the ratios, measured within one run.
@@ -16,6 +16,7 @@ from rich.table import Table
 from cluster.job import one_line_for_users, parsed
 from cluster.stopping import stoppable
 from jobs.bench.adapt import AdaptBench, adapting
+from jobs.bench.artists import ArtistsBench, artists
 from jobs.bench.discovery import DiscoveryBench, discovering
 from jobs.bench.effect import EffectBench, effect
 from jobs.bench.encodings import EncodingsBench, encodings
@@ -35,6 +36,7 @@ BENCHES: dict[str, tuple[type, Measure]] = {
     "discovery": (DiscoveryBench, discovering),
     "worth": (WorthBench, worth),
     "effect": (EffectBench, effect),
+    "artists": (ArtistsBench, artists),
     "scale": (ScaleBench, scaling),
     "encodings": (EncodingsBench, encodings),
     "fuzz": (FuzzBench, fuzzing),

@@ -244,6 +244,11 @@ def test_published_shots(tmp_path: Path, root: Path, dtd: Dataset) -> None:
         ({"name": "eurosta", "root": "/x"}, "name: 'eurosta'; allowed with root: imagenet, "),
         ({"name": "zoo", "root": "/x", "folder": "/x"}, "root: given together with folder"),
         ({"name": "zoo", "parquet": "/x", "shots": "/x"}, "shots: '/x'; allowed with root or fold"),
+        (
+            {"name": "digits", "artist": "noto"},
+            "artist: 'noto'; allowed for an embedded dataset of",
+        ),
+        ({"name": "zoo", "folder": "/x", "artist": "noto"}, "artist: 'noto'; allowed for an embe"),
     ],
 )
 def test_a_bad_setting_is_named(tmp_path: Path, settings: dict[str, str], said: str) -> None:

@@ -4,6 +4,8 @@ import pytest
 
 from actors.pretraining.config import PretrainerConfig
 from actors.synthesis.captions.writer import WriterConfig
+from actors.synthesis.painters.painter import PainterConfig
+from actors.synthesis.painters.sprites import SpritesConfig
 from cluster.errors import ConfigError
 from jobs.dataset import DatasetSpec
 from jobs.world import WorldConfig, world
@@ -30,3 +32,10 @@ def test_a_batch_larger_than_all_captions_is_refused_before_one_is_written(tmp_p
     with pytest.raises(ConfigError, match=r"pretrainer.batch_size: 9; allowed: from 4 .* to 8,"):
         world(str(tmp_path / "runs"), cfg)
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"dataset", "factors"}
+
+
+def test_who_draws_a_dataset_paints_no_base_set_of_it() -> None:
+    spec = DatasetSpec(name="animals", artist="noto_colour")
+    painter = PainterConfig(sprites=SpritesConfig(hands=("openmoji", "noto_colour+poster")))
+    with pytest.raises(ConfigError, match=r"noto_colour draws the dataset animals; allowed: hands"):
+        WorldConfig(datasets=[spec], painter=painter, pretrainer=PretrainerConfig())

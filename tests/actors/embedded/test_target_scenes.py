@@ -1,6 +1,14 @@
 import numpy as np
+import pytest
 
-from actors.embedded.target_scenes import PER_CLASS, target_concepts, target_count, target_rows
+from actors.embedded.sprites import ARTISTS, Artist
+from actors.embedded.target_scenes import (
+    PER_CLASS,
+    TWEMOJI,
+    target_concepts,
+    target_count,
+    target_rows,
+)
 from actors.pictures.codec import decode_rgb
 
 
@@ -26,3 +34,14 @@ def test_digits_are_dark_on_light_and_differ() -> None:
     pixels = np.asarray(decode_rgb(rows[0]["image"]))
     assert pixels.min() < 60
     assert pixels.max() == 255
+
+
+@pytest.mark.parametrize("artist", [artist for artist in ARTISTS if artist != TWEMOJI])
+def test_another_artist_draws_the_same_classes(artist: Artist) -> None:
+    ours, theirs = list(target_rows("music")), list(target_rows("music", artist))
+    told = ("dataset", "class_name", "label", "group", "split")
+    assert [[row[key] for key in told] for row in ours] == [
+        [row[key] for key in told] for row in theirs
+    ]
+    assert not {row["id"] for row in ours} & {row["id"] for row in theirs}
+    assert len({row["image"] for row in [*ours, *theirs]}) == 2 * len(ours)
