@@ -89,7 +89,7 @@ def _scene_pictures(dataset: str, artist: Artist) -> Iterator[tuple[str, str, st
                     picture_id,
                     concept.name,
                     split,
-                    photograph(concept.code, artist, row_rng(picture_id, "scene")),
+                    photograph(concept.code, row_rng(picture_id, "scene"), artist),
                 )
 
 
@@ -110,7 +110,7 @@ def _digit_pictures() -> Iterator[tuple[str, str, str, Image.Image]]:
             yield row_id(DIGITS, name, index, 0, RECIPE), name, split, picture
 
 
-def photograph(code: str, artist: Artist, rng: np.random.Generator) -> Image.Image:
+def photograph(code: str, rng: np.random.Generator, artist: Artist = TWEMOJI) -> Image.Image:
     """One scene with the artist's emoji of this code point, RGB, (SIDE, SIDE)."""
     drawn = sprite(artist, code)
     picture = _plasma(rng)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_a_folder_has_the_rows_that_the_job_writes(
 ) -> None:
     """So shots, which depend on ids and the split's hash, are the same."""
     here = (folder if labelled else unlabelled)(str(root), name="garden", hint="digit")
-    source = {"folder": str(root)} if labelled else {"images": str(root)}
+    source: dict[str, Any] = {"folder": str(root)} if labelled else {"images": str(root)}
     cfg = DatasetConfig(storage=str(tmp_path), name="garden", hint="digit", **source)
     there = open_dataset(dataset(cfg).uri)
     assert here.rows.equals(there.rows)
