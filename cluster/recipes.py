@@ -22,4 +22,4 @@ RECIPES = {
     "teacher": 3,
 }
 """Kind of artifact to the version of how it is made. What goes into the identity of a *row* has a
-name of its own beside the code that makes it (such as "sprites-2")."""
+name of its own beside the code that makes it (such as "sprites-3")."""

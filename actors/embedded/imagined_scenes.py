@@ -15,8 +15,9 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter
 
 from actors.embedded.concepts import DIGIT_NAMES, load_concepts
+from actors.embedded.handwriting import numeral
 from actors.embedded.sprite_factors import FACTORS, factor_table
-from actors.embedded.sprites import KEYCAP_CODES, SPRITE_SIZE, sprite
+from actors.embedded.sprites import SPRITE_SIZE, sprite
 from actors.embedded.styles import STYLES, Style, styled
 from cluster.rows import row_rng
 
@@ -30,10 +31,8 @@ COLOUR_SPREAD = 60
 
 @cache
 def sprite_codes() -> dict[str, str]:
-    """Class name -> code point, for every concept and the ten digits."""
-    return {concept.name: concept.code for concept in load_concepts()} | dict(
-        zip(DIGIT_NAMES, KEYCAP_CODES, strict=True)
-    )
+    """Class name -> code point, for every concept that artists have drawn."""
+    return {concept.name: concept.code for concept in load_concepts()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Scene:
 
     def refusal(self) -> str:
         """Why this scene cannot be painted; empty if it can."""
-        if self.class_name not in sprite_codes():
+        if self.class_name not in sprite_codes() and self.class_name not in DIGIT_NAMES:
             return f"class {self.class_name!r} has no sprite"
         for kind in FACTORS:
             phrase = getattr(self, kind)
@@ -94,7 +93,7 @@ def paint(scene: Scene, row_id: str, hand: Hand = OPENMOJI, caption_id: str = ""
         _settings("background", scene.background) or backgrounds[rng.integers(len(backgrounds))]
     )
     picture = _background(behind, rng)
-    drawn = _subject(hand.artist, sprite_codes()[scene.class_name])
+    drawn = _subject(scene.class_name, hand.artist, rng)
     if hand.style:
         drawn = styled(drawn, hand.style, row_rng(caption_id, "style"))
     subject = _recoloured(drawn, settings["attribute"])
@@ -103,8 +102,15 @@ def paint(scene: Scene, row_id: str, hand: Hand = OPENMOJI, caption_id: str = ""
     return _degraded(_lit(picture, settings["lighting"], rng), settings["degradation"], rng)
 
 
+def _subject(class_name: str, artist: PaintingArtist, rng: np.random.Generator) -> Image.Image:
+    """What a scene shows, RGBA, (SPRITE_SIZE, SPRITE_SIZE): a sprite, or a digit by hand."""
+    if class_name in DIGIT_NAMES:
+        return numeral(DIGIT_NAMES.index(class_name), SPRITE_SIZE, rng)
+    return _squared(artist, sprite_codes()[class_name])
+
+
 @cache
-def _subject(artist: PaintingArtist, code: str) -> Image.Image:
+def _squared(artist: PaintingArtist, code: str) -> Image.Image:
     """A sprite without its empty margin, of OpenMoji's a quarter of its width: squared, RGBA."""
     drawn = sprite(artist, code)
     tight = drawn.crop(drawn.getbbox())

