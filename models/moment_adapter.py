@@ -155,6 +155,19 @@ def draw_drop_path(crops: int, config: AdapterConfig, generator: torch.Generator
     return (uniform < keep).float() / keep
 
 
+def identity_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of an adapter of the same size that changes no token: its branches add nothing.
+
+    state: of any adapter. Of every block the last maps of attention and MLP become zero, so such an
+    adapter still learns: their gradients are not zero.
+    """
+    last = (".attn.proj.weight", ".attn.proj.bias", ".mlp.fc2.weight", ".mlp.fc2.bias")
+    return {
+        name: torch.zeros_like(tensor) if name.endswith(last) else tensor.clone()
+        for name, tensor in state.items()
+    }
+
+
 @dataclass(frozen=True)
 class Teacher:
     """A pretrained teacher as `load_teacher` reads it."""

@@ -105,7 +105,7 @@ DEVIATION = 0.04
 
 
 def numeral(digit: int, side: int, rng: np.random.Generator) -> Image.Image:
-    """A digit, 0 to 9, written in one ink, RGBA, (side, side); form, slant, ink, width are drawn."""
+    """A digit, 0 to 9, in one ink, RGBA, (side, side); form, slant, ink and width are drawn."""
     forms = FORMS[digit]
     strokes = forms[rng.integers(len(forms))]
     slant, narrow = rng.normal(0, 0.12), rng.uniform(0.5, 0.8)

@@ -2,8 +2,9 @@
 
 Nothing here is searched. Several adapters are pretrained on one base set, each from another seed,
 and set against CLIP's own tokens and against an adapter that is drawn at random: by class means of
-frozen features, and by ImagineFSL's visual head and its fused one. All values are in points of test
-accuracy; a dataset counts once, with the mean over shots' and pretraining's seeds.
+frozen features, and by ImagineFSL's visual head and its fused one, for which CLIP's own tokens are
+an adapter that begins by changing none. All values are in points of test accuracy; a dataset counts
+once, with the mean over shots' and pretraining's seeds.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ from jobs.bench.worth import gains
 from jobs.report.statistics.scores import Score
 from jobs.world import WorldConfig, world
 from models.methods import METHODS
-from models.moment_adapter import load_teacher
+from models.moment_adapter import identity_state, load_teacher
 
 GROUPS: tuple[Concepts, ...] = ("all", "OOP", "IP")
 """Test images of all classes, and of each group's; there are all classes to choose from."""
@@ -61,7 +62,7 @@ def effect(cfg: EffectBench) -> dict[str, float]:
     """`{group}_{features or head}_{against}_…`: see `jobs.bench.worth.gains`.
 
     group: the test images of all, OOP or IP classes. against: raw, CLIP's own tokens, or random, a
-    random adapter. Heads are set against the random adapter alone.
+    random adapter.
     """
     every = list(_scores(cfg))
     measurements: dict[str, float] = {}
@@ -118,7 +119,7 @@ def _of_cell(
             for start in (RAW, RANDOM)
         ]
     else:
-        starts.append((RANDOM, None, cell.hyper))
+        starts += [(RAW, identity_state(teachers[0]), cell.hyper), (RANDOM, None, cell.hyper)]
     for start, teacher, hyper in starts:
         model = method.fit(task, hyper, seed, teacher)
         answers = {head: a["all"] for head, a in heads_on_test(model, encoded, ["all"]).items()}

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from kernels.attention import attention
-from models.moment_adapter import AdapterConfig, MomentAdapter, stacked_adapt
+from models.moment_adapter import AdapterConfig, MomentAdapter, identity_state, stacked_adapt
 from models.precision import Precision, autocast
 
 MEMBERS, IMAGES, TOKENS, DIM = 3, 4, 9, 16
@@ -67,3 +67,24 @@ def test_attention_takes_members_and_images_as_one_batch(monkeypatch: pytest.Mon
     stacked_adapt(stack(), torch.randn(IMAGES, TOKENS, DIM), CONFIG.heads)
     inner = CONFIG.inner // CONFIG.heads
     assert shapes == [(MEMBERS * IMAGES, CONFIG.heads, TOKENS, inner)] * CONFIG.depth
+
+
+def _moves(parameter: Tensor) -> bool:
+    return parameter.grad is not None and bool(parameter.grad.any())
+
+
+def test_an_identity_changes_no_token_and_learns() -> None:
+    torch.manual_seed(0)
+    adapter, tokens = MomentAdapter(DIM, CONFIG), torch.randn(IMAGES, TOKENS, DIM)
+    drawn = {name: tensor.clone() for name, tensor in adapter.state_dict().items()}
+    adapter.load_state_dict(identity_state(drawn))
+    assert torch.equal(adapter(tokens), tokens)
+    adapter(tokens).square().sum().backward()
+    learning = {name for name, p in adapter.named_parameters() if _moves(p)}
+    assert learning == {
+        f"blocks.{block}.{layer}.{kind}"
+        for block in range(CONFIG.depth)
+        for layer in ("attn.proj", "mlp.fc2")
+        for kind in ("weight", "bias")
+    }
+    assert all(torch.equal(tensor, drawn[name]) for name, tensor in drawn.items())

@@ -48,7 +48,11 @@ def test_features_and_heads_are_set_against_raw_tokens_and_a_random_adapter(
 ) -> None:
     cfg = bench(tmp_path)
     values = effect(cfg)
-    pairs = ["features_raw", "features_random", "visual_random", "fused_random"]
+    pairs = [
+        f"{name}_{against}"
+        for name in ("features", "visual", "fused")
+        for against in ("raw", "random")
+    ]
     assert {key for key in values if "gain" in key} == {
         f"{group}_{pair}_gain_1_shots" for group in ("all", "OOP", "IP") for pair in pairs
     }
