@@ -16,6 +16,7 @@ from PIL import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter
 
 from actors.embedded.concepts import DIGIT_NAMES, load_concepts
 from actors.embedded.handwriting import numeral
+from actors.embedded.iconify import IconSet
 from actors.embedded.sprite_factors import FACTORS, factor_table
 from actors.embedded.sprites import SPRITE_SIZE, sprite
 from actors.embedded.styles import STYLES, Style, styled
@@ -23,8 +24,9 @@ from cluster.rows import row_rng
 
 SIDE = 96
 """Width and height of a painted picture in pixels."""
-PaintingArtist = Literal["openmoji", "noto_colour"]
-"""Those who paint base sets. Not among them: who draws the pictures of the target datasets."""
+PaintingArtist = Literal["openmoji", "noto_colour", "iconify"]
+"""Those who paint base sets; iconify is whose pictures lie in a folder of the user's. Not among
+them: Twemoji's artist, who draws the target datasets."""
 COLOUR_SPREAD = 60
 """Most that a channel of a background's colours differs between views, of 255: two meadows."""
 
@@ -63,11 +65,19 @@ class Hand:
 
     artist: PaintingArtist
     style: Style | None = None
+    icons: IconSet | None = None
+    """What iconify draws."""
 
     @property
     def name(self) -> str:
         """`openmoji`, or `openmoji+poster` with a style."""
         return f"{self.artist}+{self.style}" if self.style else self.artist
+
+    def draws(self, class_name: str) -> bool:
+        """Whether it has a picture of this class; all have but iconify, who may lack some."""
+        if self.icons is None or class_name in DIGIT_NAMES:
+            return True
+        return self.icons.has(sprite_codes()[class_name])
 
 
 HANDS = {
@@ -93,7 +103,7 @@ def paint(scene: Scene, row_id: str, hand: Hand = OPENMOJI, caption_id: str = ""
         _settings("background", scene.background) or backgrounds[rng.integers(len(backgrounds))]
     )
     picture = _background(behind, rng)
-    drawn = _subject(scene.class_name, hand.artist, rng)
+    drawn = _subject(scene.class_name, hand, rng)
     if hand.style:
         drawn = styled(drawn, hand.style, row_rng(caption_id, "style"))
     subject = _recoloured(drawn, settings["attribute"])
@@ -102,17 +112,17 @@ def paint(scene: Scene, row_id: str, hand: Hand = OPENMOJI, caption_id: str = ""
     return _degraded(_lit(picture, settings["lighting"], rng), settings["degradation"], rng)
 
 
-def _subject(class_name: str, artist: PaintingArtist, rng: np.random.Generator) -> Image.Image:
+def _subject(class_name: str, hand: Hand, rng: np.random.Generator) -> Image.Image:
     """What a scene shows, RGBA, (SPRITE_SIZE, SPRITE_SIZE): a sprite, or a digit by hand."""
     if class_name in DIGIT_NAMES:
         return numeral(DIGIT_NAMES.index(class_name), SPRITE_SIZE, rng)
-    return _squared(artist, sprite_codes()[class_name])
+    return _squared(hand.artist, hand.icons, sprite_codes()[class_name])
 
 
 @cache
-def _squared(artist: PaintingArtist, code: str) -> Image.Image:
+def _squared(artist: PaintingArtist, icons: IconSet | None, code: str) -> Image.Image:
     """A sprite without its empty margin, of OpenMoji's a quarter of its width: squared, RGBA."""
-    drawn = sprite(artist, code)
+    drawn = icons.sprite(code) if icons else sprite(artist, code)
     tight = drawn.crop(drawn.getbbox())
     side = max(tight.size)
     square = Image.new("RGBA", (side, side))

@@ -1,4 +1,5 @@
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from actors.embedded import sprites
 from actors.embedded.concepts import SUBJECTS
+from actors.embedded.iconify import IconSet
 from actors.embedded.imagined_scenes import SIDE, Scene, paint
 from actors.embedded.sprite_factors import FACTORS, factor_table
 from actors.embedded.sprites import sprite
@@ -19,12 +21,16 @@ from actors.synthesis.painters.sprites import SpritesConfig
 from cluster.errors import ConfigError
 from models.backbones import load_clip
 from models.text_classifier import text_classifier
+from tests.small_icons import RED_SQUARE, icon_folder
 
 VIEWS = 2
 
 
 def painted(
-    names: list[str], hands: tuple[str, ...] = ("openmoji",), **factors: str
+    names: list[str],
+    hands: tuple[str, ...] = ("openmoji",),
+    iconify: str | None = None,
+    **factors: str,
 ) -> list[dict[str, Any]]:
     """The pictures' rows of one caption per name."""
     rows = [
@@ -33,7 +39,7 @@ def painted(
         | {factor: factors.get(factor, "") for factor in (*FACTORS, "reason")}
         for i, name in enumerate(names)
     ]
-    engine = PainterConfig(sprites=SpritesConfig(hands=hands)).engine
+    engine = PainterConfig(sprites=SpritesConfig(hands=hands, iconify=iconify)).engine
     return CaptionPainter(engine, VIEWS)(pa.Table.from_pylist(rows)).to_pylist()
 
 
@@ -54,6 +60,35 @@ def test_all_pictures_of_a_caption_are_by_one_hand_and_every_hand_has_captions()
     one = next(row for row in rows if row["generator"] == "sprites openmoji")
     (alone,) = (row for row in painted(["fox"] * 300) if row["id"] == one["id"])
     assert alone == one, "a hand paints as if it were the only one"
+
+
+def test_what_a_folder_lacks_is_painted_by_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = icon_folder(tmp_path, {"fox": RED_SQUARE})
+    config = SpritesConfig(hands=("openmoji", "iconify+poster"), iconify=folder)
+    assert config.on_any_node().iconify == folder
+    assert f"{folder} has 1 of " in capsys.readouterr().err
+    rows = painted(["fox", "koala"] * 20, config.hands, folder)
+    fox, koala = (
+        {(row["generator"], row["weights"]) for row in rows if row["class_name"] == name}
+        for name in ("fox", "koala")
+    )
+    assert koala == {("sprites openmoji", "")}
+    assert fox == {("sprites openmoji", ""), ("sprites iconify+poster", IconSet(folder).digest)}
+    alone = painted(["koala", "three"], ("iconify",), folder)
+    assert {row["reason"] for row in alone[:VIEWS]} == {
+        "class 'koala' has no picture by these hands"
+    }
+    assert {row["reason"] for row in alone[VIEWS:]} == {""}, "digits are no artist's"
+
+
+@pytest.mark.parametrize(
+    ("hands", "iconify"), [(("iconify",), None), (("openmoji",), "/x"), (("iconify",), "/x")]
+)
+def test_a_folder_goes_with_its_hand(hands: tuple[str, ...], iconify: str | None) -> None:
+    with pytest.raises(ConfigError, match=r"painter\.sprites\.iconify: "):
+        SpritesConfig(hands=hands, iconify=iconify).on_any_node()
 
 
 @pytest.mark.parametrize("hands", [(), ("twemoji",), ("openmoji+oil",), ("openmoji", "openmoji")])
