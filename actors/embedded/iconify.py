@@ -29,12 +29,13 @@ class IconSet:
         """Raises ConfigError, in one line, if the folder has no such set of emoji."""
         self.folder = folder
         icons, self.names = _mapping(folder, "icons.json"), _mapping(folder, "chars.json")
-        self.bodies, self.size = icons.get("icons"), (icons.get("width"), icons.get("height"))
+        bodies, self.size = icons.get("icons"), (icons.get("width"), icons.get("height"))
         sizes_fit = all(isinstance(side, int) and 0 < side <= 1024 for side in self.size)
-        if not isinstance(self.bodies, dict) or not sizes_fit:
+        if not isinstance(bodies, dict) or not sizes_fit:
             raise ConfigError(
                 f"{folder}/icons.json has no icons, or no width and height; allowed: an Iconify set"
             )
+        self.bodies: dict[Any, Any] = bodies
         self.digest = digest(json.dumps([self.names, self.bodies, self.size], sort_keys=True)).hex()
         """Names what is drawn."""
 
