@@ -2,20 +2,27 @@
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import open_clip
+import timm
 import torch
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
 
 from models.clip import Clip
+from models.towers.preprocessing import CLIPS_OWN, Preprocessing, preprocessing
+from models.towers.registry import image_tower, text_tower
 from models.weights import read_state, require_finite
 
 ASSETS = Path(__file__).parent / "assets"
+HUB_CONFIG = "open_clip_config.json"
+"""File beside weights on the hub: `model_cfg` and `preprocess_cfg`."""
+OPENAIS_FACTS = ("input_resolution", "context_length", "vocab_size")
+"""Numbers that OpenAI's TorchScript holds beside its weights."""
 TINY = "tiny"
 """Name of the embedded CLIP, whose weights lie in `models/assets/`."""
 
@@ -24,14 +31,16 @@ def load_clip(backbone: str, *, download: bool = True) -> Clip:
     """Loads CLIP by name: "tiny", "ARCH/TAG" of open_clip, or "ARCH:FILE" with a local file.
 
     "config:FILE" is a local file of any architecture, with the whole open_clip model config in the
-    JSON file beside it.
+    JSON file beside it (same name, suffix .json, as for "tiny", or the hub's HUB_CONFIG).
 
-    Whether QuickGELU is used comes from the weights: the tag's own entry in open_clip, or
-    `quick_gelu` in a JSON file beside a local file (same name, suffix .json, as for "tiny"). A file
-    without one is taken as the architecture's name says. Raises ValueError, naming the backbone,
-    for a name that is not known, a file that is missing or does not fit, and for an architecture
-    that says QuickGELU where the weights say GELU. Of all weights, ValueError if a number is not
-    finite.
+    Whether QuickGELU is used, and how pictures are prepared, comes from the weights: the tag's own
+    entry in open_clip, or `quick_gelu` and `preprocess_cfg` in the JSON file beside a local file. A
+    file without one is taken as the architecture's name and its released weights say; OpenAI's own
+    file brings its QuickGELU, with a warning where the name says GELU.
+
+    Raises ValueError, naming the backbone, for a name that is not known, a file that is missing or
+    does not fit, and for an architecture that says QuickGELU where the weights say GELU. Of all
+    weights, ValueError if a number is not finite.
 
     download: whether the weights of a tag may be fetched; else ValueError where they are not here.
     """
@@ -45,34 +54,74 @@ def load_clip(backbone: str, *, download: bool = True) -> Clip:
 
 
 def clip_from_config(
-    config: Mapping[str, Any], state: Mapping[str, Tensor] | None = None, backbone: str = "config"
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor] | None = None,
+    backbone: str = "config",
+    prepare: Preprocessing = CLIPS_OWN,
 ) -> Clip:
-    """CLIP from an open_clip model config (embed_dim, vision_cfg, text_cfg, quick_gelu).
+    """CLIP from an open_clip model config (embed_dim, vision_cfg, text_cfg, quick_gelu, …).
 
     state: its state dict, any float dtype, kept in float32; None leaves the weights as drawn.
-    Raises ValueError if the state does not fit exactly.
+    prepare: what the weights were trained with. Raises ValueError if the state does not fit
+    exactly, or a tower is of a kind that is not read here.
     """
     if state is not None:
         _require_fit(config, state, backbone)
-    model = _built(config)
+    model = built(config)
     if state is not None:
         _load_exactly(model, state, backbone)
-    return Clip(model, backbone, config)
+    return _clip(model, backbone, config, prepare)
 
 
-def _built(config: Mapping[str, Any]) -> open_clip.CLIP:
-    parts = {part: config[part] for part in ("embed_dim", "vision_cfg", "text_cfg")}
-    return open_clip.CLIP(**parts, quick_gelu=config.get("quick_gelu", False))
+def _clip(
+    model: Any, backbone: str, config: Mapping[str, Any], prepare: Preprocessing = CLIPS_OWN
+) -> Clip:
+    try:
+        image, text = image_tower(model, config["embed_dim"]), text_tower(model)
+    except ValueError as error:
+        raise ValueError(f"backbone: {backbone!r}: {error}") from error
+    return Clip(model, image, text, backbone, config, prepare)
+
+
+def built(config: Mapping[str, Any]) -> Any:
+    """open_clip's model of a config, as its own factory builds it, its weights as drawn.
+
+    Raises what open_clip and timm raise for a config that is none; ValueError for a network of
+    timm's that is not installed with it.
+    """
+    vision, text = dict(config["vision_cfg"]), dict(config["text_cfg"])
+    if name := vision.get("timm_model_name"):
+        if not timm.is_model(name):  # else timm looks it up on the hub
+            raise ValueError(f"vision_cfg.timm_model_name: {name!r} is no model of timm")
+        vision["timm_model_pretrained"] = False
+    kind: Any = open_clip.CLIP
+    settings = ("init_logit_scale", "init_logit_bias", "nonscalar_logit_scale")
+    parts = {name: config[name] for name in settings if name in config}
+    if text.get("hf_model_name"):
+        text["hf_model_pretrained"] = False
+    if config.get("custom_text") or text.get("hf_model_name"):
+        kind = open_clip.CustomTextCLIP
+        if "multimodal_cfg" in config:
+            kind = open_clip.CoCa
+            parts["multimodal_cfg"] = config["multimodal_cfg"]
+    return kind(
+        embed_dim=config["embed_dim"],
+        vision_cfg=vision,
+        text_cfg=text,
+        quick_gelu=config.get("quick_gelu", False),
+        **parts,
+    )
 
 
 def _require_fit(config: Mapping[str, Any], state: Mapping[str, Tensor], backbone: str) -> None:
     """ValueError if the config describes no CLIP, or one of other weights; nothing is allocated."""
     try:
         for tower in ("vision_cfg", "text_cfg"):  # the names of a block's weights hold its number
-            if config[tower].get("layers", 12) > len(state):
+            layers = config[tower].get("layers", 12)
+            if isinstance(layers, int) and layers > len(state):
                 raise ValueError(f"{tower}.layers")
         with torch.device("meta"):
-            expected = _built(config).state_dict()
+            expected = built(config).state_dict()
     except Exception as error:  # what open_clip makes of a foreign config has no list
         raise ValueError(
             f"backbone: {backbone!r}, its config describes no CLIP of these weights ({error!r:.80})"
@@ -99,9 +148,8 @@ def _from_tag(backbone: str, arch: str, tag: str, *, download: bool) -> Clip:
     source = tag if download else _cached(backbone, weights)
     model = open_clip.create_model(arch, pretrained=source, force_quick_gelu=quick_gelu)
     require_finite(f"backbone: {backbone!r}", model.state_dict())
-    mean, std = (weights.get(k, d) for k, d in _PREPROCESSING.items())
     config = {**config, "quick_gelu": quick_gelu}
-    return Clip(model, backbone, config, tuple(mean), tuple(std))
+    return _clip(model, backbone, config, preprocessing(weights))
 
 
 def _cached(backbone: str, weights: Mapping[str, Any]) -> str:
@@ -121,29 +169,63 @@ def _cached(backbone: str, weights: Mapping[str, Any]) -> str:
     )
 
 
-_PREPROCESSING = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}
-
-
 def _from_file(backbone: str, arch: str, file: str) -> Clip:
     path = Path(os.path.expanduser(file))  # of both functions Path's raise on names that cannot be
     if not os.path.isfile(path):
         raise ValueError(f"backbone: {backbone!r}, no file {path}")
     beside = path.with_suffix(".json")
+    if not beside.is_file():
+        beside = path.with_name(HUB_CONFIG)
     settings = _settings(backbone, beside) if beside.is_file() else None
-    if arch == "config":
-        if settings is None:
-            raise ValueError(f"backbone: {backbone!r}, no model config {beside}")
-        config = settings
-    else:
-        config = dict(_arch_config(backbone, arch))
-        if settings is not None:
-            config["quick_gelu"] = _quick_gelu(backbone, config, settings.get("quick_gelu", False))
+    config = _file_config(backbone, arch, settings, path)
     try:
         state = read_state(path)
+        prepare = _file_preprocessing(arch, settings or {})
     except ValueError as error:
         raise ValueError(f"backbone: {backbone!r}, {error}") from error
-    facts = ("input_resolution", "context_length", "vocab_size")  # of OpenAI's TorchScript
-    return clip_from_config(config, {n: t for n, t in state.items() if n not in facts}, backbone)
+    if settings is None and all(fact in state for fact in OPENAIS_FACTS):
+        config = _with_openais_activation(backbone, config)
+    state = {name: t for name, t in state.items() if name not in OPENAIS_FACTS}
+    return clip_from_config(config, state, backbone, prepare)
+
+
+def _file_config(
+    backbone: str, arch: str, settings: Mapping[str, Any] | None, path: Path
+) -> dict[str, Any]:
+    """The model config of a file. settings: what lies beside it."""
+    model = (settings or {}).get("model_cfg", settings)
+    if arch == "config":
+        if not isinstance(model, dict):
+            raise ValueError(
+                f"backbone: {backbone!r}, no model config {path.with_suffix('.json')} "
+                f"or {HUB_CONFIG} beside it"
+            )
+        return model
+    config = dict(_arch_config(backbone, arch))
+    if isinstance(model, dict):
+        config["quick_gelu"] = _quick_gelu(backbone, config, model.get("quick_gelu", False))
+    return config
+
+
+def _file_preprocessing(arch: str, settings: Mapping[str, Any]) -> Preprocessing:
+    """What lies beside a file says it, or else all released weights of the architecture, if they
+    agree; else it is CLIP's own."""
+    if isinstance(beside := settings.get("preprocess_cfg"), Mapping):
+        return preprocessing(beside)
+    tags = open_clip.list_pretrained_tags_by_model(arch)
+    released = {preprocessing(open_clip.get_pretrained_cfg(arch, tag)) for tag in tags}
+    return released.pop() if len(released) == 1 else CLIPS_OWN
+
+
+def _with_openais_activation(backbone: str, config: dict[str, Any]) -> dict[str, Any]:
+    """A warning and QuickGELU, where OpenAI's own file comes under a name that says GELU."""
+    if not config.get("quick_gelu", False):
+        warnings.warn(
+            f"backbone: {backbone!r}, the weights are OpenAI's, trained with QuickGELU, which is "
+            "taken; the architecture's name says GELU",
+            stacklevel=2,
+        )
+    return config | {"quick_gelu": True}
 
 
 def _settings(backbone: str, file: Path) -> dict[str, Any]:

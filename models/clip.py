@@ -1,19 +1,21 @@
-"""CLIP's two towers, frozen, behind one small interface; open_clip has weights and shapes."""
+"""A CLIP and its kin, frozen, behind one small interface; open_clip has weights and shapes."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
-from functools import cache
+from dataclasses import asdict
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
-import open_clip
 import torch
-from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, linear
-from torch.utils.checkpoint import checkpoint
+from torch.nn.functional import linear
 
 from kernels.attention import attention
+from models.tokenizers import pad_id, tokenizer
+from models.towers.interface import Gift, ImageTower, TextTower
+from models.towers.preprocessing import CLIPS_OWN, Preprocessing
 
 
 class Clip(nn.Module):
@@ -28,116 +30,138 @@ class Clip(nn.Module):
 
     def __init__(
         self,
-        model: open_clip.CLIP,
+        model: Any,
+        image: ImageTower,
+        text: TextTower,
         backbone: str,
         config: Mapping[str, Any],
-        mean: tuple[float, ...] = OPENAI_DATASET_MEAN,
-        std: tuple[float, ...] = OPENAI_DATASET_STD,
+        preprocessing: Preprocessing = CLIPS_OWN,
     ) -> None:
+        """model: open_clip's. image, text: its towers (`models.towers.registry`)."""
         super().__init__()
-        _check_supported(model, backbone)
-        self.model = model
+        self.model, self.image, self.text = model, image, text
         self.backbone = backbone
         """What `models.backbones.load_clip` takes to load it again."""
         self.config = dict(config)
         """open_clip's model config with `quick_gelu` as the weights want it."""
-        self.image_size: int = model.visual.image_size[0]
-        self.patch_size: int = model.visual.patch_size[0]
-        self.grid: tuple[int, int] = model.visual.grid_size
-        """Rows and columns of patches."""
+        self.preprocessing = preprocessing
+        self.image_size: int = image.size
+        self.patch_size: int = image.patch_size
+        """Pixels; 0 without patches."""
+        self.grid: tuple[int, int] = image.grid
+        """Rows and columns of patches; (0, 0) without patches."""
         self.num_tokens: int = 1 + math.prod(self.grid)
-        self.embed_dim: int = model.visual.proj.shape[1]
-        self.vision_width: int = model.visual.proj.shape[0]
-        self.text_width: int = model.token_embedding.embedding_dim
+        self.embed_dim: int = image.embed_dim
+        self.vision_width: int = image.width
+        self.text_width: int = text.width
         self.logit_scale: float = model.logit_scale.exp().item()
         """Factor on cosine similarities (an inverse temperature)."""
-        self.weights_hash: str = _hash_of(model.state_dict())
-        self.tokenizer: Callable[[list[str]], Tensor] = _tokenizer(model.context_length)
-        """Texts to (B, 77) int64 ids; longer texts are cut, the end token stays."""
-        self.recompute = False
-        """Whether the backward pass through a tower computes its activations again."""
-        self.block: Callable[[Any, Tensor, bool], Tensor] = residual_block
-        """How a block of either tower is computed; a compiled `residual_block` may stand here."""
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        bias = getattr(model, "logit_bias", None)
+        self.logit_bias: float = 0.0 if bias is None else bias.item()
+        """What weights trained with a sigmoid add to every logit; no softmax feels it."""
+        self.weights_hash: str = _hash_of(model.state_dict(), self._marks())
+        self.register_buffer("mean", _channels(preprocessing.mean), persistent=False)
+        self.register_buffer("std", _channels(preprocessing.std), persistent=False)
         self.requires_grad_(False)
         super().train(False)
+
+    def _marks(self) -> str:
+        """What features depend on besides the weights, where it is not as in CLIP's own."""
+        if self.plain and self.preprocessing == CLIPS_OWN:
+            return ""
+        config = {} if self.plain else {**self.config, "text_cfg": {**self.config["text_cfg"]}}
+        for place in ("hf_tokenizer_name", "hf_model_name"):  # a folder may move
+            config.get("text_cfg", {}).pop(place, None)
+        return json.dumps([config, asdict(self.preprocessing)], sort_keys=True)
+
+    @property
+    def plain(self) -> bool:
+        """Whether weights alone say what is computed, as those of OpenAI's vision transformers."""
+        return self.image.plain and self.text.plain
+
+    @property
+    def square(self) -> tuple[int, str, str]:
+        """What `actors.pictures.codec.resized_square` takes beside a picture: size, crop or squash,
+        interpolation."""
+        return self.image_size, self.preprocessing.resize, self.preprocessing.interpolation
+
+    @property
+    def gifts(self) -> frozenset[Gift]:
+        """What methods may use besides the two features."""
+        text: set[Gift] = set()
+        if self.text.maps:
+            text.add("text maps")
+        if self.text.reads_embeddings and self.reads_pieces:
+            text.add("names")
+        return self.image.gifts | text
+
+    @property
+    def reads_pieces(self) -> bool:
+        """Whether its tokenizer is CLIP's own, with which a name is found among a text's tokens."""
+        return not self.config["text_cfg"].get("hf_tokenizer_name")
+
+    @cached_property
+    def tokenizer(self) -> Callable[[list[str]], Tensor]:
+        """Texts to (B, L) int64 ids, L as many as the text tower reads; longer texts are cut, the
+        end token stays. ValueError if its files are not there and cannot be fetched."""
+        return tokenizer(self.backbone, self.config["text_cfg"])
+
+    @property
+    def recompute(self) -> bool:
+        """Whether the backward pass through a tower computes its activations again."""
+        return self._recompute
+
+    @recompute.setter
+    def recompute(self, on: bool) -> None:
+        self._recompute = on
+        self.image.set_recompute(on)
+        self.text.set_recompute(on)
+
+    _recompute = False
+
+    def compile_blocks(self, on: bool = True) -> None:
+        """Whether the blocks of both towers are compiled."""
+        self.image.set_compiled(on)
+        self.text.set_compiled(on)
 
     def train(self, mode: bool = True) -> "Clip":
         """Stays in evaluation mode whatever its parent is set to."""
         return self
 
     def normalise(self, images: Tensor) -> Tensor:
-        """(B, 3, R, R) uint8, or float in [0, 1], to float by CLIP's means and deviations."""
+        """(B, 3, R, R) uint8, or float in [0, 1], to float by the weights' means and deviations."""
         scaled = images.float() / 255 if images.dtype == torch.uint8 else images
         return (scaled - self.mean) / self.std
 
     def encode_tokens(
         self, images: Tensor, masks: Tensor | None = None, mask_token: Tensor | None = None
     ) -> Tensor:
-        """All tokens of the image tower after its last layer norm and its projection.
+        """The image feature and all patches, in the joint space.
 
-        images: (B, 3, R, R) normalised; another size R has another number N of patches, for which
-        the positional embedding is interpolated (bicubic, as DINOv2 does). masks: (B, N) bool, True
-        = the patch is replaced by mask_token (1, W) after patch embedding and before the positional
-        embedding is added. Returns (B, 1 + N, D); token 0 is CLIP's image feature, not normalised.
+        images: (B, 3, R, R) normalised; of a plain CLIP another size R has another number N of
+        patches. masks: (B, N) bool, True = the patch is replaced by mask_token (1, W) after patch
+        embedding and before the positional embedding is added. Returns (B, 1 + N, D); token 0 is
+        the image feature, not normalised: the class token's, or where the tower has none what it
+        pools, which takes that one's place. Without patches N is 0.
         Source of the masking: iBOT (Zhou et al., 2022), section 3.1.
         """
-        visual = self.model.visual
-        embedded = visual.conv1(images)
-        positions = self._positions((embedded.shape[2], embedded.shape[3]))
-        patches = embedded.flatten(2).transpose(1, 2)
-        if masks is not None:
-            if mask_token is None:
-                raise ValueError("masks need a mask_token")
-            patches = torch.where(masks.unsqueeze(-1), mask_token.to(patches.dtype), patches)
-        cls = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
-        tokens = torch.cat([cls, patches], dim=1) + positions.to(patches.dtype)
-        tokens = self._through(visual.transformer, visual.ln_pre(tokens), causal=False)
-        return visual.ln_post(tokens) @ visual.proj
-
-    def _through(self, transformer: Any, x: Tensor, causal: bool) -> Tensor:
-        """The blocks of one tower; x: (B, L, W)."""
-        for block in transformer.resblocks:
-            if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(self.block, block, x, causal, use_reentrant=False)
-            else:
-                x = self.block(block, x, causal)
-        return x
-
-    def _positions(self, grid: tuple[int, int]) -> Tensor:
-        """(1 + N, W) positional embedding for a grid of N patches."""
-        embedding: Tensor = self.model.visual.positional_embedding
-        if grid == self.grid:
-            return embedding
-        plane = embedding[1:].T.view(1, -1, *self.grid)
-        resized = interpolate(plane, size=grid, mode="bicubic", align_corners=False)
-        return torch.cat([embedding[:1], resized.flatten(2)[0].T])
+        return self.image.tokens(images, masks, mask_token)
 
     def encode_text(self, ids: Tensor) -> Tensor:
-        """(B, 77) int64 ids to (B, D), not normalised.
-
-        Only as many positions are computed as the longest text has: the tower is causal, so what
-        comes after the end token changes nothing.
-        """
-        eot = ids.argmax(dim=-1)  # the end token has the highest id of all
-        longest = int(eot.max()) + 1
-        return self.encode_embeddings(self.token_embedding(ids[:, :longest]), eot)
+        """(B, L) int64 ids, as the tokenizer gives them, to (B, D), not normalised."""
+        return self.text.from_ids(ids)
 
     def token_embedding(self, ids: Tensor) -> Tensor:
         """(B, L) int64 ids to (B, L, W): the text tower's input, before positions are added."""
-        return self.model.token_embedding(ids)
+        return self.text.embedding(ids)
 
     def encode_embeddings(self, embeds: Tensor, eot: Tensor) -> Tensor:
         """The text tower from given input embeddings (learned names are put in among them).
 
-        embeds: (B, L, W), L <= 77; eot: (B,) int64, position of each text's end token, below L.
-        Returns (B, D), not normalised.
+        embeds: (B, L, W), L at most what the tower reads; eot: (B,) int64, position of each text's
+        end token, below L; what stands behind it does not count. Returns (B, D), not normalised.
         """
-        x = embeds + self.model.positional_embedding[: embeds.shape[1]].to(embeds.dtype)
-        x = self._through(self.model.transformer, x, causal=True)
-        x = self.model.ln_final(x)[torch.arange(len(x), device=x.device), eot]
-        return x @ self.model.text_projection
+        return self.text.from_embeddings(embeds, eot, pad_id(self.tokenizer))
 
 
 def residual_block(block: Any, x: Tensor, causal: bool) -> Tensor:
@@ -158,37 +182,13 @@ def residual_block(block: Any, x: Tensor, causal: bool) -> Tensor:
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 
 
-@cache  # it reads and unpacks 49,152 merges, the same for every CLIP
-def _tokenizer(context_length: int) -> open_clip.SimpleTokenizer:
-    return open_clip.SimpleTokenizer(context_length=context_length)
+def _channels(numbers: tuple[float, ...]) -> Tensor:
+    return torch.tensor(numbers).view(1, 3, 1, 1)
 
 
-def _check_supported(model: nn.Module, backbone: str) -> None:
-    visual = getattr(model, "visual", None)
-    plain = (
-        isinstance(model, open_clip.CLIP)
-        and isinstance(visual, open_clip.transformer.VisionTransformer)
-        and visual.attn_pool is None
-        and visual.pool_type == "tok"
-        and not visual.final_ln_after_pool
-        and model.text_pool_type == "argmax"
-        and model.attn_mask is not None
-        and isinstance(model.text_projection, nn.Parameter)
-        and all(
-            type(block) is open_clip.transformer.ResidualAttentionBlock
-            for block in [*visual.transformer.resblocks, *model.transformer.resblocks]
-        )
-    )
-    if not plain:
-        raise ValueError(
-            f"backbone: {backbone!r} is a {type(model).__name__}; allowed are open_clip.CLIP "
-            "models with a vision transformer read at its class token and a causal text tower"
-        )
-
-
-def _hash_of(state: Mapping[str, Tensor]) -> str:
-    """32 hex digits over names, shapes and bytes of all weights."""
-    digest = blake2b(digest_size=16)
+def _hash_of(state: Mapping[str, Tensor], marks: str) -> str:
+    """32 hex digits over names, shapes and bytes of all weights, and a text."""
+    digest = blake2b(marks.encode(), digest_size=16)
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype};".encode())

@@ -60,7 +60,7 @@ class Critic:
             except BadImageError as error:
                 values["reason"] = str(error)
             else:
-                squares.append(resized_square(picture, self.clip.image_size))
+                squares.append(resized_square(picture, *self.clip.square))
                 values |= look(squares[-1]) | {"pixels": pixels_digest(picture)}
             for name, item in values.items():
                 columns[name].append(item)

@@ -135,7 +135,7 @@ class Encoder:
         first = np.cumsum([0, *counts])[: len(counts)]
         by_size: dict[tuple[int, int], list[tuple[int, int, int]]] = defaultdict(list)
         for number, image in enumerate(images):
-            views[first[number]] = clean_view(image, size) / 255
+            views[first[number]] = clean_view(image, *self.clip.square) / 255
             for view in range(1, counts[number]):
                 by_size[image.size].append((number, view, int(first[number]) + view))
         for views_of_size in by_size.values():
@@ -161,9 +161,11 @@ def view_tokens(clip: Clip, views: Tensor, precision: Precision = "auto") -> Ten
         return clip.encode_tokens(clip.normalise(views)).half()
 
 
-def clean_view(image: Image.Image, size: int) -> Tensor:
-    """View 0 of an RGB image: (3, size, size) uint8."""
-    return _channels_first(resized_square(image, size))
+def clean_view(
+    image: Image.Image, size: int, resize: str = "crop", interpolation: str = "bicubic"
+) -> Tensor:
+    """View 0 of an RGB image: (3, size, size) uint8. The rest: see `resized_square`."""
+    return _channels_first(resized_square(image, size, resize, interpolation))
 
 
 def view_numbers(views: Sequence[tuple[str, int]]) -> Tensor:

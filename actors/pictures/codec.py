@@ -129,18 +129,22 @@ def _require_size(width: int, height: int) -> None:
         raise BadImageError(f"{width} x {height} pixels, sides of more than 1 to {MAX_ASPECT}")
 
 
-def resized_square(image: Image.Image, size: int) -> np.ndarray:
-    """The image in CLIP's own test transform: uint8 (size, size, 3).
+def resized_square(
+    image: Image.Image, size: int, resize: str = "crop", interpolation: str = "bicubic"
+) -> np.ndarray:
+    """The image in the test transform of a CLIP: uint8 (size, size, 3).
 
-    The shorter side is resized to `size` (bicubic), and the centre is cut out: to the pixel what
-    torchvision's `Resize(size, BICUBIC)` and `CenterCrop(size)` make of a PIL image, which truncate
-    the longer side and round the offset half to even. The whole is resized before it is cut, for a
-    box that Pillow resizes has other weights; MAX_ASPECT bounds what that takes.
+    resize: "crop" or "squash", as `models.towers.preprocessing` has them. To crop, the shorter side
+    is resized to `size`, and the centre is cut out: to the pixel what torchvision's `Resize(size)`
+    and `CenterCrop(size)` make of a PIL image, which truncate the longer side and round the offset
+    half to even. The whole is resized before it is cut, for a box that Pillow resizes has other
+    weights; MAX_ASPECT bounds what that takes. interpolation: "bicubic" or "bilinear".
     """
-    short, long = min(image.size), max(image.size)
-    longer = int(size * long / short)
-    width, height = (longer, size) if image.width > image.height else (size, longer)
+    width = height = size
+    if resize == "crop":
+        longer = int(size * max(image.size) / min(image.size))
+        width, height = (longer, size) if image.width > image.height else (size, longer)
     if (width, height) != image.size:
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        image = image.resize((width, height), Image.Resampling[interpolation.upper()])
     left, top = round((width - size) / 2), round((height - size) / 2)
     return np.asarray(image.crop((left, top, left + size, top + size)))

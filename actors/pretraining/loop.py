@@ -14,7 +14,7 @@ from actors.pictures.base_set import BaseSet
 from actors.pretraining.config import PretrainerConfig
 from actors.pretraining.shares import Worker, draw_share
 from actors.pretraining.state import Metrics, TrainState
-from models.clip import Clip, residual_block
+from models.clip import Clip
 from models.moment_dino import MomentDino, Step
 from models.precision import autocast
 from models.schedules import cosine, linear
@@ -127,7 +127,7 @@ def new_state(cfg: PretrainerConfig, backbone: Clip, worker: Worker) -> TrainSta
     model.to(worker.device)
     backbone.recompute = model.student.adapter.recompute = cfg.recompute
     if cfg.compile:
-        backbone.block = torch.compile(residual_block)
+        backbone.compile_blocks()
         for block in [*model.student.adapter.blocks, *model.teacher.adapter.blocks]:
             block.compile()
     if dist.is_initialized():

@@ -177,7 +177,7 @@ class Probe:
                     picture = decode_rgb(images[place])
                 except BadImageError:
                     continue
-                pixels.append(resized_square(picture, self.clip.image_size))
+                pixels.append(resized_square(picture, *self.clip.square))
                 readable.append(labels[place])
             if not pixels:
                 continue

@@ -185,8 +185,8 @@ def heads_on_test(
     widest = spaces[0]
     test = encoded.of_concepts(encoded.store.features("test"), widest)
     if model.reads == "images":
-        rows, size = encoded.ids("test", widest), model.clip.image_size
-        test = replace(test, images=pictures(encoded.dataset.artifact, rows, size))
+        rows, square = encoded.ids("test", widest), model.clip.square
+        test = replace(test, images=pictures(encoded.dataset.artifact, rows, *square))
     names, labels = encoded.names(widest), encoded.labels(widest)
     places = None if own is None else [own.get(label, OTHER) for label in labels]
     device, parts = model.clip.mean.device, test.passes(IMAGES_AT_ONCE)

@@ -81,7 +81,7 @@ class Predictor:
             except BadImageError as error:
                 row["reason"] = str(error)
             else:  # one picture of full size is in memory at a time
-                squares.append(clean_view(image, clip.image_size))
+                squares.append(clean_view(image, *clip.square))
                 good.append(row)
         if good:
             names = self.names or self.model.card.names

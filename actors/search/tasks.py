@@ -206,15 +206,15 @@ class Tasks:
         self, task: Task, encoded: EncodedDataset, split: Split | None, concepts: Concepts
     ) -> Task:
         """The same task with the pictures of its images; those to train on leave room for crops."""
-        store, here, size = encoded.store, encoded.dataset.artifact, self.clip.image_size
-        larger = round(MARGIN * size)
+        store, here, square = encoded.store, encoded.dataset.artifact, self.clip.square
+        larger = round(MARGIN * self.clip.image_size)
         train, val, imagined = task.train, task.val, task.imagined
         if split:
             train = replace(
                 train, images=pictures(here, store.readable("train", split.train_ids), larger)
             )
         if split and val:
-            val = replace(val, images=pictures(here, store.readable("val", split.val_ids), size))
+            val = replace(val, images=pictures(here, store.readable("val", split.val_ids), *square))
         if imagined:
             rows = encoded.ids("imagined", concepts)
             imagined = replace(imagined, images=pictures(self.base_set(encoded), rows, larger))

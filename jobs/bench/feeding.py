@@ -31,7 +31,7 @@ from jobs.bench.schedules import VIT_B16
 from jobs.pretrain import PretrainConfig
 from models.backbones import TINY, clip_from_config, load_clip
 from models.block_masks import draw_masks
-from models.clip import Clip, residual_block
+from models.clip import Clip
 from models.precision import autocast
 from models.views import NUMBERS
 
@@ -139,7 +139,7 @@ def _backbone(shapes: Feeding) -> Clip:
 
 def _tower_views_per_second(shapes: Feeding, backbone: Clip, compiled: bool) -> float:
     cfg, device, size = shapes.pretrainer, torch.device(shapes.device), backbone.image_size
-    backbone.block = torch.compile(residual_block) if compiled else residual_block
+    backbone.compile_blocks(compiled)
     crops = torch.rand(2 * cfg.batch_size, 3, size, size, device=device)
     drawn = draw_masks(
         len(crops), backbone.grid, cfg.masked_share, cfg.mask_ratio, np.random.default_rng(0)

@@ -88,7 +88,7 @@ class CoOp(BatchedMethod):
 
     @staticmethod
     def member_bytes(task: Task, hyper: CoOpHyper) -> int:
-        tower = len(task.clip.model.transformer.resblocks)
+        tower = task.clip.text.depth
         tokens = ContextLearner(task.clip, task.names).prompts.ids.shape[1]
         return tower_bytes(len(task.names), tokens, task.clip.text_width, tower)
 

@@ -145,7 +145,7 @@ class Fsnl(BatchedMethod):
     @staticmethod
     def member_bytes(task: Task, hyper: FsnlHyper) -> int:
         lengths = [length for length, _ in _shapes(task.clip, task.names, task.hint, hyper)]
-        tower = len(task.clip.model.transformer.resblocks)
+        tower = task.clip.text.depth
         with_captions = any(task.train.captions or ()) and hyper.loss != "base"
         prompts = len(task.names) * (1 + SHOTS_PER_BATCH * with_captions)
         return tower_bytes(prompts, CONTEXT_TOKENS + max(lengths), task.clip.text_width, tower)
