@@ -15,7 +15,7 @@ from actors.features.encoder import EncoderConfig, backbone, require_names
 from actors.features.selection import Selection
 from actors.pretraining.config import PretrainerConfig
 from actors.pretraining.probe import ProbeConfig
-from actors.pretraining.trainable import require_batch
+from actors.pretraining.trainable import require_batch, require_teachable
 from actors.synthesis.captions.writer import WriterConfig
 from actors.synthesis.painters.painter import PainterConfig
 from cluster.artifacts import Artifact
@@ -28,6 +28,7 @@ from jobs.encode import EncodeConfig, encode
 from jobs.factors import FactorsConfig, FactorsSpec, factors
 from jobs.pretrain import PretrainConfig, pretrain
 from jobs.synthesize import SynthesizeConfig, synthesize
+from models.clip import Clip
 
 INPUTS = ("datasets", "features", "teacher", "base_set")
 """Fields of jobs that a world can fill."""
@@ -90,7 +91,12 @@ def world(storage: str, cfg: WorldConfig) -> World:
     """Makes what is not there yet. storage: root of runs and artifacts, a local path or a URI."""
     datasets = [dataset(DatasetConfig(storage=storage, **vars(spec))) for spec in _specs(cfg)]
     targets = [artifact.uri for artifact in datasets]
-    _require_readable_names(targets, cfg.encoder.backbone)
+    clip = backbone(cfg.encoder.backbone)
+    try:
+        require_teachable(clip, cfg.pretrainer)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    _require_readable_names(targets, clip)
     classes = factors(FactorsConfig(storage=storage, datasets=targets, **vars(cfg.factors)))
     most = classes.manifest.rows["classes"] * cfg.writer.per_class
     require_batch(cfg.pretrainer, most, cfg.pool.workers)
@@ -123,13 +129,13 @@ def world(storage: str, cfg: WorldConfig) -> World:
     return World(datasets, base_set, teacher, features)
 
 
-def _require_readable_names(datasets: list[str], clip: str) -> None:
+def _require_readable_names(datasets: list[str], clip: Clip) -> None:
     """ConfigError if a class name is longer than CLIP reads, before its captions are written."""
     for dataset_uri in datasets:
         target = open_dataset(dataset_uri)
         names = [concept.name for concept in target.concepts]
         if any(len(name.encode()) > SHORT for name in names):
-            require_names(backbone(clip), f"dataset {target.name}", names)
+            require_names(clip, f"dataset {target.name}", names)
 
 
 def _specs(cfg: WorldConfig) -> list[DatasetSpec]:

@@ -13,19 +13,9 @@ from torch import Tensor, nn
 from models.clip import Clip
 from models.moment_adapter import BelowOne
 from models.precision import Precision, autocast
+from models.towers.interface import Maps, Part
 
 Tower = Literal["image", "text"]
-Part = Literal["q", "k", "v", "out", "fc", "proj"]
-"""Linear maps of a block: queries, keys, values, the attention's output, both of the MLP."""
-TOWERS: dict[Tower, str] = {"image": "visual.transformer", "text": "transformer"}
-PARTS: dict[Part, str] = {
-    "q": "attn.q",
-    "k": "attn.k",
-    "v": "attn.v",
-    "out": "attn.out_proj",
-    "fc": "mlp.c_fc",
-    "proj": "mlp.c_proj",
-}
 IMAGES_PER_PASS = 128
 
 
@@ -64,12 +54,59 @@ class SplitAttention(nn.Module):
         return torch.cat([self.q(x), self.k(x), self.v(x)], dim=-1)
 
 
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+class SplitMaps(nn.Module):
+    """A linear map to queries, keys and values at once, as three that share its weights."""
+
+    def __init__(self, whole: nn.Linear) -> None:
+        super().__init__()
+        biases = (None, None, None) if whole.bias is None else whole.bias.chunk(3)
+        self.q, self.k, self.v = map(_linear, whole.weight.chunk(3), biases)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, W) to queries, keys and values side by side, (B, L, 3 W)."""
+        return torch.cat([self.q(x), self.k(x), self.v(x)], dim=-1)
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """A linear layer that shares both."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     layer.weight = nn.Parameter(weight, requires_grad=False)
-    layer.bias = nn.Parameter(bias, requires_grad=False)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias, requires_grad=False)
     return layer
+
+
+def _split(block: Any) -> None:
+    """Takes apart what holds several of a block's linear maps."""
+    if isinstance(block.attn, nn.MultiheadAttention):
+        block.attn = SplitAttention(block.attn)
+    elif isinstance(getattr(block.attn, "qkv", None), nn.Linear):
+        block.attn.qkv = SplitMaps(block.attn.qkv)
+
+
+def _merge(block: Any, updated: Any, maps: Maps) -> None:
+    """Gives a block the weights of an updated one, which has been split."""
+    if isinstance(updated.attn, SplitAttention):
+        block.attn.in_proj_weight = _joined(updated.attn)
+    elif isinstance(getattr(updated.attn, "qkv", None), SplitMaps):
+        block.attn.qkv.weight = _joined(updated.attn.qkv)
+    whole = dict(block.named_modules())
+    for name in (name for names in maps.parts.values() for name in names if name in whole):
+        whole[name].weight = _weight(updated.get_submodule(name))
+
+
+def _joined(parts: Any) -> nn.Parameter:
+    return nn.Parameter(torch.cat([_weight(x) for x in (parts.q, parts.k, parts.v)]), False)
+
+
+def _maps(clip: Clip, tower: Tower) -> Maps:
+    """ValueError if the tower has no maps that take an update."""
+    maps = (clip.image if tower == "image" else clip.text).maps
+    if maps is None:
+        raise ValueError(
+            f"towers: the {tower} tower of {clip.backbone!r} has no linear maps that take an update"
+        )
+    return maps
 
 
 def require_rank(updates: Mapping[str, Tensor], rank: int) -> None:
@@ -83,7 +120,8 @@ class Lora:
     """A CLIP with LoRA: `clip` is used as any other, its frozen weights are those of the given one.
 
     The update starts at 0 (B is 0; A is drawn from the seed). `merged` predicts by it; what is
-    saved is the update alone. Source: LoRA (Hu et al., 2022), section 4.1.
+    saved is the update alone. ValueError if a tower has no maps that take one. Source: LoRA (Hu et
+    al., 2022), section 4.1.
     """
 
     def __init__(self, clip: Clip, config: LoraConfig, seed: int) -> None:
@@ -91,21 +129,26 @@ class Lora:
 
         self.frozen, self.towers = clip, config.towers
         self.clip = _sharing(clip)
-        for tower in config.towers:
-            for block in self.clip.model.get_submodule(TOWERS[tower]).resblocks:
-                block.attn = SplitAttention(block.attn)
-        towers = "|".join(re.escape(TOWERS[tower]) for tower in config.towers)
-        parts = "|".join(re.escape(PARTS[part]) for part in config.parts)
+        targets = []
+        for maps in (_maps(clip, tower) for tower in config.towers):
+            for block in self._blocks(self.clip, maps):
+                _split(block)
+            names = [re.escape(name) for part in config.parts for name in maps.parts[part]]
+            targets.append(rf"{re.escape(maps.blocks)}\.\d+\.(?:{'|'.join(names)})")
         wrapped = peft.LoraConfig(
             r=config.rank,
             lora_alpha=config.alpha,
             lora_dropout=config.dropout,
-            target_modules=rf"(?:{towers})\.resblocks\.\d+\.(?:{parts})",
+            target_modules="|".join(targets),
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             peft.inject_adapter_in_model(wrapped, self.clip.model)
         self.train(False)
+
+    @staticmethod
+    def _blocks(clip: Clip, maps: Maps) -> Any:
+        return clip.model.get_submodule(maps.blocks)
 
     def train(self, on: bool) -> None:
         """Whether dropout is drawn (from torch's own generator); all else is as in evaluation."""
@@ -134,16 +177,10 @@ class Lora:
         Weights without an update are those of the given CLIP.
         """
         clip = _sharing(self.frozen)
-        for tower in self.towers:
-            towers = (model.get_submodule(TOWERS[tower]) for model in (clip.model, self.clip.model))
-            for block, updated in zip(*(t.resblocks for t in towers), strict=True):
-                attn, mlp = updated.attn, updated.mlp
-                of_inputs = torch.cat([_weight(part) for part in (attn.q, attn.k, attn.v)])
-                block.attn.in_proj_weight = nn.Parameter(of_inputs, requires_grad=False)
-                block.attn.out_proj.weight = _weight(attn.out_proj)
-                block.mlp.c_fc.weight, block.mlp.c_proj.weight = map(
-                    _weight, (mlp.c_fc, mlp.c_proj)
-                )
+        for maps in (_maps(clip, tower) for tower in self.towers):
+            blocks = self._blocks(clip, maps), self._blocks(self.clip, maps)
+            for block, updated in zip(*blocks, strict=True):
+                _merge(block, updated, maps)
         return clip
 
 

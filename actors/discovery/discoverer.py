@@ -21,6 +21,8 @@ from models.discovery.clustering import Clustering, ClusteringHyper, cluster
 from models.discovery.naming import NamedCluster, NamingHyper, name_clusters
 from models.discovery.problem import Problem
 from models.discovery.zsnl import LearnedNames, LearningHyper, learn_names
+from models.methods.fsnl import Fsnl
+from models.methods.needs import require_method
 
 OWN, EVERY = "own", "every"
 
@@ -147,9 +149,13 @@ def require_runnable(tasks: Tasks, cell: DiscoveryCell, where: str) -> None:
     """Refuses a cell that cannot be run.
 
     ConfigError, naming the field, if it has no candidates, no number of clusters and no way to
-    estimate it, no labelled images to draw, or not the tokens that it reads.
+    estimate it, no labelled images to draw, or not the tokens or the text tower that it reads.
     """
     encoded, config = tasks.encoded[cell.dataset], cell.config
+    try:
+        require_method(tasks.clip, f"{where}.learning", Fsnl.name, config.learning.fsnl, ())
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     known = _known_names(encoded, config)
     if not candidate_names(cell, tasks.encoded, known):
         raise ConfigError(

@@ -105,7 +105,9 @@ def declared_works(
     for encoded in tasks.encoded.values():
         encoded.store.require_all()
     labelled = [name for name, encoded in tasks.encoded.items() if encoded.dataset.labelled]
-    tasks.require_readable_names(declared_cells(labelled, baselines, {}))
+    cells = list(declared_cells(labelled, baselines, {}))
+    tasks.require_fitting(cells)
+    tasks.require_readable_names(cells)
     return [
         *_discoveries(tasks, discoveries, seeds),
         *_baselines(tasks, labelled, baselines, seeds),

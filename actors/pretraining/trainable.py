@@ -3,6 +3,8 @@
 from actors.pretraining.config import PretrainerConfig
 from cluster.errors import ConfigError
 from models.backbones import load_clip
+from models.clip import Clip
+from models.methods.needs import require_gifts
 from models.moment_dino import MomentDino
 
 
@@ -15,6 +17,7 @@ def require_trainable(
     """
     try:
         clip = load_clip(backbone)
+        require_teachable(clip, pretrainer)
         MomentDino(clip, pretrainer.model)
     except ValueError as error:
         raise ConfigError(str(error)) from error
@@ -26,6 +29,15 @@ def require_trainable(
             f"({clip.patch_size} pixels)"
         )
     return clip.weights_hash
+
+
+def require_teachable(clip: Clip, pretrainer: PretrainerConfig) -> None:
+    """ValueError if a CLIP has not what moment-DINO with these settings needs."""
+    require_gifts(clip, {"patches"}, "backbone: moment-DINO")
+    if pretrainer.masked_share:
+        require_gifts(clip, {"masks"}, "pretrainer.masked_share: masked patches")
+    if pretrainer.local.count:
+        require_gifts(clip, {"sizes"}, "pretrainer.local.count: local crops")
 
 
 def require_batch(pretrainer: PretrainerConfig, captions: int, workers: int) -> None:

@@ -14,13 +14,14 @@ def runnable_cells(
 ) -> list[Cell]:
     """All cells of these methods, each of which can be run.
 
-    Raises ConfigError, naming the field, if one has not the classes, shots, prompts, tokens or
-    pictures that it needs, or a class name is longer than CLIP reads.
+    Raises ConfigError, naming the field, if one has not the CLIP, classes, shots, prompts, tokens
+    or pictures that it needs, or a class name is longer than CLIP reads.
     """
     shared: dict[str, Any] = {"templates": tasks.source.templates}
     if tasks.teacher:  # one without pretraining gets an adapter of the same size
         shared["adapter"] = tasks.teacher.model["adapter"]
     cells = list(declared_cells(list(tasks.encoded), methods, shared))
+    tasks.require_fitting(cells)
     tasks.require_readable_names(cells)
     for cell in cells:
         _require_prompts(tasks, cell)

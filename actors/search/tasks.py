@@ -18,6 +18,7 @@ from cluster.errors import ConfigError
 from cluster.storage import resolve
 from models.clip import Clip
 from models.methods import METHODS
+from models.methods.needs import require_method
 from models.moment_adapter import Teacher, load_teacher
 from models.task import Features, Task
 from models.text_classifier import TemplateSet, zero_shot_classifier
@@ -168,6 +169,15 @@ class Tasks:
                 f"with weights {teacher.model['weights_hash']}; allowed: the CLIP of the features"
             )
         return teacher
+
+    def require_fitting(self, cells: Iterable[Cell]) -> None:
+        """ConfigError if a cell's method needs what the CLIP has not."""
+        for cell in cells:
+            where, config = f"methods.{cell.name}", cell.config
+            try:
+                require_method(self.clip, where, config.method, cell.hyper, config.space)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
 
     def require_readable_names(self, cells: Iterable[Cell]) -> None:
         """ConfigError if a dataset has a class name without a token, or longer than CLIP reads.

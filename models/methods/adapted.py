@@ -21,6 +21,7 @@ from models.clip import Clip
 from models.methods.card_checks import read_card_file
 from models.methods.selection import Selection
 from models.task import Reads, Task
+from models.towers.interface import Gift
 from models.weights import read_safetensors
 
 TENSORS, CARD = "adapted.safetensors", "adapted.json"
@@ -168,12 +169,20 @@ class Method(ABC):
     if it reads them."""
     context_tokens: ClassVar[int] = 0
     """Tokens that it needs in a prompt before a class name."""
+    asks: ClassVar[frozenset[Gift]] = frozenset()
+    """What every fit asks of a CLIP besides its two features and the tokens that it reads."""
 
     @classmethod
     def reads_patches(cls, hyper: Any, searched: Collection[str]) -> bool:
         """Whether a fit reads more tokens than the class token; searched: hyper-parameters that a
         search may change."""
         return cls.reads == "tokens"
+
+    @classmethod
+    def needs(cls, hyper: Any, searched: Collection[str]) -> frozenset[Gift]:
+        """What it asks of a CLIP besides its two features; searched: see `reads_patches`."""
+        patches: frozenset[Gift] = frozenset({"patches"})
+        return cls.asks | patches if cls.reads_patches(hyper, searched) else cls.asks
 
     @staticmethod
     @abstractmethod

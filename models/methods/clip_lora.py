@@ -1,6 +1,6 @@
 """CLIP-LoRA: low-rank updates in both towers, learned by cross-entropy on class-name prompts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +18,11 @@ from models.moment_adapter import BelowOne
 from models.precision import Precision, autocast
 from models.task import Task
 from models.text_classifier import TEXTS_PER_BATCH, prompt_ids
+from models.towers.interface import Gift
 from models.views import ViewConfig
 
 STEPS_PER_SHOT = 500
+_GIFTS: dict[Tower, Gift] = {"image": "image maps", "text": "text maps"}
 CROP_AND_FLIP = ViewConfig(
     smallest_crop=0.08, jitter=0.0, grey=0.0, blur=(0.0, 0.0), solarise=(0.0, 0.0)
 )
@@ -91,6 +93,10 @@ class ClipLora(Method):
     name = "clip_lora"
     Hyper = ClipLoraHyper
     reads = "images"
+
+    @classmethod
+    def needs(cls, hyper: ClipLoraHyper, searched: Collection[str]) -> frozenset[Gift]:
+        return frozenset(_GIFTS[tower] for tower in hyper.towers)
 
     @staticmethod
     def fit(

@@ -105,6 +105,7 @@ class CoCoOp(Method):
 
     name = "cocoop"
     context_tokens = CONTEXT_TOKENS
+    asks = frozenset({"names"})
     Hyper = CoCoOpHyper
     reads = "class token"
 

@@ -82,6 +82,7 @@ class CoOp(BatchedMethod):
 
     name = "coop"
     context_tokens = CONTEXT_TOKENS
+    asks = frozenset({"names"})
     Hyper = CoOpHyper
     reads = "class token"
     varying = frozenset({"lr", "epochs", "momentum", "weight_decay"})

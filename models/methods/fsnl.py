@@ -131,6 +131,7 @@ class Fsnl(BatchedMethod):
     """
 
     name = "fsnl"
+    asks = frozenset({"names"})
     Hyper = FsnlHyper
     varying = frozenset({"lr", "epochs", "momentum", "weight_decay", "imagined_weight"})
 

@@ -82,6 +82,7 @@ class ImagineFslLora(Method):
     """
 
     name = "imaginefsl_lora"
+    asks = frozenset({"image maps"})
     Hyper = ImagineFslLoraHyper
     reads = "images"
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from models.backbones import clip_from_config
+from models.backbones import built, clip_from_config
 from models.clip import Clip
 
 EMBED_DIM = 32
@@ -196,15 +196,19 @@ def family_config(family: str, folder: Path) -> dict[str, Any]:
 
 
 def family_clip(family: str, folder: Path) -> Clip:
-    """A family's small CLIP, its weights drawn by a fixed seed, none of them 0."""
+    """A family's small CLIP, its weights drawn by a fixed seed: so large that every one counts, as
+    those that timm begins with do not, and none of them 0."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        clip = clip_from_config(family_config(family, folder), backbone=f"random-{family}")
-        for name, weight in clip.model.named_parameters():
-            if not weight.any():  # as a residual branch that begins with none
+        config = family_config(family, folder)
+        model = built(config)
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                inputs = weight[0].numel() if len(weight) > 1 else 4
+                weight.data.normal_(std=inputs**-0.5)
+            elif not weight.any():  # as a residual branch that begins with none
                 weight.data.normal_(std=0.1)
-            assert weight.isfinite().all(), name
-    return clip
+    return clip_from_config(config, model.state_dict(), f"random-{family}")
 
 
 def write_tokenizer(folder: Path) -> None:
