@@ -44,13 +44,35 @@ def load_clip(backbone: str, *, download: bool = True) -> Clip:
 
     download: whether the weights of a tag may be fetched; else ValueError where they are not here.
     """
+    arch, tag, file = parts_of(backbone)
+    if file:
+        return _from_file(backbone, arch, file)
+    return _from_tag(backbone, arch, tag, download=download)
+
+
+def parts_of(backbone: str) -> tuple[str, str, str]:
+    """Architecture, tag and file of a backbone's name, the last two in turn empty; ValueError if it
+    is none."""
     if backbone == TINY:
-        return _from_file(TINY, "config", str(ASSETS / "tiny_clip.safetensors"))
+        return "config", "", str(ASSETS / "tiny_clip.safetensors")
     if ":" in backbone:
-        return _from_file(backbone, *backbone.split(":", 1))
+        arch, file = backbone.split(":", 1)
+        return arch, "", file
     if "/" in backbone:
-        return _from_tag(backbone, *backbone.split("/", 1), download=download)
+        arch, tag = backbone.split("/", 1)
+        return arch, tag, ""
     raise ValueError(f'backbone: {backbone!r}; allowed are "tiny", "ARCH/TAG" and "ARCH:FILE"')
+
+
+def config_of(backbone: str) -> dict[str, Any]:
+    """open_clip's model config of a backbone; no weight is read. ValueError as of `load_clip`."""
+    arch, tag, file = parts_of(backbone)
+    if file:
+        path, settings = _beside(backbone, file)
+        return _file_config(backbone, arch, settings, path)
+    config = _arch_config(backbone, arch)
+    _tag_settings(backbone, arch, tag)
+    return config
 
 
 def clip_from_config(
@@ -89,11 +111,7 @@ def built(config: Mapping[str, Any]) -> Any:
     Raises what open_clip and timm raise for a config that is none; ValueError for a network of
     timm's that is not installed with it.
     """
-    vision, text = dict(config["vision_cfg"]), dict(config["text_cfg"])
-    if name := vision.get("timm_model_name"):
-        if not timm.is_model(name):  # else timm looks it up on the hub
-            raise ValueError(f"vision_cfg.timm_model_name: {name!r} is no model of timm")
-        vision["timm_model_pretrained"] = False
+    vision, text = vision_settings(config), dict(config["text_cfg"])
     kind: Any = open_clip.CLIP
     settings = ("init_logit_scale", "init_logit_bias", "nonscalar_logit_scale")
     parts = {name: config[name] for name in settings if name in config}
@@ -111,6 +129,16 @@ def built(config: Mapping[str, Any]) -> Any:
         quick_gelu=config.get("quick_gelu", False),
         **parts,
     )
+
+
+def vision_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`vision_cfg` of a config, without weights of timm's; ValueError if timm has no such model."""
+    vision = dict(config["vision_cfg"])
+    if name := vision.get("timm_model_name"):
+        if not timm.is_model(name):  # else timm looks it up on the hub
+            raise ValueError(f"vision_cfg.timm_model_name: {name!r} is no model of timm")
+        vision["timm_model_pretrained"] = False
+    return vision
 
 
 def _require_fit(config: Mapping[str, Any], state: Mapping[str, Tensor], backbone: str) -> None:
@@ -140,16 +168,20 @@ def _require_fit(config: Mapping[str, Any], state: Mapping[str, Tensor], backbon
 
 def _from_tag(backbone: str, arch: str, tag: str, *, download: bool) -> Clip:
     config = _arch_config(backbone, arch)
-    tags = open_clip.list_pretrained_tags_by_model(arch)
-    if tag not in tags:
-        raise ValueError(f"backbone: {backbone!r}, no tag {tag!r} for {arch}; allowed are {tags}")
-    weights = open_clip.get_pretrained_cfg(arch, tag)
+    weights = _tag_settings(backbone, arch, tag)
     quick_gelu = _quick_gelu(backbone, config, weights.get("quick_gelu", False))
     source = tag if download else _cached(backbone, weights)
     model = open_clip.create_model(arch, pretrained=source, force_quick_gelu=quick_gelu)
     require_finite(f"backbone: {backbone!r}", model.state_dict())
     config = {**config, "quick_gelu": quick_gelu}
     return _clip(model, backbone, config, preprocessing(weights))
+
+
+def _tag_settings(backbone: str, arch: str, tag: str) -> dict[str, Any]:
+    tags = open_clip.list_pretrained_tags_by_model(arch)
+    if tag not in tags:
+        raise ValueError(f"backbone: {backbone!r}, no tag {tag!r} for {arch}; allowed are {tags}")
+    return open_clip.get_pretrained_cfg(arch, tag)
 
 
 def _cached(backbone: str, weights: Mapping[str, Any]) -> str:
@@ -170,13 +202,7 @@ def _cached(backbone: str, weights: Mapping[str, Any]) -> str:
 
 
 def _from_file(backbone: str, arch: str, file: str) -> Clip:
-    path = Path(os.path.expanduser(file))  # of both functions Path's raise on names that cannot be
-    if not os.path.isfile(path):
-        raise ValueError(f"backbone: {backbone!r}, no file {path}")
-    beside = path.with_suffix(".json")
-    if not beside.is_file():
-        beside = path.with_name(HUB_CONFIG)
-    settings = _settings(backbone, beside) if beside.is_file() else None
+    path, settings = _beside(backbone, file)
     config = _file_config(backbone, arch, settings, path)
     try:
         state = read_state(path)
@@ -187,6 +213,17 @@ def _from_file(backbone: str, arch: str, file: str) -> Clip:
         config = _with_openais_activation(backbone, config)
     state = {name: t for name, t in state.items() if name not in OPENAIS_FACTS}
     return clip_from_config(config, state, backbone, prepare)
+
+
+def _beside(backbone: str, file: str) -> tuple[Path, dict[str, Any] | None]:
+    """The path of a file of weights, and what the JSON file beside it holds, if there is one."""
+    path = Path(os.path.expanduser(file))  # of both functions Path's raise on names that cannot be
+    if not os.path.isfile(path):
+        raise ValueError(f"backbone: {backbone!r}, no file {path}")
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        beside = path.with_name(HUB_CONFIG)
+    return path, _settings(backbone, beside) if beside.is_file() else None
 
 
 def _file_config(

@@ -14,6 +14,7 @@ from torch.nn.functional import linear
 
 from kernels.attention import attention
 from models.tokenizers import pad_id, tokenizer
+from models.towers.gifts import gifts_of
 from models.towers.interface import Gift, ImageTower, TextTower
 from models.towers.preprocessing import CLIPS_OWN, Preprocessing
 
@@ -88,17 +89,7 @@ class Clip(nn.Module):
     @property
     def gifts(self) -> frozenset[Gift]:
         """What methods may use besides the two features."""
-        text: set[Gift] = set()
-        if self.text.maps:
-            text.add("text maps")
-        if self.text.reads_embeddings and self.reads_pieces:
-            text.add("names")
-        return self.image.gifts | text
-
-    @property
-    def reads_pieces(self) -> bool:
-        """Whether its tokenizer is CLIP's own, with which a name is found among a text's tokens."""
-        return not self.config["text_cfg"].get("hf_tokenizer_name")
+        return gifts_of(self.image, self.text, self.config["text_cfg"])
 
     @cached_property
     def tokenizer(self) -> Callable[[list[str]], Tensor]:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from models.clip import Clip
 from models.moment_adapter import BelowOne
 from models.precision import Precision, autocast
-from models.towers.interface import Maps, Part
+from models.towers.interface import Maps
+from models.towers.interface import Part as Part
 
 Tower = Literal["image", "text"]
 IMAGES_PER_PASS = 128

@@ -15,6 +15,7 @@ from cluster.catalog.layouts import is_there
 from cluster.job import OneLineParser
 from jobs.doctor import findings as health
 from jobs.doctor.findings import Finding
+from jobs.doctor.towers import towers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,7 @@ def examine(cfg: DoctorConfig) -> Iterator[Finding]:
     yield health.gpus()
     yield health.storage(cfg.storage)
     yield from health.ray_cluster()
+    yield towers(cfg.backbone)
     yield health.weights(cfg.backbone)
     yield from _datasets(cfg)
     yield from map(health.artifact, cfg.artifact or [])

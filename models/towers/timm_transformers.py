@@ -44,7 +44,6 @@ class TimmTransformer(ImageTower):
             isinstance(visual, TimmModel)
             and isinstance(trunk, Eva | VisionTransformer)
             and getattr(trunk.patch_embed, "grid_size", None) is not None
-            and getattr(trunk, "pool_include_prefix", False) is False
         )
 
     def tokens(self, images: Tensor, masks: Tensor | None, mask_token: Tensor | None) -> Tensor:
