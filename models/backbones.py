@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.clip import Clip
+from models.hugging_face import as_open_clips, quick_gelu
 from models.towers.preprocessing import CLIPS_OWN, Preprocessing, preprocessing
 from models.towers.registry import image_tower, text_tower
 from models.weights import read_state, require_finite
@@ -34,7 +35,8 @@ def load_clip(backbone: str, *, download: bool = True) -> Clip:
     JSON file beside it (same name, suffix .json, as for "tiny", or the hub's HUB_CONFIG).
 
     Whether QuickGELU is used, and how pictures are prepared, comes from the weights: the tag's own
-    entry in open_clip, or `quick_gelu` and `preprocess_cfg` in the JSON file beside a local file. A
+    entry in open_clip, or `quick_gelu` and `preprocess_cfg` in the JSON file beside a local file,
+    or transformers' config.json there, whose layout of weights is read, too. A
     file without one is taken as the architecture's name and its released weights say; OpenAI's own
     file brings its QuickGELU, with a warning where the name says GELU.
 
@@ -169,11 +171,11 @@ def _require_fit(config: Mapping[str, Any], state: Mapping[str, Tensor], backbon
 def _from_tag(backbone: str, arch: str, tag: str, *, download: bool) -> Clip:
     config = _arch_config(backbone, arch)
     weights = _tag_settings(backbone, arch, tag)
-    quick_gelu = _quick_gelu(backbone, config, weights.get("quick_gelu", False))
+    activation = _quick_gelu(backbone, config, weights.get("quick_gelu", False))
     source = tag if download else _cached(backbone, weights)
-    model = open_clip.create_model(arch, pretrained=source, force_quick_gelu=quick_gelu)
+    model = open_clip.create_model(arch, pretrained=source, force_quick_gelu=activation)
     require_finite(f"backbone: {backbone!r}", model.state_dict())
-    config = {**config, "quick_gelu": quick_gelu}
+    config = {**config, "quick_gelu": activation}
     return _clip(model, backbone, config, preprocessing(weights))
 
 
@@ -205,7 +207,7 @@ def _from_file(backbone: str, arch: str, file: str) -> Clip:
     path, settings = _beside(backbone, file)
     config = _file_config(backbone, arch, settings, path)
     try:
-        state = read_state(path)
+        state = as_open_clips(read_state(path))
         prepare = _file_preprocessing(arch, settings or {})
     except ValueError as error:
         raise ValueError(f"backbone: {backbone!r}, {error}") from error
@@ -220,10 +222,14 @@ def _beside(backbone: str, file: str) -> tuple[Path, dict[str, Any] | None]:
     path = Path(os.path.expanduser(file))  # of both functions Path's raise on names that cannot be
     if not os.path.isfile(path):
         raise ValueError(f"backbone: {backbone!r}, no file {path}")
-    beside = path.with_suffix(".json")
-    if not beside.is_file():
-        beside = path.with_name(HUB_CONFIG)
-    return path, _settings(backbone, beside) if beside.is_file() else None
+    for beside in (path.with_suffix(".json"), path.with_name(HUB_CONFIG)):
+        if beside.is_file():
+            return path, _settings(backbone, beside)
+    transformers = path.with_name("config.json")
+    settings = _settings(backbone, transformers) if transformers.is_file() else {}
+    if settings.get("model_type") in ("clip", "siglip"):
+        return path, {"quick_gelu": quick_gelu(settings)}
+    return path, None
 
 
 def _file_config(
