@@ -138,6 +138,10 @@ class Clip(nn.Module):
         """
         return self.image.tokens(images, masks, mask_token)
 
+    def encode_images(self, images: Tensor) -> Tensor:
+        """(B, 3, R, R) normalised to (B, D): the image feature alone, not normalised."""
+        return self.image.feature(images)
+
     def encode_text(self, ids: Tensor) -> Tensor:
         """(B, L) int64 ids, as the tokenizer gives them, to (B, D), not normalised."""
         return self.text.from_ids(ids)

@@ -88,7 +88,7 @@ class Critic:
         """(B, R, R, 3) uint8 to (B, D) float32 of unit length, on the CPU."""
         pixels = torch.from_numpy(squares).permute(0, 3, 1, 2).to(self.device)
         with autocast(self.device, self.config.precision):
-            features = self.clip.encode_tokens(self.clip.normalise(pixels))[:, 0]
+            features = self.clip.encode_images(self.clip.normalise(pixels))
         return F.normalize(features.float(), dim=-1).cpu()
 
     @torch.no_grad()

@@ -124,9 +124,15 @@ class Encoder:
         tokens = torch.empty(len(views), *self.image, dtype=torch.half)
         for start in range(0, len(views), self.config.batch_size):
             part = views[start : start + self.config.batch_size]
-            of_part = view_tokens(self.clip, part, self.config.precision)
-            tokens[start : start + len(part)] = of_part[:, : self.image[0]]
+            tokens[start : start + len(part)] = self._tokens(part)
         return tokens
+
+    def _tokens(self, views: Tensor) -> Tensor:
+        """(B, 3, R, R) views to (B, T, D) float16."""
+        if self.config.patches:
+            return view_tokens(self.clip, views, self.config.precision)
+        with autocast(views.device, self.config.precision):
+            return self.clip.encode_images(self.clip.normalise(views)).half().unsqueeze(1)
 
     def _views(self, images: list[Image.Image], ids: Sequence[str], counts: list[int]) -> Tensor:
         """(sum of counts, 3, R, R) float32 in [0, 1], on the device."""

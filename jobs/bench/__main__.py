@@ -1,5 +1,5 @@
 """python -m jobs.bench NAME, of: synthesis, pretrain, adapt, search, discovery, worth, effect,
-artists, scale, encodings, fuzz
+artists, scale, encodings, fuzz, towers
 
 Measurements. Each prints a table and ends with one JSON line; what is to be compared between
 machines are the ratios, measured within one run.
@@ -25,6 +25,7 @@ from jobs.bench.pretrain import PretrainBench, pretraining
 from jobs.bench.scale.procedure import ScaleBench, scaling
 from jobs.bench.search.procedure import SearchBench, searching
 from jobs.bench.synthesis import SynthesisBench, synthesis
+from jobs.bench.towers import TowersBench, towers
 from jobs.bench.worth import WorthBench, worth
 
 Measure = Callable[[Any], dict[str, float]]
@@ -40,6 +41,7 @@ BENCHES: dict[str, tuple[type, Measure]] = {
     "scale": (ScaleBench, scaling),
     "encodings": (EncodingsBench, encodings),
     "fuzz": (FuzzBench, fuzzing),
+    "towers": (TowersBench, towers),
 }
 """What each is asked for, and what measures it."""
 

@@ -144,7 +144,7 @@ def _train(lora: Lora, task: Task, hyper: ClipLoraHyper, seed: int, watch: Watch
         lora.train(True)
         views, labels = batches.next()
         with autocast(views.device, hyper.precision):
-            images = clip.encode_tokens(clip.normalise(views))[:, 0]
+            images = clip.encode_images(clip.normalise(views))
         unit = normalize(images.float(), dim=-1)
         texts = _texts(clip, ids, hyper.precision)
         yield cross_entropy(clip.logit_scale * unit @ texts.T, labels)

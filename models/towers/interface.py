@@ -61,6 +61,10 @@ class ImageTower(ABC):
         masks: (B, N) bool, True = the patch is mask_token (1, width) before positions are added.
         """
 
+    def feature(self, images: Tensor) -> Tensor:
+        """(B, 3, R, R) normalised to (B, D): what `tokens` has first."""
+        return self.tokens(images, None, None)[:, 0]
+
     def set_recompute(self, on: bool) -> None:
         """Whether the backward pass computes a block's activations again, where it has blocks."""
         self.recompute = on

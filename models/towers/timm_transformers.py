@@ -58,6 +58,9 @@ class TimmTransformer(ImageTower):
         alone = head(trunk.head(trunk.fc_norm(alone))).unflatten(0, patches.shape[:2])
         return torch.cat([feature.unsqueeze(1), alone.to(feature.dtype)], dim=1)
 
+    def feature(self, images: Tensor) -> Tensor:
+        return self.visual(images)  # patches are not pooled one by one
+
     @contextmanager
     def _hidden(self, masks: Tensor | None, mask_token: Tensor | None) -> Iterator[None]:
         """While a forward pass runs, masked patches are the mask token behind their embedding."""

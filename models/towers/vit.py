@@ -95,6 +95,10 @@ class PooledVit(Vit):
             and getattr(visual, "attn_pool_contrastive", None) is None
         )
 
+    def feature(self, images: Tensor) -> Tensor:
+        pooled, _ = self.visual._pool(self._through(images, None, None))
+        return pooled @ self.visual.proj
+
     def _joint(self, x: Tensor) -> Tensor:
         visual = self.visual
         pooled, _ = visual._pool(x)

@@ -39,6 +39,7 @@ def test_the_first_token_is_open_clips_image_feature(clips: Any, family: str) ->
     theirs = clip.model.encode_image(images, normalize=False)
     assert theirs.std() > 1e-3
     torch.testing.assert_close(tokens[:, 0], theirs, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(clip.encode_images(images), theirs, atol=1e-5, rtol=1e-5)
     alone = torch.cat([clip.encode_tokens(image[None]) for image in images])
     torch.testing.assert_close(tokens, alone, atol=1e-5, rtol=1e-5)
 
