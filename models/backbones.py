@@ -251,10 +251,13 @@ def _file_config(
 
 
 def _file_preprocessing(arch: str, settings: Mapping[str, Any]) -> Preprocessing:
-    """What lies beside a file says it, or else all released weights of the architecture, if they
-    agree; else it is CLIP's own."""
-    if isinstance(beside := settings.get("preprocess_cfg"), Mapping):
-        return preprocessing(beside)
+    """What lies beside a file says it, or else the architecture's released weights."""
+    beside = settings.get("preprocess_cfg")
+    return preprocessing(beside) if isinstance(beside, Mapping) else released_preprocessing(arch)
+
+
+def released_preprocessing(arch: str) -> Preprocessing:
+    """Of all released weights of an architecture, if they agree; else CLIP's own."""
     tags = open_clip.list_pretrained_tags_by_model(arch)
     released = {preprocessing(open_clip.get_pretrained_cfg(arch, tag)) for tag in tags}
     return released.pop() if len(released) == 1 else CLIPS_OWN

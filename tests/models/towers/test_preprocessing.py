@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from actors.pictures.codec import resized_square
-from models.backbones import clip_from_config, load_clip
+from models.backbones import OPENAIS_FACTS, clip_from_config, load_clip, released_preprocessing
 from models.clip import Clip
 from models.towers.preprocessing import CLIPS_OWN, Preprocessing, preprocessing
 from tests.models.test_clip import CONFIG
@@ -107,6 +107,34 @@ def test_the_hubs_config_beside_weights_is_read(tmp_path: Path) -> None:
     loaded = load_clip(f"config:{tmp_path / 'open_clip_model.safetensors'}")
     assert _activation(loaded) is open_clip.transformer.QuickGELU
     assert loaded.preprocessing == preprocessing(SQUASHED) != CLIPS_OWN
+
+
+@pytest.mark.parametrize(
+    ("arch", "resize", "interpolation"),
+    [
+        ("ViT-B-16-SigLIP", "squash", "bicubic"),
+        ("PE-Core-B-16", "squash", "bilinear"),
+        ("RN50", "crop", "bicubic"),
+        ("ViT-H-14", "crop", "bicubic"),  # one of its released weights says squash
+    ],
+)
+def test_a_file_without_settings_is_prepared_as_released_weights(
+    arch: str, resize: str, interpolation: str
+) -> None:
+    ours = released_preprocessing(arch)
+    assert (ours.resize, ours.interpolation) == (resize, interpolation)
+
+
+def test_openais_file_under_a_gelu_name_is_said(tmp_path: Path) -> None:
+    """The file is too small for the architecture, which is said after it."""
+    facts = {name: torch.tensor(224) for name in OPENAIS_FACTS}
+    torch.save(facts | {"visual.proj": torch.zeros(2, 2)}, tmp_path / "own.pt")
+    backbone = f"ViT-B-32:{tmp_path / 'own.pt'}"
+    with (
+        pytest.warns(UserWarning, match="OpenAI's, trained with QuickGELU"),
+        pytest.raises(ValueError, match="describes no CLIP of these weights"),
+    ):
+        load_clip(backbone)
 
 
 def _activation(clip: Clip) -> type:
