@@ -62,6 +62,8 @@ for _announcer in (
 
 # Ray Data spills to disk beyond it. Ray's own default, 30 % of the memory, is too much of a laptop.
 OBJECT_STORE_BYTES = 400_000_000
+LOG_LEVEL = "RAY_BACKEND_LOG_LEVEL"
+"""Environment variable of Ray's processes; below it they write no line of their own."""
 START_SECONDS = 60
 """In which Ray has to be there."""
 ANSWER_SECONDS = 10
@@ -115,6 +117,9 @@ def require_ray(cpus: int | None = None) -> None:
         )
     else:
         _require_answer(address)
+        # Of this process alone, which starts no other of Ray's here: it would write a line on
+        # stderr where it makes again what was lost with a node. What it cannot make is raised.
+        os.environ.setdefault(LOG_LEVEL, "fatal")
         _start(f"RAY_ADDRESS: {address!r}", runtime_env=_code_for_workers())
         from cluster.worker_versions import compare_workers  # an actor of its own, which connects
 
@@ -129,7 +134,8 @@ def ray_address() -> str:
 def _start(what: str, **settings: Any) -> None:
     """`ray.init`, within START_SECONDS; what fails is one line."""
     terminate = signal.getsignal(signal.SIGTERM)
-    with stderr_without("") as real_stderr:  # what it says of a failure is in the error
+    # What it says of a failure is in the error; that it has read LOG_LEVEL, it says, too.
+    with stderr_without(LOG_LEVEL) as real_stderr:
         watch = threading.Timer(START_SECONDS, _give_up, (what, real_stderr))
         watch.daemon = True
         watch.start()

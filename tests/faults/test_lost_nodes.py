@@ -12,24 +12,32 @@ from typing import Any
 
 import psutil
 import pytest
+from PIL import Image
 from ray.cluster_utils import Cluster
 
+from actors.curation.critic import CriticConfig
 from actors.features.encoder import EncoderConfig
 from cluster.artifacts import Artifact, open_artifact
 from cluster.content import plain
 from cluster.pool import Pool
+from jobs.curate import CurateConfig, curate
+from jobs.discover import discover_all
 from jobs.encode import EncodeConfig, encode
 from jobs.evaluate import EvaluateConfig, evaluate
-from tests.actors.small_world import make_dataset, make_features
+from jobs.import_ import ImportImagesConfig
+from tests.actors.small_world import make_base_set, make_dataset, make_features
 from tests.cluster.toy_pipeline import DiceConfig, dice
 from tests.faults.test_job_kills import same
-from tests.jobs import small_search
+from tests.jobs import small_discovery, small_search
 from tests.processes import wait_until
 
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[2]
 LEFT, LOST = 2, 4
 """CPUs of the driver's node, which stays, and of the other one, which most workers are on."""
+ROW_WORKER = r"^ray::MapWorker\(MapBatches\(Counted\)\)\.submit"
+"""Pattern of the title of a worker that makes rows."""
+PAINTERS = Pool(workers=2, group="painter")
 QUICK = {
     "health_check_initial_delay_ms": 200,
     "health_check_period_ms": 200,
@@ -61,6 +69,16 @@ def cluster() -> Iterator[Cluster]:
             yield cluster
         finally:
             cluster.shutdown()
+
+
+@pytest.fixture
+def painters(cluster: Cluster) -> Iterator[list[Any]]:
+    """Two nodes with room for a worker of PAINTERS each; a test takes out of the list what it has
+    lost."""
+    nodes = [cluster.add_node(num_cpus=LOST, resources={"painter": 1}) for _ in range(2)]
+    yield nodes
+    for node in nodes:
+        cluster.remove_node(node, allow_graceful=False)
 
 
 class Run:
@@ -131,7 +149,7 @@ def test_rows_go_on_with_what_is_left(cluster: Cluster, tmp_path: Path, local_ra
     cfg = DiceConfig(storage=str(tmp_path), seconds=0.4, pool=Pool(workers=LEFT + 2))
     left, node = (cluster.add_node(num_cpus=count) for count in (1, LOST))
     run = Run(cluster, cfg, "dice", tmp_path)
-    run.lose([node], r"^ray::MapWorker\(MapBatches\(Counted\)\)\.submit")
+    run.lose([node], ROW_WORKER)
     run.end(losses=1)
     cluster.remove_node(left)
     made = run.artifact("images")
@@ -179,3 +197,61 @@ def test_an_encoding_that_loses_the_only_node_with_room_waits_for_another(
     cluster.remove_node(another, allow_graceful=False)
     assert run.artifact("features").manifest.files == unbroken.manifest.files
     assert re.match(r"encode: 840 images in ", lines[-1])
+
+
+def test_an_import_goes_on_with_what_is_left(
+    cluster: Cluster, painters: list[Any], tmp_path: Path
+) -> None:
+    files, picture = write_pictures(tmp_path / "pictures", count=1200)
+    folder = str(tmp_path / "pictures")
+    cfg = ImportImagesConfig(storage=str(tmp_path), folder=folder, name="flags", pool=PAINTERS)
+    run = Run(cluster, cfg, "import_images", tmp_path)
+    painters.remove(run.lose(painters, ROW_WORKER))
+    run.end(losses=1)
+    rows = run.artifact("images").read_table("rows")
+    assert sorted(rows["file"].to_pylist()) == files
+    assert set(rows["image"].to_pylist()) == {picture}
+    assert set(rows["reason"].to_pylist()) == {""}
+
+
+def write_pictures(folder: Path, count: int) -> tuple[list[str], bytes]:
+    """One picture under many names, some kB that take some ms to read; the names in order, and the
+    picture."""
+    first = folder / "flag" / "0.png"
+    first.parent.mkdir(parents=True)
+    Image.new("RGB", (800, 800), "red").save(first)
+    for number in range(1, count):
+        (folder / "flag" / f"{number}.png").hardlink_to(first)
+    return sorted(f"flag/{number}.png" for number in range(count)), first.read_bytes()
+
+
+def test_critics_go_on_with_what_is_left(
+    cluster: Cluster, painters: list[Any], tmp_path: Path, local_ray: None
+) -> None:
+    cfg = CurateConfig(
+        storage=str(tmp_path / "unbroken"),
+        base_set=make_base_set(tmp_path, per_class=120).uri,
+        datasets=[make_dataset(tmp_path).artifact.uri],
+        critic=CriticConfig(precision="fp32"),
+        pool=PAINTERS,
+    )
+    unbroken = curate(dataclasses.replace(cfg, pool=Pool(workers=1)))
+    run = Run(cluster, cfg, "curate", tmp_path)
+    painters.remove(run.lose(painters, ROW_WORKER))
+    run.end(losses=1)
+    same(run.artifact("curation"), unbroken)
+
+
+def test_a_discovery_goes_on_with_what_is_left(
+    cluster: Cluster, tmp_path: Path, local_ray: None
+) -> None:
+    make_features(tmp_path, make_dataset(tmp_path))
+    cfg = small_discovery.config(tmp_path, "unbroken", seeds=[0, 1, 2])
+    unbroken = discover_all(cfg)
+    cfg = dataclasses.replace(cfg, pool=Pool(workers=LEFT + 1))
+    (storage := tmp_path / "broken").mkdir()
+    node = cluster.add_node(num_cpus=LOST)
+    run = Run(cluster, cfg, "discover_all", storage)
+    run.lose([node], r"^ray::_Worker\.run$")
+    run.end(losses=1)
+    same(run.artifact("discovery"), unbroken)
