@@ -57,10 +57,7 @@ class Pieces:
 
     def complete(self) -> set[str]:
         """Keys of all pieces that are there; one request, however many they are."""
-        fs, folder = self.draft.filesystem()
-        last = f"{folder}/{PIECES}/{list(self.schemas)[-1]}"
-        files = fs.get_file_info(FileSelector(last, allow_not_found=True))
-        names = (file.base_name for file in files)
+        names = (path.rpartition("/")[2] for path in self._sizes(list(self.schemas)[-1]))
         return {name.removesuffix(".parquet") for name in names if name.endswith(".parquet")}
 
     def gather(self, keys: Iterable[str]) -> dict[str, int]:
@@ -82,11 +79,21 @@ class Pieces:
 
     def batches(self, name: str, keys: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The rows of one table of these pieces, in their order, ROWS_AT_ONCE at most together."""
+        if not keys:
+            return
         fs, _ = self.draft.filesystem()
+        sizes = self._sizes(name)  # else an object store is asked for that of each file
         files = [self._file(name, key) for key in keys]
-        if files:
-            pieces = ds.dataset(files, self.schemas[name], "parquet", filesystem=fs)
-            yield from pieces.to_batches(batch_size=ROWS_AT_ONCE)
+        format_ = ds.ParquetFileFormat()
+        fragments = [format_.make_fragment(f, fs, file_size=sizes.get(f)) for f in files]
+        pieces = ds.FileSystemDataset(fragments, self.schemas[name], format_, fs)
+        yield from pieces.to_batches(batch_size=ROWS_AT_ONCE)
+
+    def _sizes(self, name: str) -> dict[str, int]:
+        """Path to bytes of all files of a table that are there; one request."""
+        fs, folder = self.draft.filesystem()
+        selector = FileSelector(f"{folder}/{PIECES}/{name}", allow_not_found=True)
+        return {info.path: info.size for info in fs.get_file_info(selector)}
 
     def _file(self, name: str, key: str) -> str:
         return f"{self.draft.filesystem()[1]}/{PIECES}/{name}/{key}.parquet"

@@ -90,14 +90,55 @@ def caption_plan(storage: str, factors: Artifact, writer: WriterConfig, config: 
     return CaptionPlan(out, factors, writer)
 
 
+class Refusals:
+    """What the askings of a plan have refused; each piece is read once."""
+
+    def __init__(self, plan: CaptionPlan) -> None:
+        self.plan = plan
+        self._counts: dict[str, Counter[tuple[str, str, str]]] = {}
+        """By piece: by dataset, class name and kind of reason."""
+        self._last: dict[str, tuple[int, list[int]]] = {}
+        """By class the last asking that refused one, and the indices of all that it refused."""
+
+    def read(self, keys: set[str]) -> None:
+        """Of these pieces those that are new."""
+        columns = ["dataset", "class_name", "index", "counter", "reason"]
+        new = sorted(keys - self._counts.keys())
+        self._counts |= {key: Counter() for key in new}
+        for batch in self.plan.pieces.batches(REFUSED, new):
+            for row in batch.select(columns).to_pylist():
+                of_class = class_key(row["dataset"], row["class_name"])
+                counts = self._counts[_key(of_class, row["counter"])]
+                counts[row["dataset"], row["class_name"], kind_of(row["reason"])] += 1
+                last, _ = self._last.get(of_class, (-1, []))
+                if last < row["counter"]:
+                    self._last[of_class] = row["counter"], []
+                self._last[of_class][1].append(row["index"])
+
+    def wanted(self, of_class: str, counter: int) -> list[int]:
+        """The indices of a class that are to be asked for again, after so many askings."""
+        last, indices = self._last.get(of_class, (-1, []))
+        return indices if last == counter - 1 and counter < self.plan.writer.attempts else []
+
+    def table(self) -> pa.Table:
+        """Refused texts per dataset, class and kind of reason: `count`, most first."""
+        names = ["dataset", "class_name", "reason"]
+        schema = pa.schema([*((name, pa.string()) for name in names), ("count", pa.int64())])
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for _, of_piece in sorted(self._counts.items()):  # equal counts in one order, whoever reads
+            counts.update(of_piece)
+        rows = [dict(zip(schema.names, (*key, n), strict=True)) for key, n in counts.most_common()]
+        return pa.Table.from_pylist(rows, schema)
+
+
 def write_captions(plan: CaptionPlan) -> Artifact:
     """Asks for every caption that is not there yet, class by class, and publishes them.
 
     A caption that is refused at every asking stays as a row of the table `rows` (SCHEMA) with its
     reason. Raises RuntimeError if passes end without getting on.
     """
-    total = len(plan.classes()) * plan.writer.per_class
-    wanted = plan_pass(plan)
+    total, refusals = len(plan.classes()) * plan.writer.per_class, Refusals(plan)
+    wanted = plan_pass(plan, refusals)
     require_ray()
     with (
         show_progress("captions", total, "captions", done=total - wanted) as progress,
@@ -112,15 +153,19 @@ def write_captions(plan: CaptionPlan) -> Artifact:
             with nodes.outlived(), refusals_of_workers():
                 for settled in caption_pass(plan).iter_batches(batch_size=None):
                     progress.advance(len(settled["caption_id"]))
-            wanted = plan_pass(plan)
+            wanted = plan_pass(plan, refusals)
             progress.advance(total - wanted - progress.done)
-    return _published(plan)
+    return _published(plan, refusals)
 
 
-def plan_pass(plan: CaptionPlan) -> int:
-    """Writes down what is wanted next of every class; returns how many captions that are."""
-    counters = Counter(_class_of(key) for key in plan.pieces.complete())
-    refused = _refused(plan, counters)
+def plan_pass(plan: CaptionPlan, refusals: Refusals | None = None) -> int:
+    """Writes down what is wanted next of every class; returns how many captions that are.
+
+    refusals: what earlier passes of this process have read of them.
+    """
+    keys = plan.pieces.complete()
+    counters = Counter(_class_of(key) for key in keys)
+    (refusals := refusals or Refusals(plan)).read(keys)
     total = 0
     with (
         plan.draft.open_file(f"{PLAN}/part-0.parquet") as stream,
@@ -128,7 +173,7 @@ def plan_pass(plan: CaptionPlan) -> int:
     ):
         for dataset, class_name in plan.classes():
             counter = counters[key := class_key(dataset, class_name)]
-            indices = refused.get(key, []) if counter else list(range(plan.writer.per_class))
+            indices = refusals.wanted(key, counter) if counter else range(plan.writer.per_class)
             if not indices:
                 continue
             total += len(indices)
@@ -199,46 +244,19 @@ class Acceptance:
         return self.pieces.read(SETTLED, _key(key, counter - 1)).to_pylist() if counter else []
 
 
-def _published(plan: CaptionPlan) -> Artifact:
-    """Gathers the table `rows`, counts the refused texts, and publishes."""
+def _published(plan: CaptionPlan, refusals: Refusals) -> Artifact:
+    """Gathers the table `rows` and publishes, with the counts of refused texts."""
     keys = sorted(plan.pieces.complete())
-    refusals = _count_refusals(plan, keys)
-    plan.draft.write_table("refusals", refusals)
+    table = refusals.table()
+    plan.draft.write_table("refusals", table)
     kinds: Counter[str] = Counter()
-    for row in refusals.to_pylist():
+    for row in table.to_pylist():
         kinds[row["reason"]] += row["count"]
     last = {_class_of(key): key for key in keys}  # what it has settled is all of its class
     counts = Pieces(plan.draft, {SETTLED: SCHEMA}).gather(last.values())
     given_up = plan.draft.open_table(SETTLED).count_rows(filter=ds.field("reason") != "")
     rows = {"rows": counts[SETTLED], "refused": given_up}
     return plan.draft.publish(rows, extra={"refusals": dict(kinds)})
-
-
-def _count_refusals(plan: CaptionPlan, keys: list[str]) -> pa.Table:
-    """Refused texts per dataset, class and kind of reason: `count`, most first."""
-    columns = ["dataset", "class_name", "reason"]
-    counts: Counter[tuple[str, str, str]] = Counter()
-    for batch in plan.pieces.batches(REFUSED, keys):
-        for row in batch.select(columns).to_pylist():
-            counts[row["dataset"], row["class_name"], kind_of(row["reason"])] += 1
-    schema = pa.schema([*((name, pa.string()) for name in columns), ("count", pa.int64())])
-    rows = [dict(zip(schema.names, (*key, n), strict=True)) for key, n in counts.most_common()]
-    return pa.Table.from_pylist(rows, schema)
-
-
-def _refused(plan: CaptionPlan, counters: Counter[str]) -> dict[str, list[int]]:
-    """Class to the indices that its last asking refused, of classes that are to be asked again."""
-    keys = [
-        _key(of_class, counter - 1)
-        for of_class, counter in counters.items()
-        if counter < plan.writer.attempts
-    ]
-    indices: dict[str, list[int]] = {}
-    for batch in plan.pieces.batches(REFUSED, keys):
-        for row in batch.select(["dataset", "class_name", "index"]).to_pylist():
-            key = class_key(row["dataset"], row["class_name"])
-            indices.setdefault(key, []).append(row["index"])
-    return indices
 
 
 def _key(of_class: str, counter: int) -> str:
