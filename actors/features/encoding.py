@@ -3,21 +3,30 @@
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from actors.features.encoder import Encoder, EncoderConfig
 from actors.features.plan import INDEX_COLUMNS, SPLITS
 from actors.features.shards import ShardSizes, image_bytes, shard_file
-from actors.pictures.places import PLACE
+from actors.pictures.places import PLACE, in_one_piece
 from cluster.artifacts import Draft
 from cluster.files import FileFacts
 from cluster.pieces import Pieces
 
 ROWS_AT_ONCE = 256
 """Images that are decoded at a time."""
+ROWS_OF_INDEX = 2**20
+"""Of a row group of the index."""
+INDEX = pa.schema(
+    [(name, pa.int32() if name == "label" else pa.string()) for name in INDEX_COLUMNS]
+    + [("place", pa.int64())]
+)
 SCHEMAS = {
     "rows": pa.schema([("id", pa.string()), ("reason", pa.string())]),
     "files": pa.schema([("name", pa.string()), ("size", pa.int64()), ("sha256", pa.string())]),
@@ -35,15 +44,28 @@ class Shard:
     split: str
     number: int
     views: int
-    images: Mapping[str, np.ndarray]
-    """`id` and PLACE of each, in order."""
+    plan: pa.Table
+    """Has `id` and PLACE of the shard's images among others."""
+    rows: np.ndarray
+    """Of the plan, those of the shard in its order."""
 
     @property
     def key(self) -> str:
         return _key(self.target, self.split, self.number)
 
+    @property
+    def images(self) -> dict[str, np.ndarray]:
+        """`id` and PLACE of each, in order."""
+        rows = self.plan.select(["id", *PLACE]).take(self.rows)
+        return {name: rows[name].to_numpy() for name in rows.column_names}
+
     def __len__(self) -> int:
-        return len(self.images["id"])
+        return len(self.rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What goes to a worker: of the plan its own rows."""
+        own = {"plan": pa.table(self.images), "rows": np.arange(len(self))}
+        return self.__dict__ | own
 
 
 def _key(target: Draft, split: str, number: int) -> str:
@@ -100,19 +122,26 @@ class ShardPlan:
 
     draft: Draft
     plan: pa.Table
-    """As `encoding_plan` gives it."""
+    """As `encoding_plan` gives it: each split in order of id."""
     views: Mapping[str, int]
     """Of each split."""
     image: tuple[int, int]
     """Tokens of a view, channels."""
 
-    def rows(self, split: str) -> pa.Table:
-        """The plan of a split, in the order of its shards: that of the pictures' files."""
-        rows = self.plan.filter(pc.equal(self.plan["split"], split))
-        return rows.sort_by([(name, "ascending") for name in PLACE])
+    @cached_property
+    def _rows(self) -> dict[str, np.ndarray]:
+        """Of each split its rows of the plan, in the order of its shards: that of the pictures'
+        files."""
+        keys: dict[str, pa.Array | np.ndarray] = {name: _ranks(self.plan[name]) for name in PLACE}
+        by = [(name, "ascending") for name in PLACE]
+        order = pc.sort_indices(pa.table(keys), by).to_numpy()
+        names, codes = _coded(self.plan["split"])
+        of_split = codes[order]
+        return {split: order[of_split == _place(names, split)] for split in SPLITS}
 
     def sizes(self, split: str) -> ShardSizes:
-        count = pc.sum(pc.equal(self.plan["split"], split)).as_py() or 0
+        names, codes = _coded(self.plan["split"])
+        count = int(np.count_nonzero(codes == _place(names, split)))
         return ShardSizes.of(count, self.views[split], self.image)
 
     @property
@@ -124,11 +153,10 @@ class ShardPlan:
         """All that are to be written."""
         bare = Draft(self.draft.uri, None, self.draft.manifest)
         for split in SPLITS:
-            rows, sizes = self.rows(split), self.sizes(split)
-            for number, images in enumerate(sizes.ranges()):
-                part = rows.slice(images.start, len(images))
-                columns = {name: part[name].to_numpy() for name in ("id", *PLACE)}
-                yield Shard(bare, split, number, self.views[split], columns)
+            rows = self._rows[split]
+            for number, images in enumerate(self.sizes(split).ranges()):
+                part = rows[images.start : images.stop]
+                yield Shard(bare, split, number, self.views[split], self.plan, part)
 
     def write_index(self, pieces: Pieces) -> dict[str, int]:
         """Writes the tables `index` and `rejected`, once all shards are there; returns the rows.
@@ -140,19 +168,37 @@ class ShardPlan:
         for batch in pieces.batches("files", [key for split in SPLITS for key in keys[split]]):
             for file in batch.to_pylist():
                 self.draft.written[file["name"]] = FileFacts(file["size"], file["sha256"])
-        index, rejected, counts = [], [], {}
+        index, places, rejected, counts = [], [], [], {}
         for split in SPLITS:
-            rows = self.rows(split).select(INDEX_COLUMNS)
-            reasons = _reasons(pieces, keys[split], rows["id"])
-            places = pa.array(np.arange(len(rows)), pa.int64())
-            good = pc.equal(reasons, "")
-            index.append(rows.append_column("place", places).filter(good).sort_by("id"))
-            rejected.append(rows.append_column("reason", reasons).filter(pc.invert(good)))
-            counts[split] = len(index[-1])
-        tables = {"index": pa.concat_tables(index), "rejected": pa.concat_tables(rejected)}
-        for name, table in tables.items():
-            self.draft.write_table(name, table)
-        return counts | {name: len(table) for name, table in tables.items()}
+            rows = self._rows[split]
+            reasons = _reasons(pieces, keys[split], self.plan["id"], rows)
+            bad = np.array(sorted(reasons), dtype=int)
+            good = np.delete(np.arange(len(rows)), bad)
+            good = good[np.argsort(rows[good])]  # the plan is in order of id
+            index.append(rows[good])
+            places.append(good)
+            texts = pa.array([reasons[place] for place in bad.tolist()], pa.string())
+            rejected.append(self._index_rows(rows[bad]).append_column("reason", texts))
+            counts[split] = len(good)
+        self._write_index(np.concatenate(index), np.concatenate(places))
+        self.draft.write_table("rejected", pa.concat_tables(rejected))
+        return counts | {"index": sum(counts.values()), "rejected": sum(map(len, rejected))}
+
+    def _write_index(self, rows: np.ndarray, places: np.ndarray) -> None:
+        """rows: of the plan; ROWS_OF_INDEX of them are there as texts at a time."""
+        with (
+            self.draft.open_file("index/part-0.parquet") as stream,
+            pq.ParquetWriter(stream, INDEX) as file,
+        ):
+            for start in range(0, max(len(rows), 1), ROWS_OF_INDEX):
+                part = slice(start, start + ROWS_OF_INDEX)
+                numbers = pa.array(places[part], pa.int64())
+                file.write_table(self._index_rows(rows[part]).append_column("place", numbers))
+
+    def _index_rows(self, rows: np.ndarray) -> pa.Table:
+        """INDEX_COLUMNS of these rows of the plan, as plain texts and numbers."""
+        table = self.plan.select(INDEX_COLUMNS).take(rows)
+        return table.cast(pa.schema([INDEX.field(name) for name in INDEX_COLUMNS]))
 
     def _keys(self, split: str) -> Sequence[str]:
         return [
@@ -164,9 +210,44 @@ class ShardPlan:
         return {"shards": {split: self.sizes(split).plain() for split in SPLITS}}
 
 
-def _reasons(pieces: Pieces, keys: Sequence[str], ids: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Raises RuntimeError if the pieces are not of these images."""
-    rows = pa.Table.from_batches(pieces.batches("rows", keys), SCHEMAS["rows"])
-    if not rows["id"].equals(ids):
+def _reasons(
+    pieces: Pieces, keys: Sequence[str], ids: pa.ChunkedArray, rows: np.ndarray
+) -> dict[int, str]:
+    """By place the reasons of images that could not be encoded.
+
+    ids: of the plan; rows: of the plan, in the order of the shards. Raises RuntimeError if the
+    pieces are not of these images.
+    """
+    reasons: dict[int, str] = {}
+    start = 0
+    for batch in pieces.batches("rows", keys):
+        planned = ids.take(rows[start : start + len(batch)]).cast(pa.string())
+        if not planned.equals(pa.chunked_array([batch["id"]])):
+            break
+        bad = np.flatnonzero(pc.not_equal(batch["reason"], "").to_numpy(zero_copy_only=False))
+        texts = batch["reason"].take(bad).to_pylist()
+        reasons |= dict(zip((start + bad).tolist(), texts, strict=True))
+        start += len(batch)
+    if start != len(rows):
         raise RuntimeError("the shards hold other images than the plan")
-    return rows["reason"]
+    return reasons
+
+
+def _coded(texts: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
+    """The distinct texts of a column, and of each row which of them it has."""
+    if not pa.types.is_dictionary(texts.type):
+        texts = texts.dictionary_encode()
+    column = in_one_piece(texts)
+    return column.dictionary.to_pylist(), column.indices.to_numpy()
+
+
+def _place(names: list[str], name: str) -> int:
+    return names.index(name) if name in names else -1
+
+
+def _ranks(column: pa.ChunkedArray) -> np.ndarray:
+    """(N,) integers in the order of a column of integers or texts."""
+    if pa.types.is_integer(column.type):
+        return column.to_numpy()
+    names, codes = _coded(column)
+    return np.argsort(np.argsort(np.array(names, dtype=object))).astype(np.int32)[codes]

@@ -9,20 +9,16 @@ import pyarrow.compute as pc
 
 from actors.features.selection import Selection
 from actors.pictures.base_set import BaseSetRows
-from actors.pictures.places import PLACE, image_places
+from actors.pictures.places import PLACE, image_places, in_one_piece
 from cluster.catalog.dataset import Dataset
 from cluster.catalog.names import composed
 
 SPLITS = ("train", "val", "test", "imagined")
 INDEX_COLUMNS = ("id", "label", "class_name", "split", "caption")
 EVERYTHING = Selection()
-_NUMBERS = ("label", "views", "place")
-SCHEMA = pa.schema(
-    [
-        (name, pa.int32() if name in _NUMBERS else pa.string())
-        for name in (*INDEX_COLUMNS, *PLACE, "views")
-    ]
-)
+_TEXT = pa.dictionary(pa.int32(), pa.large_string())
+_TYPES = {"id": pa.large_string()} | dict.fromkeys(("label", "views", "place"), pa.int32())
+SCHEMA = pa.schema([(n, _TYPES.get(n, _TEXT)) for n in (*INDEX_COLUMNS, *PLACE, "views")])
 """Columns of a plan."""
 
 
@@ -35,14 +31,17 @@ def encoding_plan(
     """One row per selected image: where it is, how many views of it, and what the index says of it.
 
     Real images in order of id, then imagined ones in order of id. One of a name (NFC) that two
-    classes have belongs to neither. Columns: SCHEMA. Takes about 400 bytes a row.
+    classes have belongs to neither. Columns: SCHEMA. Takes some 60 bytes a row, and its caption
+    once for all of its pictures.
     """
     columns = ["label", "class_name", "split", "caption"]
-    parts = [image_places(dataset.artifact, columns, pc.scalar(True))]
+    rows = _typed(image_places(dataset.artifact, columns, pc.scalar(True)), views)
     if base_set:
-        parts.append(_imagined(dataset, base_set))
-    parts = [_typed(part, views) for part in parts]
-    return selection.rows(dataset, pa.concat_tables(parts))
+        rows = pa.concat_tables([rows, _typed(_imagined(dataset, base_set), views)])
+    rows = selection.rows(dataset, rows)
+    for number, name in enumerate(rows.column_names):  # no column but this one is there twice
+        rows = rows.set_column(number, name, in_one_piece(rows[name]))
+    return rows
 
 
 def _imagined(dataset: Dataset, base_set: BaseSetRows) -> pa.Table:
@@ -52,17 +51,35 @@ def _imagined(dataset: Dataset, base_set: BaseSetRows) -> pa.Table:
     label = {name: i for i, name in enumerate(names) if classes[name] == 1}
     ours = base_set.usable & (pc.field("dataset") == dataset.name)
     rows = image_places(base_set.artifact, ["class_name", "caption"], ours)
-    written = pc.unique(rows["class_name"])  # few, however many images there are
-    labels = pa.array([label.get(composed(name)) for name in written.to_pylist()], pa.int32())
-    of_rows = labels.take(pc.index_in(rows["class_name"], written))
-    rows = rows.append_column("label", of_rows).filter(pc.is_valid(of_rows))
-    return rows.append_column("split", pa.repeat("imagined", len(rows)))
+    written = in_one_piece(rows["class_name"])
+    labels = pa.array([label.get(composed(n)) for n in written.dictionary.to_pylist()], pa.int32())
+    of_rows = labels.take(written.indices)
+    rows = rows.append_column("label", of_rows)
+    rows = rows.filter(of_rows.is_valid()) if of_rows.null_count else rows
+    return rows.append_column("split", _repeated("imagined", len(rows)))
 
 
 def _typed(rows: pa.Table, views: Mapping[str, int]) -> pa.Table:
     """The rows with all columns of SCHEMA, as it says them."""
-    captions = pc.fill_null(rows["caption"].cast(pa.string()), "")
+    captions = _filled(in_one_piece(rows["caption"]))
     rows = rows.set_column(rows.schema.get_field_index("caption"), "caption", captions)
-    splits, counts = pa.array(list(views)), pa.array(np.array(list(views.values())))
-    rows = rows.append_column("views", counts.take(pc.index_in(rows["split"], splits)))
-    return rows.select(SCHEMA.names).cast(SCHEMA)
+    splits = in_one_piece(rows["split"])
+    counts = pa.array([views[split] for split in splits.dictionary.to_pylist()], pa.int32())
+    return (
+        rows.append_column("views", counts.take(splits.indices)).select(SCHEMA.names).cast(SCHEMA)
+    )
+
+
+def _filled(texts: pa.DictionaryArray) -> pa.DictionaryArray:
+    """With an empty text where there is none."""
+    if not texts.null_count:
+        return texts
+    indices = pc.fill_null(texts.indices, len(texts.dictionary))
+    empty = pa.array([""], texts.dictionary.type)
+    return pa.DictionaryArray.from_arrays(indices, pa.concat_arrays([texts.dictionary, empty]))
+
+
+def _repeated(text: str, count: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(
+        np.zeros(count, np.int32), pa.array([text], pa.large_string())
+    )

@@ -53,13 +53,13 @@ class Selection:
         imagined images is that of their ids."""
         selected = np.ones(len(rows), dtype=bool)
         if self.draws and dataset.labelled:
-            drawn = pc.is_in(rows["id"], pa.array(sorted(self.draws.ids(dataset)), pa.string()))
+            drawn = pc.is_in(rows["id"], pa.array(self.draws.ids(dataset), rows["id"].type))
             selected &= pc.or_(drawn, pc.not_equal(rows["split"], "train")).to_numpy()
         if self.imagined_per_class is not None:
             imagined = np.flatnonzero(pc.equal(rows["split"], "imagined").to_numpy())
             before = _earlier_of_their_kind(rows["label"].to_numpy()[imagined])
             selected[imagined[before >= self.imagined_per_class]] = False
-        return rows.filter(pa.array(selected))
+        return rows if selected.all() else rows.filter(pa.array(selected))
 
 
 def _earlier_of_their_kind(labels: np.ndarray) -> np.ndarray:

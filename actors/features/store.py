@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from pyarrow.fs import LocalFileSystem
 
 from actors.features.mapping import mapped
 from actors.features.plan import SPLITS
@@ -20,7 +19,7 @@ from cluster.errors import ConfigError
 from models.task import Features
 
 READERS = 16
-"""Requests to an object store at a time."""
+"""Reads at a time: an object store takes its time, and so does a disk."""
 GAP_BYTES, READ_BYTES = 1 << 20, 1 << 24
 """Between two images that are read together: a request takes longer than to read so much. And of
 all that are, at most."""
@@ -31,8 +30,10 @@ class FeatureStore:
 
     Of each split: shards (`actors.features.shards`). `index/`: id, label, class_name, split, place
     (number of the image in its split's shards) and caption of every image, in order of split and
-    id. No split is opened before it is asked for. On an object store `rows` fetches the images that
-    it is asked for and nothing else; `features` copies the split to this node's cache first.
+    id. No split is opened before it is asked for. `rows` reads the images that it is asked for and
+    nothing else, some side by side: also on a disk that is 2 to 15 times as fast as one page after
+    the other. `features` maps a whole split; of an object store's it copies it to this node's cache
+    first.
     """
 
     def __init__(self, uri: str) -> None:
@@ -78,7 +79,7 @@ class FeatureStore:
         """The features of these images, in this order, copied; rejected images are left out."""
         number = self._known(split)
         numbers = [number[row] for row in self.readable(split, ids)]
-        if split in self._opened or isinstance(self._fs, LocalFileSystem):
+        if split in self._opened:
             return self.features(split).of_images(numbers).copied()
         rows = self.index[split].take(pa.array(numbers, pa.int64()))
         return _features(self._fetched(split, rows["place"].to_pylist()), rows, None)
@@ -101,6 +102,11 @@ class FeatureStore:
                     count = last - first + 1
                     offset = (first % sizes.images) * sizes.image_bytes
                     data = stream.read_at(count * sizes.image_bytes, offset)
+                    if len(data) < count * sizes.image_bytes:
+                        raise ConfigError(
+                            f"features: {self._path}/{shard_file(split, view, shard)} ends too "
+                            "early; allowed: as it was published"
+                        )
                     images = np.frombuffer(data, TOKEN).reshape(count, *sizes.image)
                     tokens[view, rows] = images[[places[row] - first for row in rows]]
 

@@ -54,7 +54,8 @@ def _decode(
     if missing := len(set(ids)) - len(places):
         raise ValueError(f"{artifact.uri} lacks {missing} of {len(set(ids))} pictures")
     number = {row: i for i, row in enumerate(ids)}
-    ordered = places.sort_by([("file", "ascending"), ("place", "ascending")])
+    files, rows = places["file"].to_numpy().astype(str), places["place"].to_numpy()
+    ordered = places.take(np.lexsort((rows, files)))
     for part in ordered.to_batches(ROWS_AT_ONCE):
         batch = {name: np.array(part.column(name).to_pylist()) for name in part.schema.names}
         for row, data in zip(batch["id"], read_images(batch), strict=True):

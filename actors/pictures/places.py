@@ -27,9 +27,22 @@ def image_places(artifact: Artifact, columns: Sequence[str], which: pc.Expressio
     """`id`, these columns and PLACE of the rows that `which` holds for, in order of id, none twice.
 
     artifact: with a table `rows` that has `id` and `image`; no image is read. Its other columns may
-    have any name, those of PLACE too.
+    have any name, those of PLACE too. Texts but the ids are dictionary-encoded: most are there many
+    times, and millions of rows are held.
     """
-    return without_repeats(pa.concat_tables(places_by_file(artifact, columns, which)))
+    parts = places_by_file(artifact, columns, which)
+    return without_repeats(pa.concat_tables(map(_encoded, parts)))
+
+
+def _encoded(rows: pa.Table) -> pa.Table:
+    """Large texts, for there may be more than 2 GB of them; all but the ids dictionary-encoded."""
+    for number, name in enumerate(rows.column_names):
+        column = rows[name]
+        if pa.types.is_string(column.type) or pa.types.is_null(column.type):
+            column = column.cast(pa.large_string())
+            column = column if name == "id" else column.dictionary_encode()
+            rows = rows.set_column(number, name, column)
+    return rows
 
 
 def places_by_file(
@@ -53,8 +66,18 @@ def places_by_file(
 
 def without_repeats(rows: pa.Table) -> pa.Table:
     """In order of `id`, of equal ones the first."""
-    _, first = np.unique(np.array(rows["id"].to_pylist(), dtype=str), return_index=True)
-    return rows.take(first)
+    order = pc.sort_indices(rows["id"])  # stable
+    for number, name in enumerate(rows.column_names):  # no column but this one is there twice
+        rows = rows.set_column(number, name, in_one_piece(rows[name]))
+        rows = rows.set_column(number, name, rows[name].take(order))
+    ids = rows["id"]
+    repeated = pc.equal(ids.slice(1), ids.slice(0, max(len(rows) - 1, 0))).to_numpy()
+    return rows.filter(pa.array(np.append([True], ~repeated))) if repeated.any() else rows
+
+
+def in_one_piece(column: pa.ChunkedArray) -> pa.Array:
+    """Of a column that may be dictionary-encoded, each part by itself."""
+    return column.unify_dictionaries().combine_chunks()
 
 
 def read_images(batch: dict[str, np.ndarray]) -> list[bytes]:

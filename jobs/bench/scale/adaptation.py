@@ -186,7 +186,7 @@ def _write_features(storage: str, dataset: Dataset, rows: pa.Table) -> Artifact:
 
 def _plan(rows: pa.Table) -> pa.Table:
     """Of an encoding; the pictures lie nowhere."""
-    count = len(rows)
+    rows, count = rows.sort_by("id"), len(rows)
     columns = {name: rows[name] for name in ("id", "label", "class_name", "split")}
     columns |= {name: pa.repeat("", count) for name in ("caption", "source", "file")}
     columns |= {"place": np.arange(count), "views": pa.repeat(1, count)}
