@@ -16,7 +16,7 @@ from cluster.artifacts import WORK, Artifact, draft
 from cluster.content import unhashed
 from cluster.job import run_job
 from cluster.progress import already_done, show_progress
-from models.backbones import clip_from_config
+from models.building import clip_from_config
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

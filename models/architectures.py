@@ -11,7 +11,7 @@ import torch
 from open_clip.model import _build_vision_tower
 from torch import nn
 
-from models.backbones import built, vision_settings
+from models.building import built, vision_settings
 from models.towers.gifts import gifts_of
 from models.towers.interface import Gift
 from models.towers.registry import image_tower, text_tower

@@ -9,14 +9,11 @@ from typing import Any
 
 import huggingface_hub
 import open_clip
-import timm
-import torch
-from torch import Tensor, nn
 
+from models.building import clip_from_config, clip_of
 from models.clip import Clip
 from models.hugging_face import as_open_clips, quick_gelu
 from models.towers.preprocessing import CLIPS_OWN, Preprocessing, preprocessing
-from models.towers.registry import image_tower, text_tower
 from models.weights import read_state, require_finite
 
 ASSETS = Path(__file__).parent / "assets"
@@ -77,97 +74,6 @@ def config_of(backbone: str) -> dict[str, Any]:
     return config
 
 
-def clip_from_config(
-    config: Mapping[str, Any],
-    state: Mapping[str, Tensor] | None = None,
-    backbone: str = "config",
-    prepare: Preprocessing = CLIPS_OWN,
-) -> Clip:
-    """CLIP from an open_clip model config (embed_dim, vision_cfg, text_cfg, quick_gelu, …).
-
-    state: its state dict, any float dtype, kept in float32; None leaves the weights as drawn.
-    prepare: what the weights were trained with. Raises ValueError if the state does not fit
-    exactly, or a tower is of a kind that is not read here.
-    """
-    if state is not None:
-        _require_fit(config, state, backbone)
-    model = built(config)
-    if state is not None:
-        _load_exactly(model, state, backbone)
-    return _clip(model, backbone, config, prepare)
-
-
-def _clip(
-    model: Any, backbone: str, config: Mapping[str, Any], prepare: Preprocessing = CLIPS_OWN
-) -> Clip:
-    try:
-        image, text = image_tower(model, config["embed_dim"]), text_tower(model)
-    except ValueError as error:
-        raise ValueError(f"backbone: {backbone!r}: {error}") from error
-    return Clip(model, image, text, backbone, config, prepare)
-
-
-def built(config: Mapping[str, Any]) -> Any:
-    """open_clip's model of a config, as its own factory builds it, its weights as drawn.
-
-    Raises what open_clip and timm raise for a config that is none; ValueError for a network of
-    timm's that is not installed with it.
-    """
-    vision, text = vision_settings(config), dict(config["text_cfg"])
-    kind: Any = open_clip.CLIP
-    settings = ("init_logit_scale", "init_logit_bias", "nonscalar_logit_scale")
-    parts = {name: config[name] for name in settings if name in config}
-    if text.get("hf_model_name"):
-        text["hf_model_pretrained"] = False
-    if config.get("custom_text") or text.get("hf_model_name"):
-        kind = open_clip.CustomTextCLIP
-        if "multimodal_cfg" in config:
-            kind = open_clip.CoCa
-            parts["multimodal_cfg"] = config["multimodal_cfg"]
-    return kind(
-        embed_dim=config["embed_dim"],
-        vision_cfg=vision,
-        text_cfg=text,
-        quick_gelu=config.get("quick_gelu", False),
-        **parts,
-    )
-
-
-def vision_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`vision_cfg` of a config, without weights of timm's; ValueError if timm has no such model."""
-    vision = dict(config["vision_cfg"])
-    if name := vision.get("timm_model_name"):
-        if not timm.is_model(name):  # else timm looks it up on the hub
-            raise ValueError(f"vision_cfg.timm_model_name: {name!r} is no model of timm")
-        vision["timm_model_pretrained"] = False
-    return vision
-
-
-def _require_fit(config: Mapping[str, Any], state: Mapping[str, Tensor], backbone: str) -> None:
-    """ValueError if the config describes no CLIP, or one of other weights; nothing is allocated."""
-    try:
-        for tower in ("vision_cfg", "text_cfg"):  # the names of a block's weights hold its number
-            layers = config[tower].get("layers", 12)
-            if isinstance(layers, int) and layers > len(state):
-                raise ValueError(f"{tower}.layers")
-        with torch.device("meta"):
-            expected = built(config).state_dict()
-    except Exception as error:  # what open_clip makes of a foreign config has no list
-        raise ValueError(
-            f"backbone: {backbone!r}, its config describes no CLIP of these weights ({error!r:.80})"
-        ) from error
-    wrong = [
-        name
-        for name in sorted(expected.keys() | state.keys())
-        if name not in state or name not in expected or expected[name].shape != state[name].shape
-    ]
-    if wrong:
-        raise ValueError(
-            f"backbone: {backbone!r}, the weights do not fit: {wrong[:5]} of {len(wrong)} are "
-            "missing, unknown or of another shape"
-        )
-
-
 def _from_tag(backbone: str, arch: str, tag: str, *, download: bool) -> Clip:
     config = _arch_config(backbone, arch)
     weights = _tag_settings(backbone, arch, tag)
@@ -176,7 +82,7 @@ def _from_tag(backbone: str, arch: str, tag: str, *, download: bool) -> Clip:
     model = open_clip.create_model(arch, pretrained=source, force_quick_gelu=activation)
     require_finite(f"backbone: {backbone!r}", model.state_dict())
     config = {**config, "quick_gelu": activation}
-    return _clip(model, backbone, config, preprocessing(weights))
+    return clip_of(model, backbone, config, preprocessing(weights))
 
 
 def _tag_settings(backbone: str, arch: str, tag: str) -> dict[str, Any]:
@@ -304,11 +210,3 @@ def _quick_gelu(backbone: str, arch: Mapping[str, Any], weights: bool) -> bool:
             "but the weights were trained with GELU; use the architecture without -quickgelu"
         )
     return weights
-
-
-def _load_exactly(model: nn.Module, state: Mapping[str, Tensor], backbone: str) -> None:
-    try:
-        model.load_state_dict({name: t.float() for name, t in state.items()}, strict=True)
-    except RuntimeError as error:
-        why = " ".join(str(error).split())
-        raise ValueError(f"backbone: {backbone!r}, the weights do not fit: {why}") from error

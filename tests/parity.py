@@ -17,7 +17,7 @@ from torch import Tensor
 from kernels.distillation import sinkhorn, teacher_targets
 from kernels.fusion import Rule, sweep
 from kernels.moments import moments
-from models.backbones import clip_from_config
+from models.building import clip_from_config
 from models.clip import Clip
 from models.dino_head import HeadConfig
 from models.moment_adapter import AdapterConfig

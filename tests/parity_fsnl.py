@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from kernels.contrastive import base_double_loss_reference, multi_positive_loss_reference
-from models.backbones import clip_from_config
+from models.building import clip_from_config
 from models.clip import Clip
 from models.name_learner import NameLearner
 from models.prompts import PromptTokenizer

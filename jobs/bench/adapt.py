@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from actors.embedded.concepts import load_concepts
 from kernels.contrastive import base_double_loss
-from models.backbones import clip_from_config
+from models.building import clip_from_config
 from models.clip import Clip
 from models.context_learner import ContextLearner
 from models.methods.cocoop import ConditionalContext

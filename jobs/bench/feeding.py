@@ -29,8 +29,9 @@ from jobs.bench.apart import apart
 from jobs.bench.reading import KEPT_BYTES, write_base_set
 from jobs.bench.schedules import VIT_B16
 from jobs.pretrain import PretrainConfig
-from models.backbones import TINY, clip_from_config, load_clip
+from models.backbones import TINY, load_clip
 from models.block_masks import draw_masks
+from models.building import clip_from_config
 from models.clip import Clip
 from models.precision import autocast
 from models.views import NUMBERS

@@ -22,8 +22,9 @@ from torch.nn.functional import interpolate
 from jobs.bench.apart import peak_bytes
 from kernels import distillation
 from kernels.moments import moments_reference
-from models.backbones import TINY, clip_from_config, load_clip
+from models.backbones import TINY, load_clip
 from models.block_masks import draw_masks
+from models.building import clip_from_config
 from models.clip import Clip
 from models.moment_adapter import draw_drop_path
 from models.moment_dino import Branch, BranchOutput, MomentDino, MomentDinoConfig, Step

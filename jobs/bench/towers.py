@@ -13,7 +13,7 @@ from open_clip.model import _build_vision_tower
 from torch import Tensor
 
 from cluster.errors import ConfigError
-from models.backbones import vision_settings
+from models.building import vision_settings
 from models.precision import Precision, autocast
 from models.towers.interface import ImageTower
 from models.towers.registry import image_tower

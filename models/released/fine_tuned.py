@@ -10,7 +10,7 @@ import torch
 from jsonargparse.typing import ClosedUnitInterval, PositiveFloat, restricted_number_type
 
 from kernels.fusion import Rule
-from models.backbones import clip_from_config
+from models.building import clip_from_config
 from models.clip import Clip
 from models.methods.adapted import Card
 from models.methods.imagine_model import ImagineModel

@@ -14,7 +14,7 @@ from actors.pictures.codec import png_bytes
 from actors.pretraining.config import PretrainerConfig
 from cluster.artifacts import Artifact, draft
 from cluster.rows import row_id, row_rng
-from models.backbones import clip_from_config
+from models.building import clip_from_config
 from models.dino_head import HeadConfig
 from models.moment_adapter import AdapterConfig
 from models.moment_dino import MomentDinoConfig

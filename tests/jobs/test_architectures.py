@@ -9,7 +9,7 @@ import pytest
 from jobs.doctor.architectures import line, table
 from jobs.doctor.towers import towers
 from models.architectures import facts
-from models.backbones import built
+from models.building import built
 from tests.models.towers.families import FAMILIES, family_clip, family_config
 
 PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"

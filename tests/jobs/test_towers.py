@@ -21,7 +21,8 @@ from jobs.evaluate import EvaluateConfig, evaluate
 from jobs.predict import main as predict
 from jobs.pretrain import PretrainConfig, pretrain
 from jobs.search import SearchConfig, search
-from models.backbones import HUB_CONFIG, built, load_clip
+from models.backbones import HUB_CONFIG, load_clip
+from models.building import built
 from models.methods import METHODS
 from models.methods.needs import fitting_methods
 from tests.actors.small_base_set import CONFIG, write_base_set

@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.backbones import clip_from_config, load_clip
+from models.backbones import load_clip
+from models.building import clip_from_config
 from models.clip import Clip
 
 CONFIG = {

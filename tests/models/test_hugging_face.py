@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
 
-from models.backbones import clip_from_config, load_clip
+from models.backbones import load_clip
+from models.building import clip_from_config
 from models.clip import Clip
 from models.hugging_face import as_open_clips
 from tests.models.towers.families import EMBED_DIM, FAMILIES, VIT

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kernels.moments import moments
-from models.backbones import clip_from_config
+from models.building import clip_from_config
 from models.clip import Clip
 from models.dino_head import HeadConfig
 from models.moment_adapter import AdapterConfig, MomentAdapter, draw_drop_path

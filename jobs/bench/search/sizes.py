@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from actors.features.encoder import view_tokens
 from jobs.bench.adapt import B16
-from models.backbones import clip_from_config
+from models.building import clip_from_config
 from models.methods.imagine_model import ImagineModel
 from models.moment_adapter import AdapterConfig
 

@@ -5,7 +5,7 @@ import functools
 
 import torch
 
-from models.backbones import clip_from_config
+from models.building import clip_from_config
 from models.clip import Clip
 from models.task import Features, Task
 from models.text_classifier import text_classifier

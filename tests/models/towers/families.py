@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
-from models.backbones import built, clip_from_config
+from models.building import built, clip_from_config
 from models.clip import Clip
 
 EMBED_DIM = 32

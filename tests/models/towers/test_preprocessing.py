@@ -12,7 +12,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from actors.pictures.codec import resized_square
-from models.backbones import OPENAIS_FACTS, clip_from_config, load_clip, released_preprocessing
+from models.backbones import OPENAIS_FACTS, load_clip, released_preprocessing
+from models.building import clip_from_config
 from models.clip import Clip
 from models.towers.preprocessing import CLIPS_OWN, Preprocessing, preprocessing
 from tests.models.test_clip import CONFIG
