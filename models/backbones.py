@@ -10,7 +10,7 @@ from typing import Any
 import huggingface_hub
 import open_clip
 
-from models.building import clip_from_config, clip_of
+from models.building import INTERPOLATE, clip_from_config, clip_of, with_positions_of
 from models.clip import Clip
 from models.hugging_face import as_open_clips, quick_gelu
 from models.towers.preprocessing import CLIPS_OWN, Preprocessing, preprocessing
@@ -35,7 +35,8 @@ def load_clip(backbone: str, *, download: bool = True) -> Clip:
     entry in open_clip, or `quick_gelu` and `preprocess_cfg` in the JSON file beside a local file,
     or transformers' config.json there, whose layout of weights is read, too. A
     file without one is taken as the architecture's name and its released weights say; OpenAI's own
-    file brings its QuickGELU, with a warning where the name says GELU.
+    file brings its QuickGELU, with a warning where the name says GELU. Positions of another grid of
+    patches than the config's are refused, or interpolated with INTERPOLATE true beside the file.
 
     Raises ValueError, naming the backbone, for a name that is not known, a file that is missing or
     does not fit, and for an architecture that says QuickGELU where the weights say GELU. Of all
@@ -120,6 +121,8 @@ def _from_file(backbone: str, arch: str, file: str) -> Clip:
     if settings is None and all(fact in state for fact in OPENAIS_FACTS):
         config = _with_openais_activation(backbone, config)
     state = {name: t for name, t in state.items() if name not in OPENAIS_FACTS}
+    if settings and settings.get(INTERPOLATE) is True:
+        state = with_positions_of(config, state, backbone)
     return clip_from_config(config, state, backbone, prepare)
 
 

@@ -1,16 +1,25 @@
 """Networks of open_clip from its model configs, and weights put into them exactly."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import open_clip
 import timm
 import torch
+from open_clip.model import resize_pos_embed
 from torch import Tensor, nn
 
 from models.clip import Clip
 from models.towers.preprocessing import CLIPS_OWN, Preprocessing
 from models.towers.registry import image_tower, text_tower
+
+POSITIONS = "visual.positional_embedding"
+"""Name of the positions of an image tower of open_clip's own."""
+INTERPOLATE = "interpolate_positions"
+"""Setting beside weights: true takes positions of another grid of patches, interpolated."""
+MOST_PATCHES = 2**14
+"""Of a picture, where positions are interpolated."""
 
 
 def clip_from_config(
@@ -98,10 +107,34 @@ def _require_fit(config: Mapping[str, Any], state: Mapping[str, Tensor], backbon
         if name not in state or name not in expected or expected[name].shape != state[name].shape
     ]
     if wrong:
+        how = f'; allowed with "{INTERPOLATE}": true beside them' if wrong == [POSITIONS] else ""
         raise ValueError(
             f"backbone: {backbone!r}, the weights do not fit: {wrong[:5]} of {len(wrong)} are "
-            "missing, unknown or of another shape"
+            f"missing, unknown or of another shape{how}"
         )
+
+
+def with_positions_of(
+    config: Mapping[str, Any], state: Mapping[str, Tensor], backbone: str
+) -> dict[str, Tensor]:
+    """The weights with positions of the config's grid of patches, as open_clip interpolates them.
+
+    ValueError for weights without positions of a class token and a square of patches, or a grid of
+    more than MOST_PATCHES.
+    """
+    positions = state.get(POSITIONS)
+    count = 0 if positions is None or positions.ndim != 2 else len(positions) - 1
+    with torch.device("meta"):
+        model = built(config)
+    grid = getattr(model.visual, "grid_size", (0, 0))
+    if count < 1 or math.isqrt(count) ** 2 != count or not 0 < math.prod(grid) <= MOST_PATCHES:
+        raise ValueError(
+            f"backbone: {backbone!r}, {INTERPOLATE}: true; allowed for weights with positions of a "
+            f"class token and a square of patches, and for at most {MOST_PATCHES} patches"
+        )
+    resized = {name: t.float() if name == POSITIONS else t for name, t in state.items()}
+    resize_pos_embed(resized, model)
+    return resized
 
 
 def _load_exactly(model: nn.Module, state: Mapping[str, Tensor], backbone: str) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
@@ -12,7 +13,7 @@ from models.backbones import load_clip
 from models.building import clip_from_config
 from models.clip import Clip
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "embed_dim": 16,
     "vision_cfg": {"image_size": 16, "patch_size": 4, "width": 24, "layers": 2, "head_width": 8},
     "text_cfg": {"width": 16, "heads": 2, "layers": 2},
@@ -100,6 +101,32 @@ def test_weights_of_another_shape_are_refused(clip: Clip) -> None:
     state = clip.model.state_dict() | {"positional_embedding": torch.zeros(3, 3)}
     with pytest.raises(ValueError, match=r"do not fit.*positional_embedding"):
         clip_from_config(CONFIG, state, "mine")
+
+
+def test_positions_of_another_grid_are_interpolated_only_if_asked(
+    tmp_path: Path, clip: Clip
+) -> None:
+    wider = CONFIG | {"vision_cfg": {**CONFIG["vision_cfg"], "image_size": 24}}
+    save_file(clip.model.state_dict(), tmp_path / "own.safetensors")
+    backbone = f"config:{tmp_path / 'own.safetensors'}"
+    (tmp_path / "own.json").write_text(json.dumps(wider))
+    with pytest.raises(ValueError, match=r'do not fit.*"interpolate_positions": true beside them'):
+        load_clip(backbone)
+    (tmp_path / "own.json").write_text(json.dumps(wider | {"interpolate_positions": True}))
+    loaded = load_clip(backbone)
+    positions = clip.model.visual.positional_embedding
+    plane = positions[1:].T.view(1, -1, 4, 4)
+    size = {"size": (6, 6), "mode": "bicubic", "antialias": True}
+    resized = torch.nn.functional.interpolate(plane, **size).flatten(2)[0].T
+    torch.testing.assert_close(
+        loaded.model.visual.positional_embedding, torch.cat([positions[:1], resized])
+    )
+    assert loaded.encode_tokens(torch.randn(1, 3, 24, 24)).shape == (1, 37, 16)
+    for wrong in (torch.zeros(12, 24), torch.zeros(1, 24), torch.zeros(5)):
+        state = clip.model.state_dict() | {"visual.positional_embedding": wrong}
+        save_file(state, tmp_path / "own.safetensors")
+        with pytest.raises(ValueError, match="positions of a class token and a square of patches"):
+            load_clip(backbone)
 
 
 @pytest.mark.parametrize(
