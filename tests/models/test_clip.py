@@ -8,6 +8,7 @@ import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn.functional import interpolate
 
 from models.backbones import load_clip
 from models.building import clip_from_config
@@ -116,8 +117,7 @@ def test_positions_of_another_grid_are_interpolated_only_if_asked(
     loaded = load_clip(backbone)
     positions = clip.model.visual.positional_embedding
     plane = positions[1:].T.view(1, -1, 4, 4)
-    size = {"size": (6, 6), "mode": "bicubic", "antialias": True}
-    resized = torch.nn.functional.interpolate(plane, **size).flatten(2)[0].T
+    resized = interpolate(plane, (6, 6), mode="bicubic", antialias=True).flatten(2)[0].T
     torch.testing.assert_close(
         loaded.model.visual.positional_embedding, torch.cat([positions[:1], resized])
     )

@@ -34,7 +34,7 @@ def test_a_picture_is_prepared_as_open_clip_does(
     resize_mode: str, interpolation: str, size: tuple[int, int]
 ) -> None:
     settings = SQUASHED | {"resize_mode": resize_mode, "interpolation": interpolation}
-    config = CONFIG | {"vision_cfg": {**CONFIG["vision_cfg"], "image_size": 32}}  # type: ignore[dict-item]
+    config = CONFIG | {"vision_cfg": {**CONFIG["vision_cfg"], "image_size": 32}}
     clip = clip_from_config(config, prepare=preprocessing(settings))
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
