@@ -4,7 +4,6 @@ Such as npm's `@iconify-json/fluent-emoji-flat` (Microsoft's Fluent emoji, MIT):
 each picture as a piece of SVG by its name, `chars.json` the name of each code point.
 """
 
-import io
 import json
 from functools import cache
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from actors.embedded.concepts import load_concepts
-from actors.embedded.sprites import SPRITE_SIZE
+from actors.embedded.sprites import SPRITE_SIZE, svg_picture
 from cluster.errors import ConfigError
 from cluster.rows import digest
 
@@ -27,21 +26,25 @@ class IconSet:
 
     def __init__(self, folder: str) -> None:
         """Raises ConfigError, in one line, if the folder has no such set of emoji."""
-        self.folder = folder
-        icons, self.names = _mapping(folder, "icons.json"), _mapping(folder, "chars.json")
+        icons, names = _mapping(folder, "icons.json"), _mapping(folder, "chars.json")
         bodies, self.size = icons.get("icons"), (icons.get("width"), icons.get("height"))
         sizes_fit = all(isinstance(side, int) and 0 < side <= 1024 for side in self.size)
         if not isinstance(bodies, dict) or not sizes_fit:
             raise ConfigError(
                 f"{folder}/icons.json has no icons, or no width and height; allowed: an Iconify set"
             )
-        self.bodies: dict[Any, Any] = bodies
-        self.digest = digest(json.dumps([self.names, self.bodies, self.size], sort_keys=True)).hex()
+        self.digest = digest(json.dumps([names, bodies, self.size], sort_keys=True)).hex()
         """Names what is drawn."""
+        self._bodies = {
+            code.upper(): body
+            for code, name in names.items()
+            if isinstance(name, str) and (body := _drawable(bodies.get(name)))
+        }
+        """Pieces of SVG by code point."""
 
     def has(self, code: str) -> bool:
         """Whether there is a picture of this code point (upper-case hexadecimal) to be drawn."""
-        return bool(self._body(code))
+        return code in self._bodies
 
     def count_concepts(self) -> int:
         """Embedded concepts that it has pictures of."""
@@ -49,27 +52,20 @@ class IconSet:
 
     def sprite(self, code: str) -> Image.Image:
         """RGBA, (SPRITE_SIZE, SPRITE_SIZE). Raises KeyError if `has` says no."""
-        import resvg_py
-
-        body = self._body(code)
-        if not body:
-            raise KeyError(code)
         width, height = self.size
         svg = (
             '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-            f'viewBox="0 0 {width} {height}">{body}</svg>'
+            f'viewBox="0 0 {width} {height}">{self._bodies[code]}</svg>'
         )
-        png = resvg_py.svg_to_bytes(svg_string=svg, width=SPRITE_SIZE, height=SPRITE_SIZE)
-        image = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
-        return image.resize((SPRITE_SIZE, SPRITE_SIZE))
+        return svg_picture(svg_string=svg).convert("RGBA").resize((SPRITE_SIZE, SPRITE_SIZE))
 
-    def _body(self, code: str) -> str:
-        """The piece of SVG of a code point; empty if there is none, or it is refused."""
-        icon = self.bodies.get(self.names.get(code.lower()))
-        body = icon.get("body") if isinstance(icon, dict) else None
-        if not isinstance(body, str) or len(body) > MOST_BODY_BYTES:
-            return ""
-        return "" if any(piece in body.lower() for piece in REFUSED) else body
+
+def _drawable(icon: Any) -> str:
+    """An icon's piece of SVG; empty if it has none, or it is refused."""
+    body = icon.get("body") if isinstance(icon, dict) else None
+    if not isinstance(body, str) or len(body) > MOST_BODY_BYTES:
+        return ""
+    return "" if any(piece in body.lower() for piece in REFUSED) else body
 
 
 @cache

