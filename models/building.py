@@ -90,17 +90,7 @@ def vision_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _require_fit(config: Mapping[str, Any], state: Mapping[str, Tensor], backbone: str) -> None:
     """ValueError if the config describes no CLIP, or one of other weights; nothing is allocated."""
-    try:
-        for tower in ("vision_cfg", "text_cfg"):  # the names of a block's weights hold its number
-            layers = config[tower].get("layers", 12)
-            if isinstance(layers, int) and layers > len(state):
-                raise ValueError(f"{tower}.layers")
-        with torch.device("meta"):
-            expected = built(config).state_dict()
-    except Exception as error:  # what open_clip makes of a foreign config has no list
-        raise ValueError(
-            f"backbone: {backbone!r}, its config describes no CLIP of these weights ({error!r:.80})"
-        ) from error
+    expected = _unallocated(config, state, backbone).state_dict()
     wrong = [
         name
         for name in sorted(expected.keys() | state.keys())
@@ -114,18 +104,32 @@ def _require_fit(config: Mapping[str, Any], state: Mapping[str, Tensor], backbon
         )
 
 
+def _unallocated(config: Mapping[str, Any], state: Mapping[str, Tensor], backbone: str) -> Any:
+    """The config's network on the meta device; ValueError if it describes none of these weights."""
+    try:
+        for tower in ("vision_cfg", "text_cfg"):  # the names of a block's weights hold its number
+            layers = config[tower].get("layers", 12)
+            if isinstance(layers, int) and layers > len(state):
+                raise ValueError(f"{tower}.layers")
+        with torch.device("meta"):
+            return built(config)
+    except Exception as error:  # what open_clip makes of a foreign config has no list
+        raise ValueError(
+            f"backbone: {backbone!r}, its config describes no CLIP of these weights ({error!r:.80})"
+        ) from error
+
+
 def with_positions_of(
     config: Mapping[str, Any], state: Mapping[str, Tensor], backbone: str
 ) -> dict[str, Tensor]:
     """The weights with positions of the config's grid of patches, as open_clip interpolates them.
 
-    ValueError for weights without positions of a class token and a square of patches, or a grid of
-    more than MOST_PATCHES.
+    ValueError for a config that describes no CLIP of these weights, weights without positions of a
+    class token and a square of patches, or a grid of more than MOST_PATCHES.
     """
     positions = state.get(POSITIONS)
     count = 0 if positions is None or positions.ndim != 2 else len(positions) - 1
-    with torch.device("meta"):
-        model = built(config)
+    model = _unallocated(config, state, backbone)
     grid = getattr(model.visual, "grid_size", (0, 0))
     if count < 1 or math.isqrt(count) ** 2 != count or not 0 < math.prod(grid) <= MOST_PATCHES:
         raise ValueError(

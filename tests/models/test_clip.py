@@ -127,6 +127,9 @@ def test_positions_of_another_grid_are_interpolated_only_if_asked(
         save_file(state, tmp_path / "own.safetensors")
         with pytest.raises(ValueError, match="positions of a class token and a square of patches"):
             load_clip(backbone)
+    (tmp_path / "own.json").write_text(json.dumps({"interpolate_positions": True}))
+    with pytest.raises(ValueError, match="its config describes no CLIP of these weights"):
+        load_clip(backbone)
 
 
 @pytest.mark.parametrize(
