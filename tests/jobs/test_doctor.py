@@ -71,10 +71,9 @@ def test_artifacts_are_compared_with_their_hashes(
     out = draft(str(tmp_path), "factors", "toy", config={}, inputs={})
     out.write_bytes("a.bin", b"1234")
     uri = out.publish({}).uri
-    code, said = lines(DoctorConfig(storage=str(tmp_path), artifact=[uri]), capsys)
-    assert code == 0
-    words = "1 files, 4e-09 GB, as they were published"
-    assert said["artifact"] == f"ok artifact: {uri}: {words}"
+    whole = artifact(uri)
+    words = f"{uri}: 1 files, 4e-09 GB, as they were published"
+    assert (whole.verdict, whole.words) == ("ok", words)
     Path(uri, "a.bin").write_bytes(b"1235")
     code, said = lines(DoctorConfig(storage=str(tmp_path), artifact=[uri]), capsys)
     assert code == 1

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from actors.discovery.discoverer import DiscoveryConfig
 from actors.features.encoder import EncoderConfig
+from actors.pictures.base_set import BaseSetRows, open_base_set
 from actors.search.cells import MethodConfig
-from cluster.artifacts import Artifact
 from cluster.errors import ConfigError
 from cluster.pool import Pool
 from jobs.discover import discover_all
@@ -23,8 +23,11 @@ from jobs.pretrain import PretrainConfig, pretrain
 from jobs.search import SearchConfig, search
 from models.backbones import HUB_CONFIG, load_clip
 from models.building import built
+from models.clip import Clip
 from models.methods import METHODS
 from models.methods.needs import fitting_methods
+from models.moment_adapter import load_teacher
+from tests.actors.pretraining.test_loop import run
 from tests.actors.small_base_set import CONFIG, write_base_set
 from tests.actors.small_world import SMALL_ADAPTER, make_base_set, make_dataset, picture
 from tests.jobs.small_discovery import WAY
@@ -136,7 +139,7 @@ def test_a_tower_goes_the_whole_way(
         predict([str(model), str(tmp_path / "x.png"), "--top", "1"])
         assert '"reason"' not in capsys.readouterr().out
     assert_discovers(clip.gifts, tmp_path)
-    assert_teaches(clip.gifts, tmp_path, backbone)
+    assert_teaches(clip, tmp_path, backbone)
 
 
 def one_line(method: str) -> MethodConfig:
@@ -154,19 +157,23 @@ def assert_discovers(gifts: frozenset[str], folder: Path) -> None:
         discover_all(cfg)
 
 
-def assert_teaches(gifts: frozenset[str], folder: Path, backbone: str) -> None:
+def assert_teaches(clip: Clip, folder: Path, backbone: str) -> None:
+    """By the loop of a worker; Ray Train around it is the same for all towers."""
     noise = folder / "noise"
-    cfg = PretrainConfig(
-        storage=str(noise),
-        base_set=write_base_set(noise, classes=1, captions=4).uri,
-        backbone=backbone,
-        pool=Pool(workers=1),
-        probe=None,
-        pretrainer=dataclasses.replace(CONFIG, epochs=2),
-    )
-    if "masks" in gifts:
-        teacher: Artifact = pretrain(cfg)
-        assert teacher.manifest.rows == {"steps": 2}
+    base_set = write_base_set(noise, classes=1, captions=4)
+    cfg = dataclasses.replace(CONFIG, epochs=2)
+    if "masks" in clip.gifts:
+        trained = run((clip, open_base_set(BaseSetRows(base_set))), noise / "run", cfg)
+        assert (trained.step, trained.skipped) == (2, 0)
+        assert load_teacher(noise / "run").model["weights_hash"] == clip.weights_hash
         return
     with pytest.raises(ConfigError, match="backbone: moment-DINO needs tokens of patches"):
-        pretrain(cfg)
+        pretrain(
+            PretrainConfig(
+                storage=str(noise),
+                base_set=base_set.uri,
+                backbone=backbone,
+                probe=None,
+                pretrainer=cfg,
+            )
+        )

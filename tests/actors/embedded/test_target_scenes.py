@@ -15,7 +15,6 @@ from actors.embedded.target_scenes import (
 )
 from actors.pictures.codec import decode_rgb
 
-
 FEW = {"train": 3, "val": 1, "test": 2}
 """Pictures of each class and split, in place of PER_CLASS."""
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.embedded import target_scenes
 from cluster.errors import ConfigError
 from cluster.pool import Pool
 from jobs.bench.artists import ArtistsBench, artists
@@ -12,8 +13,9 @@ pytestmark = pytest.mark.ray
 
 
 def test_names_fail_features_cluster_and_learned_names_restore(
-    tmp_path: Path, local_ray: None
+    tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(target_scenes, "PER_CLASS", {"train": 4, "val": 4, "test": 8})
     cfg = ArtistsBench(
         storage=str(tmp_path),
         artists=["noto_colour"],
