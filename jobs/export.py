@@ -4,7 +4,7 @@ python -m jobs.export model --adapted runs/model/pets-… --folder out --name pe
 
 Writes files that other programs read: a base set in ImagineFSL's view folders, WebDataset shards,
 or Parquet for Hugging Face's `datasets`; a teacher, or an adapted model of method imaginefsl, as
-ImagineFSL's own files.
+ImagineFSL's own files, one of method fsnl as FSNL's.
 """
 
 import dataclasses
@@ -23,9 +23,11 @@ from cluster.progress import show_progress
 from cluster.storage import filesystem, require_writable, resolve
 from models.backbones import load_clip
 from models.methods.adapted import read_card, read_saved
+from models.methods.fsnl import Fsnl
 from models.methods.imaginefsl import ImagineFsl
 from models.moment_adapter import load_teacher
 from models.released.fine_tuned import write_fine_tuned
+from models.released.names import write_names
 from models.released.teacher import write_teacher
 from models.weights import read_safetensors
 
@@ -101,7 +103,8 @@ class ExportModelConfig:
     adapted: str
     """Local folder of an adapted model: an artifact of kind "model", or models/CELL/SEED of a
     search. Makes NAME_adapter.pth, NAME_linear.pth, NAME_text.pth, and NAME.json, the --config with
-    which `jobs.import_ model` reads them."""
+    which `jobs.import_ model` reads them; of method fsnl NAME.pth.tar, which FSNL's code loads as
+    its name_learner/model-best.pth.tar, and NAME.json for `jobs.import_ names`."""
     folder: str
     """An empty or missing local folder."""
     name: str = "model"
@@ -116,14 +119,17 @@ def export_model(cfg: ExportModelConfig) -> None:
     folder = _empty_folder(cfg.folder)
     try:
         card = read_card(adapted)
-        if card.method != ImagineFsl.name or card.hyper.get("lora"):
+        if card.method not in (ImagineFsl.name, Fsnl.name) or card.hyper.get("lora"):
             lora = " with LoRA" * bool(card.hyper.get("lora"))
             raise ConfigError(
-                f"adapted: {cfg.adapted!r} is of method {card.method!r}{lora}; allowed: imaginefsl "
-                "on a plain CLIP"
+                f"adapted: {cfg.adapted!r} is of method {card.method!r}{lora}; allowed: fsnl, and "
+                "imaginefsl on a plain CLIP"
             )
         tensors = read_saved(adapted, clip := load_clip(card.backbone))[1]
-        write_fine_tuned(folder, cfg.name, ImagineFsl.restore(card, tensors, clip))
+        if card.method == Fsnl.name:
+            write_names(folder, cfg.name, Fsnl.restore(card, tensors, clip))
+        else:
+            write_fine_tuned(folder, cfg.name, ImagineFsl.restore(card, tensors, clip))
     except ValueError as error:
         raise ConfigError(str(error)) from error
     _print_files(folder)

@@ -1,10 +1,11 @@
 """python -m jobs.import_ images --storage runs --folder /data/ibase --name ibase
 python -m jobs.import_ teacher --storage runs --backbone ViT-B-16/openai --file teacher.pth
 python -m jobs.import_ model --storage runs --config pets_16shot.json
+python -m jobs.import_ names --storage runs --config animals_4shot.json
 
 Makes an artifact of other programs' files: a base set of pictures that are there already
-(ImagineFSL's view folders, a folder per class, or what `jobs.export images` wrote), or, of
-ImagineFSL's own files, a pretrained teacher or a fine-tuned model.
+(ImagineFSL's view folders, a folder per class, or what `jobs.export images` wrote); of
+ImagineFSL's own files, a pretrained teacher or a fine-tuned model; of FSNL's, learned names.
 """
 
 import dataclasses
@@ -19,10 +20,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from safetensors.torch import save
 
 from actors.pretraining.state import METRICS, MODEL, TEACHER, teacher_facts
+from actors.search.fits import FIT
+from actors.search.saved_models import told_fit
 from actors.synthesis.base_sets.importing import RECIPE, FileReader, import_plan
 from cluster.artifacts import WORK, Artifact, Draft, draft
 from cluster.compaction import compact
@@ -38,8 +41,9 @@ from cluster.rows import digest
 from cluster.storage import resolve
 from cluster.text_files import read_lines
 from models.backbones import load_clip
-from models.methods.adapted import CARD, TENSORS
+from models.methods.adapted import CARD, TENSORS, Adapted
 from models.released.fine_tuned import OWN_CLIP, FineTunedConfig, read_fine_tuned
+from models.released.names import NamesConfig, read_names
 from models.released.teacher import Inventory, read_teacher
 
 READ = f"{WORK}/read"
@@ -153,6 +157,9 @@ def import_teacher(cfg: ImportTeacherConfig) -> Artifact:
 class ImportModelConfig(FineTunedConfig, ClipConfig):
     """Which fine-tuned files, what is told of them outside, and the CLIP they were made on."""
 
+    shots: NonNegativeInt = 0
+    """Training images per class that they were fine-tuned on, for tables; 0: not known."""
+
 
 @dataclasses.dataclass(frozen=True)
 class _Told:
@@ -177,17 +184,64 @@ def import_model(cfg: ImportModelConfig) -> Artifact:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     content = {"files": files, "lora_alpha": cfg.lora_alpha, "card": adapted.card}
-    content["log_temperature"] = adapted.model.log_temperature.item()
+    content |= {"log_temperature": adapted.model.log_temperature.item(), "shots": cfg.shots}
     out = draft(cfg.storage, "model", cfg.dataset, config=_Told(cfg), inputs={}, content=content)
     if out.artifact is None:
         if cfg.visual_model is not None:
             out.write_bytes(OWN_CLIP, save(adapted.clip.model.state_dict()))
             out.write_json(str(Path(OWN_CLIP).with_suffix(".json")), adapted.clip.config)
-        with tempfile.TemporaryDirectory() as folder:
-            adapted.save(folder)
-            for name in (TENSORS, CARD):
-                out.write_bytes(name, Path(folder, name).read_bytes())
+        _write_model(out, adapted, cfg.shots)
     return _published(out, inventories)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImportNamesConfig(NamesConfig):
+    """Which learned names, the CLIP they were learned with, and where the artifact goes."""
+
+    storage: str = unhashed()
+    """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
+    backbone: str = unhashed()
+    """CLIP: "tiny", "ARCH/TAG" of open_clip, or "ARCH:FILE"."""
+    shots: NonNegativeInt = 0
+    """Training images per class that they were learned from, for tables; 0: not known."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _ToldOfNames:
+    """As `_Told`, of learned names."""
+
+    names: ImportNamesConfig = unhashed()
+
+
+def import_names(cfg: ImportNamesConfig) -> Artifact:
+    """Writes a "model" of method "fsnl".
+
+    The inventory of the tensors goes to stderr and into the manifest. ConfigError for a file that
+    does not fit in every tensor.
+    """
+    if isinstance(cfg.names, str):
+        cfg = dataclasses.replace(cfg, names=read_lines(cfg.names, "names"))
+    cfg = dataclasses.replace(cfg, file=resolve(cfg.file))
+    files = _hashes({"file": cfg.file})
+    try:
+        adapted, inventory = read_names(cfg, load_clip(cfg.backbone))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    content = {"files": files, "card": adapted.card, "shots": cfg.shots}
+    told = _ToldOfNames(cfg)
+    out = draft(cfg.storage, "model", cfg.dataset, config=told, inputs={}, content=content)
+    if out.artifact is None:
+        _write_model(out, adapted, cfg.shots)
+    return _published(out, [inventory])
+
+
+def _write_model(out: Draft, adapted: Adapted, shots: int) -> None:
+    """shots: training images per class, 0 if they are not known."""
+    with tempfile.TemporaryDirectory() as folder:
+        adapted.save(folder)
+        for name in (TENSORS, CARD):
+            out.write_bytes(name, Path(folder, name).read_bytes())
+    out.write_json(FIT, dataclasses.asdict(told_fit(adapted.card, shots)))
 
 
 def _hashes(files: Mapping[str, str]) -> dict[str, str]:
@@ -214,5 +268,6 @@ if __name__ == "__main__":
             "images": (ImportImagesConfig, import_images),
             "teacher": (ImportTeacherConfig, import_teacher),
             "model": (ImportModelConfig, import_model),
+            "names": (ImportNamesConfig, import_names),
         }
     )

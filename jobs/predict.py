@@ -5,13 +5,14 @@ What a saved model says of image files: one JSON line each on stdout. Needs no R
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 from jsonargparse.typing import PositiveInt
 
-from actors.features.encoder import require_names
+from actors.features.encoder import backbone, require_names
 from actors.search.predictor import Predictor, open_model
 from cluster.catalog.names import shown_name
 from cluster.errors import ConfigError
@@ -39,7 +40,8 @@ def predict(
     ConfigError if the model cannot answer, or torch sees no GPU for device "cuda".
     """
     where = _torch_device(device)
-    opened = open_model(Path(os.path.expanduser(model)), download=download, device=where)
+    load = partial(backbone, download=download, device=where)
+    opened = open_model(Path(os.path.expanduser(model)), load)
     if names is not None:
         if not opened.open_vocabulary:
             method = opened.card.method

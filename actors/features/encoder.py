@@ -51,10 +51,10 @@ def stored_image(config: EncoderConfig, clip: Clip) -> tuple[int, int]:
     return (clip.num_tokens if config.patches else 1, clip.embed_dim)
 
 
-def backbone(name: str, *, download: bool = True) -> Clip:
+def backbone(name: str, *, download: bool = True, device: str = "cpu") -> Clip:
     """The CLIP of this name; ConfigError if it cannot be loaded. download: see `load_clip`."""
     try:
-        return load_clip(name, download=download)
+        return load_clip(name, download=download).to(device)
     except ValueError as error:
         raise ConfigError(str(error)) from error
 

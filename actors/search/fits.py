@@ -36,9 +36,9 @@ class Fit:
     hyper: dict[str, Any]
     val_accuracy: float | None
     val_loss: float | None
-    wall_s: float
-    """Of the population, over its members."""
-    cpu_s: float
+    wall_s: float | None
+    """Of the population, over its members; None where it is not known, as of imported models."""
+    cpu_s: float | None
     """Of the process in that time, over the members."""
     population: int
     """Members fitted together, this one among them."""

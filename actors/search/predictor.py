@@ -1,7 +1,8 @@
 """Predictions of a saved model for image files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from os.path import expanduser, isfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from actors.features.encoder import backbone, clean_view, view_tokens
 from actors.pictures.codec import BadImageError, decode_rgb, picture_bytes
 from actors.search.hyper import replaced
 from cluster.errors import ConfigError
+from models.clip import Clip
 from models.methods import METHODS, load_adapted
 from models.methods.adapted import Adapted, Card, read_card
 from models.methods.imaginefsl import ImagineFsl
@@ -20,20 +22,22 @@ from models.released.fine_tuned import OWN_CLIP
 IMPORTED = ("templates", "lora")
 """What the card of an imported model tells beside the method's hyper-parameters."""
 
+HERE = partial(backbone, download=False)
+"""Loads a CLIP from what is on this machine, for a card can name any."""
 
-def open_model(folder: Path, *, download: bool = False, device: str = "cpu") -> Adapted:
+
+def open_model(folder: Path, load: Callable[[str], Clip] = HERE) -> Adapted:
     """A saved model on the CLIP that its card names, or the one that lies beside it.
 
-    download: whether that CLIP may be fetched: a card can name any. device: as torch calls it,
-    where the model answers. ConfigError if the model is not complete, its card holds what it may
-    not, or the CLIP is another one now.
+    load: loads a CLIP of a name to where the model is to answer. ConfigError if the model is not
+    complete, its card holds what it may not, or the CLIP is another one now.
     """
     own_clip = folder / OWN_CLIP
     try:
         card = read_card(folder)
         _require_hyper(folder, card)
         name = f"config:{own_clip}" if isfile(own_clip) else card.backbone
-        return load_adapted(folder, backbone(name, download=download).to(device))
+        return load_adapted(folder, load(name))
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
 

@@ -109,7 +109,7 @@ def protocol(results: Artifact) -> Protocol:
     table = results.read_table("rows", [*columns, "dataset", "images"])
 
     def distinct(column: str) -> list[Any]:
-        return sorted(table[column].unique().to_pylist())
+        return sorted(table[column].unique().drop_null().to_pylist())
 
     sizes = table.group_by("dataset", use_threads=False).aggregate([("images", "max")])
     return Protocol(

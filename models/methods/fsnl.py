@@ -187,8 +187,9 @@ class Fsnl(BatchedMethod):
         sizes = AdapterConfig(**card.hyper.get("adapter", {}))
         hyper = FsnlHyper(**card.hyper | {"adapter": sizes})
         names = {n: t for n, t in tensors.items() if not n.startswith(ADAPTER)}
-        shapes = _shapes(clip, card.names, card.hint, hyper)
-        exactly(names, {_key(i): shape for i, shape in enumerate(shapes)}, card.method)
+        # An imported name may have more or fewer embeddings than tokens.
+        lengths, keys = _lengths(names, clip), map(_key, range(len(card.names)))
+        exactly(names, {key: (lengths.get(key, 1), clip.text_width) for key in keys}, card.method)
         if hyper.adapted_weight:
             require_fit(clip.embed_dim, sizes, adapter_weights(tensors))
         adapter = _adapter(clip, hyper, tensors if hyper.adapted_weight else None)
@@ -247,6 +248,12 @@ def _shapes(clip: Clip, names: Sequence[str], hint: str, hyper: FsnlHyper) -> li
     """(L_c, W) of every name's embeddings."""
     _, ids = PromptTokenizer(clip).named(fsnl_template(hint), names)
     return [(hyper.n_ctx if hyper.fixed_length else len(i), clip.text_width) for i in ids]
+
+
+def _lengths(names: Mapping[str, Tensor], clip: Clip) -> dict[str, int]:
+    """Embeddings of each saved name, if they have room in a prompt."""
+    room = PromptTokenizer(clip).room
+    return {key: len(t) for key, t in names.items() if t.ndim == 2 and 1 <= len(t) <= room}
 
 
 def _train(

@@ -67,6 +67,7 @@ def make_dataset(
     images: dict[str, int] = IMAGES,
     bad: int = 0,
     concepts: tuple[Concept, ...] = CONCEPTS,
+    name: str = "toys",
 ) -> Dataset:
     """bad: training images of the first class that are cut off in the middle."""
     rows = []
@@ -74,12 +75,12 @@ def make_dataset(
         twins = sum(other.name == concept.name for other in concepts[:label])
         for split, count in images.items():
             for index in range(count):
-                row = row_id("toys", concept.name, index + 1000 * twins, 0, split)
+                row = row_id(name, concept.name, index + 1000 * twins, 0, split)
                 broken = label == 0 and split == "train" and index < bad
                 rows.append(
                     {
                         "id": row,
-                        "dataset": "toys",
+                        "dataset": name,
                         "class_name": concept.name,
                         "label": label,
                         "group": concept.group,
@@ -88,7 +89,7 @@ def make_dataset(
                     }
                 )
     content = {"images": images, "bad": bad, "concepts": [(c.name, c.group) for c in concepts]}
-    made = draft(str(storage), "dataset", "toys", content=content, config=None, inputs={})
+    made = draft(str(storage), "dataset", name, content=content, config=None, inputs={})
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     return publish_dataset(
         made, table, concepts, hint="toy", template="a photo of a {}, a type of toy."

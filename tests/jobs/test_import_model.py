@@ -12,16 +12,24 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from actors.features.encoder import view_tokens
+from actors.pictures.decoded import pictures
 from actors.pretraining.state import MODEL
+from actors.search.saved_models import saved_models
+from actors.search.saved_tests import SavedEvaluator, SavedTest
 from cluster.artifacts import open_artifact
+from cluster.catalog.dataset import Concept
+from cluster.catalog.names import shown_name
 from cluster.errors import ConfigError
 from jobs.export import ExportModelConfig, ExportTeacherConfig, export_model, export_teacher
 from jobs.import_ import ImportModelConfig, ImportTeacherConfig, import_model, import_teacher
 from models.backbones import load_clip
 from models.clip import Clip
 from models.methods import load_adapted
+from models.methods.adapted import Adapted
 from models.moment_adapter import load_teacher
 from models.released.teacher import read_branch
+from tests.actors.small_world import make_dataset
 from tests.command_line import run_module
 from tests.models.methods.tasks import NAMES
 from tests.models.released.test_released import ALPHA, TEACHER, fine_tuned, lora_files, same
@@ -115,12 +123,38 @@ def test_a_lora_set_brings_its_clip_and_may_be_moved(
     tokens = own.encode_tokens(torch.randn(2, 3, own.image_size, own.image_size))
     assert adapted.logits(tokens).isfinite().all()
     assert adapted.card.hyper["lora"] == {"rank": 2, "alpha": ALPHA, "found": "merged"}
+    assert_tested(str(folder), tmp_path, adapted, shots=0)
     with pytest.raises(ValueError, match="weights_hash is"):
         load_adapted(folder, clip)
     with pytest.raises(
-        ConfigError, match=r"imaginefsl. with LoRA; allowed: imaginefsl on a plain CLIP"
+        ConfigError, match=r"imaginefsl. with LoRA; allowed: fsnl, and imaginefsl on"
     ):
         export_model(ExportModelConfig(folder=str(tmp_path / "out"), adapted=str(folder)))
+
+
+def test_an_imported_model_is_tested(tmp_path: Path, common: dict[str, Any], clip: Clip) -> None:
+    settings = fine_tuned(tmp_path, NAMES, clip.embed_dim) | {"log_temperature": 4.6052}
+    made = import_model(ImportModelConfig(**common, **settings, shots=16))
+    assert_tested(made.uri, tmp_path, load_adapted(made.local_dir(), clip), shots=16)
+
+
+def assert_tested(model: str, folder: Path, expected: Adapted, shots: int) -> None:
+    """On pictures of its classes: as many right, by every head, as the model itself says."""
+    clip, concepts = expected.clip, tuple(Concept(shown_name(name), "OOP") for name in NAMES)
+    pets = make_dataset(folder / "pets", concepts=concepts, name=expected.card.dataset)
+    tables = SavedEvaluator()(SavedTest(saved_models([model])[0], pets.artifact.uri, "key"))
+    test = [row for row in pets.rows.to_pylist() if row["split"] == "test"]
+    views = pictures(pets.artifact, [row["id"] for row in test], *clip.square)
+    heads = expected.heads(view_tokens(clip, views))
+    labels = torch.tensor([row["label"] for row in test])
+    right = {head: int((logits.argmax(dim=1) == labels).sum()) for head, logits in heads.items()}
+    (row,) = (r for r in tables["rows"].to_pylist() if r["measure"] == "accuracy")
+    assert row["value"] * len(test) == pytest.approx(right["fused"])
+    assert (row["shots"], row["images"], row["head"]) == (shots, len(test), "fused")
+    of_heads = {
+        r["head"]: r["value"] for r in tables["heads"].to_pylist() if r["measure"] == "accuracy"
+    }
+    assert of_heads == pytest.approx({head: count / len(test) for head, count in right.items()})
 
 
 def test_bad_settings_are_one_line(tmp_path: Path, cfg: ImportTeacherConfig) -> None:

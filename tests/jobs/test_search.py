@@ -145,6 +145,11 @@ def test_evaluate_scores_every_model_in_its_label_spaces(whole: Artifact, world:
     )
     results = evaluate(cfg)
     hide_test(world)
+    saved = dataclasses.replace(cfg, adapted=None, features=[], models=[whole.uri])
+    of_pictures = evaluate(saved)  # the features of this world are not those of its pictures
+    columns = ["method", "shots", "seed", "measure", "label_space", "images"]
+    assert of_pictures.read_table("rows", columns).equals(results.read_table("rows", columns))
+    assert evaluate(saved) == of_pictures, "done before"
     measured = results.read_table("rows").to_pylist()
     assert {row["measure"] for row in measured} == {"accuracy", "mean_per_class_accuracy"}
     assert all(0 <= row["value"] <= 1 for row in measured)

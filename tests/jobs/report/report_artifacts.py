@@ -10,8 +10,8 @@ import torch
 
 from actors.embedded.imagined_scenes import Scene, paint
 from actors.pictures.codec import png_bytes
-from actors.search.evaluator import SCHEMAS
 from actors.search.measures import MEASURES, Answers
+from actors.search.results import SCHEMAS
 from cluster.artifacts import Artifact, draft
 from cluster.rows import row_id, row_rng
 
