@@ -19,13 +19,23 @@ WARM_UP_LR = 1e-5
 class ShotBatches:
     """Endless batches of a split's class tokens; every image comes in one of its views, at random.
 
-    labels: (N,) int64 of all images. epoch: steps until every image came once.
-    Raises ValueError if there are no images.
+    labels: (N,) int64 of all images. epoch: steps of an epoch. Raises ValueError if there are no
+    images.
     """
 
-    def __init__(self, features: Features, batch: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        features: Features,
+        batch: int,
+        generator: torch.Generator,
+        *,
+        drop_last: bool = True,
+    ) -> None:
+        """drop_last: whether an epoch has no step for a last batch that is not full, unless it is
+        the only one: so counts Dassl, by which most of these methods were published."""
         self.labels = features.labels
-        self.epoch = -(-len(features) // batch)
+        full, rest = divmod(len(features), batch)
+        self.epoch = max(1, full) if drop_last else full + (rest > 0)
         self._images = features.without_patches[:, :, 0].to(features.labels.device).float()
         self._rows = endless_batches(len(features), batch, generator)
         self._generator = generator

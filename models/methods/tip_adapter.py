@@ -156,7 +156,8 @@ class TipAdapterF(BatchedMethod):
         refuse_teacher(TipAdapterF.name, teacher)
         caches = [_cache(task, hyper) for hyper in hypers]
         batch, scale = hypers[0].batch, task.clip.logit_scale
-        batches = ShotBatches(task.train, batch, torch.Generator().manual_seed(seed))
+        rng = torch.Generator().manual_seed(seed)
+        batches = ShotBatches(task.train, batch, rng, drop_last=False)  # as its own loader
 
         def losses() -> Iterator[Tensor]:
             images, rows = batches.next()
