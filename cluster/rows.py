@@ -22,6 +22,11 @@ def digest(*fields: str, size: int = 16) -> bytes:
     return state.digest()
 
 
+def seeded(recipe: str, seed: int) -> str:
+    """A recipe whose rows have other ids with every seed, and with seed 0 the recipe's own."""
+    return f"{recipe}/{seed}" if seed else recipe
+
+
 def row_id(dataset: str, class_name: str, index: int, view: int, recipe: str) -> str:
     """Identity of one row, 32 hex digits: the same row has the same id on every worker and run.
 

@@ -75,7 +75,7 @@ class CaptionPlan:
         return [(row["dataset"], row["class_name"]) for row in table]
 
     def caption_id(self, dataset: str, class_name: str, index: int) -> str:
-        return row_id(dataset, class_name, index, 0, self.writer.engine.recipe)
+        return row_id(dataset, class_name, index, 0, self.writer.recipe)
 
 
 def caption_plan(storage: str, factors: Artifact, writer: WriterConfig, config: Any) -> CaptionPlan:
@@ -84,7 +84,7 @@ def caption_plan(storage: str, factors: Artifact, writer: WriterConfig, config: 
     config: of the job, for the manifest.
     """
     engine = writer.engine
-    content = {"writer": writer, "engine": engine, "recipe": engine.recipe, "modes": MODE_SHARES}
+    content = {"writer": writer, "engine": engine, "recipe": writer.recipe, "modes": MODE_SHARES}
     inputs = {"factors": factors}
     out = draft(storage, "captions", engine.name, config=config, inputs=inputs, content=content)
     return CaptionPlan(out, factors, writer)

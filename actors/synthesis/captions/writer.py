@@ -8,7 +8,7 @@ of factors, so a text is the same on whichever worker and in whatever order it i
 import dataclasses
 from typing import Protocol
 
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from actors.synthesis.captions.writers.endpoint import EndpointWriter
 from actors.synthesis.captions.writers.grammar import GrammarConfig
@@ -16,6 +16,7 @@ from actors.synthesis.captions.writers.vllm import VllmWriter
 from actors.synthesis.language_models.stages import Stage
 from cluster.content import unhashed
 from cluster.pool import Pool
+from cluster.rows import seeded
 from cluster.unions import choice, chosen
 
 
@@ -31,7 +32,7 @@ class WriterEngine(Protocol):
 
     @property
     def recipe(self) -> str:
-        """Names how captions are made; part of every caption's id."""
+        """Names how captions are made, whichever the seed is."""
 
     def stage(self, factors: str, pool: Pool) -> Stage:
         """Adds to rows of the plan what their class is, `mode`, the factors, `text` (the caption)
@@ -53,6 +54,8 @@ class WriterConfig:
     attempts: PositiveInt = 4
     """How often a caption is asked for; what is refused the last time stays as a refused row. Each
     time is a pass of its own, in which engines start anew."""
+    seed: NonNegativeInt = unhashed(0)  # in the recipe, which is hashed
+    """Another one makes other captions of the same classes."""
     pool: Pool = unhashed(default_factory=Pool)
     """Writers by the grammar, clients of the endpoint, or engines of vLLM, each of which wants a
     GPU."""
@@ -70,3 +73,8 @@ class WriterConfig:
     def engine(self) -> WriterEngine:
         """The one that writes."""
         return chosen(self)
+
+    @property
+    def recipe(self) -> str:
+        """Names how these captions are made; part of every caption's id."""
+        return seeded(self.engine.recipe, self.seed)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import pyarrow as pa
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from PIL import Image
 from ray.data import Dataset
 
@@ -23,7 +23,7 @@ from cluster.commits import rows_of_block
 from cluster.content import unhashed
 from cluster.pool import Pool
 from cluster.row_pipeline import Counted, committed_rows, counted, write_committed
-from cluster.rows import row_id, row_seed
+from cluster.rows import row_id, row_seed, seeded
 from cluster.unions import choice, chosen
 
 PAINTED = f"{WORK}/painted"
@@ -78,7 +78,7 @@ class PainterEngine(Protocol):
 
     @property
     def recipe(self) -> str:
-        """Names how pictures are made; part of every picture's id."""
+        """Names how pictures are made, whichever the seed is."""
 
     @property
     def encoding(self) -> Encoding:
@@ -102,6 +102,8 @@ class PainterConfig:
 
     views: PositiveInt = 4
     """Pictures per caption. Source: ImagineFSL's iBase."""
+    seed: NonNegativeInt = unhashed(0)  # in the recipe, which is hashed
+    """Another one makes other pictures of the same captions."""
     pool: Pool = unhashed(default_factory=Pool)
     """Painters; of Stable Diffusion 3, each wants a GPU."""
     sprites: SpritesConfig | None = choice(SpritesConfig)
@@ -117,6 +119,11 @@ class PainterConfig:
         """The one that paints."""
         return chosen(self)
 
+    @property
+    def recipe(self) -> str:
+        """Names how these pictures are made; part of every picture's id."""
+        return seeded(self.engine.recipe, self.seed)
+
 
 def image_draft(
     storage: str, captions: Artifact | Draft, painter: PainterConfig, config: Any
@@ -126,7 +133,7 @@ def image_draft(
     config: of the job, for the manifest.
     """
     engine = painter.engine
-    content = {"painter": painter, "engine": engine, "recipe": engine.recipe}
+    content = {"painter": painter, "engine": engine, "recipe": painter.recipe}
     inputs = {"captions": captions}
     return draft(storage, "images", engine.name, config=config, inputs=inputs, content=content)
 
@@ -165,7 +172,11 @@ def painter_stage(cfg: PainterConfig, captions: Dataset, counter: str, count: in
     block_rows = rows_of_block(count, engine.captions_at_once)
     return captions.repartition(target_num_rows_per_block=block_rows).map_batches(
         Counted,
-        fn_constructor_args=(partial(CaptionPainter, engine, cfg.views), counter, cfg.pool),
+        fn_constructor_args=(
+            partial(CaptionPainter, engine, cfg.views, cfg.seed),
+            counter,
+            cfg.pool,
+        ),
         batch_format="pyarrow",
         batch_size=engine.captions_at_once,
         **cfg.pool.map_options(),
@@ -175,8 +186,9 @@ def painter_stage(cfg: PainterConfig, captions: Dataset, counter: str, count: in
 class CaptionPainter:
     """Paints every caption of a batch `views` times."""
 
-    def __init__(self, engine: PainterEngine, views: int) -> None:
-        self.recipe, self.views, self.encoding = engine.recipe, views, engine.encoding
+    def __init__(self, engine: PainterEngine, views: int, seed: int = 0) -> None:
+        self.recipe = seeded(engine.recipe, seed)
+        self.views, self.encoding = views, engine.encoding
         self.painter = engine.load()
 
     def __call__(self, captions: pa.Table) -> pa.Table:

@@ -30,6 +30,7 @@ def painted(
     names: list[str],
     hands: tuple[str, ...] = ("openmoji",),
     iconify: str | None = None,
+    seed: int = 0,
     **factors: str,
 ) -> list[dict[str, Any]]:
     """The pictures' rows of one caption per name."""
@@ -40,13 +41,20 @@ def painted(
         for i, name in enumerate(names)
     ]
     engine = PainterConfig(sprites=SpritesConfig(hands=hands, iconify=iconify)).engine
-    return CaptionPainter(engine, VIEWS)(pa.Table.from_pylist(rows)).to_pylist()
+    return CaptionPainter(engine, VIEWS, seed)(pa.Table.from_pylist(rows)).to_pylist()
 
 
 def test_a_picture_depends_on_its_row_alone() -> None:
     images = [row["image"] for row in painted(["fox", "koala"])]
     assert images[:VIEWS] == [row["image"] for row in painted(["fox"])]
     assert len(set(images)) == len(images) == 2 * VIEWS
+
+
+def test_another_seed_makes_other_pictures_of_the_same_captions() -> None:
+    first, second = painted(["fox"]), painted(["fox"], seed=1)
+    assert [row["caption"] for row in first] == [row["caption"] for row in second]
+    for column in ("id", "image"):
+        assert not {row[column] for row in first} & {row[column] for row in second}
 
 
 def test_all_pictures_of_a_caption_are_by_one_hand_and_every_hand_has_captions() -> None:

@@ -1,13 +1,16 @@
 """Captions in passes, on a table of factors so small that captions must repeat."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from actors.synthesis.captions.acceptance import content_words
+from actors.synthesis.captions.passes import caption_plan
 from actors.synthesis.captions.writer import WriterConfig
 from cluster.artifacts import Artifact, draft
+from cluster.rows import row_id
 from jobs.synthesize import SynthesizeConfig, artifacts, synthesize
 
 PER_CLASS, ATTEMPTS = 6, 2
@@ -41,6 +44,17 @@ def written(
     return synthesize(
         SynthesizeConfig(storage=storage, factors=factors.uri, writer=WRITER, painter=None)
     )
+
+
+def test_another_seed_makes_other_captions(factors: Artifact, tmp_path: Path) -> None:
+    """Their texts follow from their ids; those of seed 0 are the recipe's own."""
+    plans = [
+        caption_plan(str(tmp_path), factors, replace(WRITER, seed=seed), config=None)
+        for seed in (0, 1)
+    ]
+    own, other = (plan.caption_id("toys", "fox", 2) for plan in plans)
+    assert own == row_id("toys", "fox", 2, 0, WRITER.engine.recipe) != other
+    assert plans[0].draft.content_hash != plans[1].draft.content_hash
 
 
 def test_every_caption_is_settled_once(written: Artifact) -> None:
