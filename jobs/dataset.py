@@ -33,9 +33,10 @@ from cluster.catalog.listing import NEEDED, Listing
 from cluster.catalog.missing import require_files
 from cluster.catalog.published import (
     ShotLists,
+    endings,
+    in_dataset,
     read_prompts,
     read_shot_lists,
-    require_listed,
     unread_beside_lists,
 )
 from cluster.content import canonical, unhashed
@@ -141,9 +142,8 @@ def _long_names(dataset: Dataset) -> Iterator[str]:
 
 
 def _written(cfg: DatasetConfig) -> Artifact:
-    shots = read_shot_lists(cfg.shots) if cfg.shots else {}
-    opened = OPEN[only_one(cfg, PLACES)](cfg, shots)
-    source, title = opened.source, f"dataset {cfg.name}"
+    opened = OPEN[only_one(cfg, PLACES)](cfg, read_shot_lists(cfg.shots) if cfg.shots else {})
+    source, shots, title = opened.source, opened.shots, f"dataset {cfg.name}"
     names = [concept.name for concept in source.concepts]
     prompts = read_prompts(cfg.prompts, names) if cfg.prompts else []
     content = {
@@ -183,6 +183,8 @@ class _Opened:
     source: DatasetSource
     hint: str
     template: str
+    shots: ShotLists
+    """By the paths that the source has."""
     needs: Sequence[str] = NEEDED
     """Splits in which every class must have a good image."""
 
@@ -193,29 +195,31 @@ def _embedded(spec: DatasetSpec, shots: ShotLists) -> _Opened:
     content_hash = digest(recipe, canonical(PER_CLASS), *map(str, concepts)).hex()
     count = target_count(spec.name)
     rows = from_rows(concepts, content_hash, count, lambda: target_rows(spec.name, spec.artist))
-    return _hinted(rows, target_hint(spec.name))
+    return _hinted(rows, target_hint(spec.name), shots)
 
 
 def _benchmark(spec: DatasetSpec, shots: ShotLists) -> _Opened:
-    listed = frozenset(file for files in shots.values() for file in files["train"])
+    listed = frozenset(e for of in shots.values() for file in of["train"] for e in endings(file))
     splits = {"OOP": spec.oop_split, "IP": spec.ip_split}
     listing = benchmark_listing(spec.name, str(spec.root), splits, listed)
     benchmark = BENCHMARKS[spec.name]
-    return _Opened(_listed(spec, listing, shots), benchmark.hint, benchmark.template)
+    source, located = _listed(spec, listing, shots)
+    return _Opened(source, benchmark.hint, benchmark.template, located)
 
 
 def _folder(spec: DatasetSpec, shots: ShotLists) -> _Opened:
     listing = folder_listing(spec.name, str(spec.folder))
-    return _hinted(_listed(spec, listing, shots), spec.hint)
+    source, located = _listed(spec, listing, shots)
+    return _hinted(source, spec.hint, located)
 
 
 def _parquet(spec: DatasetSpec, shots: ShotLists) -> _Opened:
-    return _hinted(from_parquet(spec.name, str(spec.parquet)), spec.hint)
+    return _hinted(from_parquet(spec.name, str(spec.parquet)), spec.hint, shots)
 
 
 def _unlabelled(spec: DatasetSpec, shots: ShotLists) -> _Opened:
-    source = _listed(spec, flat_listing(str(spec.images)), shots)
-    return dataclasses.replace(_hinted(source, spec.hint), needs=())
+    source, located = _listed(spec, flat_listing(str(spec.images)), shots)
+    return dataclasses.replace(_hinted(source, spec.hint, located), needs=())
 
 
 OPEN: dict[str | None, Callable[[DatasetSpec, ShotLists], _Opened]] = {
@@ -228,18 +232,21 @@ OPEN: dict[str | None, Callable[[DatasetSpec, ShotLists], _Opened]] = {
 """Field that says where the images are (none: they are embedded) to what opens them."""
 
 
-def _listed(spec: DatasetSpec, listing: Listing, shots: ShotLists) -> DatasetSource:
-    require_listed(shots, listing)
+def _listed(
+    spec: DatasetSpec, listing: Listing, shots: ShotLists
+) -> tuple[DatasetSource, ShotLists]:
+    """The source, and the lists by its paths."""
+    located = in_dataset(shots, listing)
     if spec.root is not None:  # what lies in folders is there
         require_files(spec.name, listing, "root")
     if spec.shots is not None:
         unread = {**listing.unread, **unread_beside_lists(spec.shots)}
         listing = dataclasses.replace(listing, unread=unread)
-    return from_listing(spec.name, listing)
+    return from_listing(spec.name, listing), located
 
 
-def _hinted(source: DatasetSource, hint: str) -> _Opened:
-    return _Opened(source, hint, hint_template(hint))
+def _hinted(source: DatasetSource, hint: str, shots: ShotLists) -> _Opened:
+    return _Opened(source, hint, hint_template(hint), shots)
 
 
 if __name__ == "__main__":

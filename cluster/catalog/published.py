@@ -1,7 +1,7 @@
 """Published files beside a dataset: lists of few-shot images, and prompts per class."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,13 @@ from cluster.picture_files import is_hidden
 from cluster.storage import resolve
 from cluster.text_files import read_json, read_json_lines
 
-_NAME = re.compile(r"shot_(\d+)-seed_(\d+)\.(json|jsonl)")
+_NAME = re.compile(r"shot_(\d+)-seed_(\d+)(?:_(train|val))?\.(json|jsonl)")
 LISTED = ("train", "val")
+_PATH = "_impath"
+"""Key of an image's path in the lists that 2SFS published, one per split."""
+
+FOLDERS = 32
+"""Of a foreign path, at most."""
 
 ShotLists = dict[str, dict[str, list[str]]]
 """Lists of shots, by "{shots}-{seed}": the paths of LISTED, relative to the dataset's root."""
@@ -22,12 +27,14 @@ ShotLists = dict[str, dict[str, list[str]]]
 def read_shot_lists(folder: str) -> ShotLists:
     """The lists of shots in a folder's files shot_{K}-seed_{S}.jsonl and shot_{K}-seed_{S}.json.
 
-    jsonl: per line an object with `path` and `split`, as `Split.lines` has them. json: train and
-    val, lists of paths, or of lists that begin with one, as CoOp's split files have them. Hidden
-    files are none (`unread_beside_lists`). Raises ConfigError on pickles, which could run code when
-    read, and on anything else.
+    jsonl: per line an object with `path` and `split`, as `Split.lines` has them; or, where a file's
+    name ends in _train or _val, with `_impath`, as 2SFS (CVPR 2025) published its lists. json:
+    train and val, lists of paths, or of lists that begin with one, as CoOp's split files have them.
+    Hidden files are none (`unread_beside_lists`). Raises ConfigError on pickles, which could run
+    code when read, and on anything else.
     """
     lists: ShotLists = {}
+    parts: set[tuple[str, str]] = set()
     for path in _files(folder):
         if is_hidden(path.name):
             continue
@@ -40,22 +47,26 @@ def read_shot_lists(folder: str) -> ShotLists:
         if name is None:
             raise ConfigError(f"shots: {path.name!r}; allowed: shot_K-seed_S.json or .jsonl")
         try:
-            if name[3] == "jsonl":
-                paths = _of_lines(row for _, row in read_json_lines(path, "shots"))
-            else:
+            if name[4] == "json":
                 paths = _of_lists(read_json(path, "shots"))
+            elif name[3]:
+                rows = [row for _, row in read_json_lines(path, "shots")]
+                paths = {name[3]: [_text(row[_PATH]) for row in rows]}
+            else:
+                paths = _of_lines(row for _, row in read_json_lines(path, "shots"))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise ConfigError(
                 f"shots: {path.name!r} is not understood ({type(error).__name__}: {error}); "
                 "allowed: lines with path and split, or lists train and val of paths"
             ) from error
         key = f"{int(name[1])}-{int(name[2])}"
-        if key in lists:
+        if any((key, split) in parts for split in paths):
             raise ConfigError(
                 f"shots: {path.name!r} is the second list of {name[1]} shots with seed {name[2]}; "
                 "allowed: one of each"
             )
-        lists[key] = paths
+        parts.update((key, split) for split in paths)
+        lists.setdefault(key, {split: [] for split in LISTED}).update(paths)
     return lists
 
 
@@ -72,17 +83,35 @@ def _files(folder: str) -> list[Path]:
     return sorted(place.iterdir())
 
 
-def require_listed(shots: ShotLists, listing: Listing) -> None:
-    """ConfigError if a list names a file that the dataset does not have in that split."""
+def endings(path: str) -> Iterator[str]:
+    """A path, and what is left of it behind each of its last FOLDERS, longest first."""
+    yield path
+    parts = path.split("/")[-FOLDERS:]
+    for start in range(len(parts)):
+        yield "/".join(parts[start:])
+
+
+def in_dataset(shots: ShotLists, listing: Listing) -> ShotLists:
+    """The lists with paths as the dataset has them.
+
+    A path may begin with other folders, as where somebody else's data lay. ConfigError if a list
+    names a file that the dataset does not have in that split.
+    """
     files = {(entry.split, entry.file) for entry in listing.entries}
-    for name, paths in shots.items():
-        for split in LISTED:
-            for file in paths[split]:
-                if (split, file) not in files:
-                    raise ConfigError(
-                        f"shots: list {name} has {split} image {file!r}, which the dataset has not "
-                        "in that split; allowed: paths as its split file or folder has them"
-                    )
+
+    def located(name: str, split: str, path: str) -> str:
+        for ending in endings(path):
+            if (split, ending) in files:
+                return ending
+        raise ConfigError(
+            f"shots: list {name} has {split} image {path!r}, which the dataset has not in that "
+            "split; allowed: paths as its split file or folder has them"
+        )
+
+    return {
+        name: {split: [located(name, split, path) for path in paths] for split, paths in of.items()}
+        for name, of in shots.items()
+    }
 
 
 def read_prompts(path: str, names: Sequence[str]) -> list[list[str]]:

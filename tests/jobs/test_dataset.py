@@ -1,5 +1,6 @@
 """Datasets from disk into artifacts, and the shots that are drawn from them."""
 
+import dataclasses
 import json
 import os
 import random
@@ -21,6 +22,7 @@ from cluster.catalog.dataset import Dataset, open_dataset
 from cluster.catalog.splits import ShotRule, Split, draw_shots
 from cluster.errors import ConfigError
 from jobs.dataset import DatasetConfig, dataset
+from jobs.shots import ShotsConfig, shots
 from tests.command_line import run_module
 from tests.small_trees import AWKWARD, coop_tree, folder_tree, laion_tree, picture
 
@@ -125,9 +127,9 @@ def test_a_class_without_a_good_test_image_leaves_nothing_behind(tmp_path: Path)
 def test_shots_by_coops_rule_are_coops(tmp_path: Path, seed: int) -> None:
     split_file = coop_tree(tmp_path, {"ant": 9, "plant": 9, "few": 3}, *DTD)
     found = made(tmp_path, name="dtd", root=str(tmp_path))
-    for shots in (1, 4):
-        split = draw_shots(found, shots, seed, "min", "all", "coop")
-        for part, files in dassl_draw(split_file, shots, seed).items():
+    for count in (1, 4):
+        split = draw_shots(found, count, seed, "min", "all", "coop")
+        for part, files in dassl_draw(split_file, count, seed).items():
             assert sorted(drawn_files(found, split, part)) == sorted(files)
     assert all(json.loads(line)["path"] for line in split.lines.splitlines())
 
@@ -227,6 +229,12 @@ def test_published_shots(tmp_path: Path, root: Path, dtd: Dataset) -> None:
     split = draw_shots(found, 2, 3, "min", "all", "published")
     assert sorted(drawn_files(found, split, "train")) == sorted(set(drawn["train"]) - {MISSING})
     assert len(draw_shots(found, 2, 3, "full", "all", "published").val_ids) == 12
+    images = sorted(drawn_files(found, split, "train"))
+    rows = [{"_impath": f"/elsewhere/dtd/images/{file}", "_label": 0} for file in images]
+    theirs = lists / "shot_1-seed_2_train.jsonl"
+    theirs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert made(tmp_path, **settings).shot_list(1, 2) == {"train": images, "val": []}
+    theirs.unlink()
     with pytest.raises(ConfigError, match=r"no list of 4 shots .* allowed .*: 1-0, 2-3"):
         draw_shots(found, 4, 3, "min", "all", "published")
     (lists / "shot_2-seed_3.json").write_text('{"train": ["class_0/test_0.jpg"]}')
@@ -235,6 +243,22 @@ def test_published_shots(tmp_path: Path, root: Path, dtd: Dataset) -> None:
     (lists / "shot_2-seed_3.json").rename(lists / "shot_2-seed_3.pkl")
     with pytest.raises(ConfigError, match="is a pickle, which may run code"):
         made(tmp_path, **settings)
+
+
+def test_lists_of_shots_are_written_and_read_again(
+    tmp_path: Path, root: Path, dtd: Dataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tmp_path / "lists")
+    cfg = ShotsConfig(dataset=dtd.artifact.uri, folder=folder, shots=[1, 2], seeds=[7])
+    shots(cfg)
+    one, two = (draw_shots(dtd, count, 7, "min", "all") for count in (1, 2))
+    printed = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+    assert printed == [one.hash, two.hash]
+    again = made(tmp_path, name="dtd", root=str(root), shots=folder)
+    assert draw_shots(again, 2, 7, "min", "all", "published").lines == two.lines
+    shots(cfg)  # the same again
+    with pytest.raises(ConfigError, match="holds other shots; allowed: a new folder"):
+        shots(dataclasses.replace(cfg, val_policy="none"))
 
 
 @pytest.mark.parametrize(
