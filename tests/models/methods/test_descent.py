@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from models.methods.descent import ShotBatches
 from tests.models.methods.tasks import NAMES, features
@@ -20,7 +21,7 @@ def test_an_epoch_has_no_step_for_a_last_batch_that_is_not_full(
     assert len(rows) == per_class * len(NAMES)
     for drop_last, epoch in ((True, dropped), (False, kept)):
         assert ShotBatches(rows, batch, rng, drop_last=drop_last).epoch == epoch
-        loader = torch.utils.data.DataLoader(
-            range(len(rows)), batch, drop_last=drop_last and len(rows) >= batch
+        loader: DataLoader[tuple[torch.Tensor, ...]] = DataLoader(
+            TensorDataset(rows.labels), batch, drop_last=drop_last and len(rows) >= batch
         )
         assert len(loader) == epoch
