@@ -204,7 +204,7 @@ def _benchmark(spec: DatasetSpec, shots: ShotLists) -> _Opened:
     listing = benchmark_listing(spec.name, str(spec.root), splits, listed)
     benchmark = BENCHMARKS[spec.name]
     source, located = _listed(spec, listing, shots)
-    return _Opened(source, benchmark.hint, benchmark.template, located)
+    return _Opened(source, benchmark.hint, benchmark.template, located, listing.needs)
 
 
 def _folder(spec: DatasetSpec, shots: ShotLists) -> _Opened:

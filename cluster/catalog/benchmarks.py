@@ -48,6 +48,22 @@ class LaionSet:
         return f"a photo of {{}}, a type of {self.hint}."
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShiftSet:
+    """Test images of classes of ImageNet that came about in another way; nothing to learn from.
+
+    In CoOp's folders: {folder}/{images}/CLASS/file, and beside `images` ImageNet's classnames.txt.
+    """
+
+    folder: str
+    images: str
+    classes: int
+    numbered: bool = False
+    """Whether a class's folder is the number of its line in classnames.txt, from 0."""
+    hint: str = "object"
+    template: str = "a photo of a {}."
+
+
 COOP: dict[str, CoopSet] = {
     "imagenet": CoopSet(
         folder="imagenet",
@@ -171,5 +187,17 @@ LAION_BEYOND: dict[str, LaionSet] = {
     "laion_pokemon": LaionSet(folder="Pokemon", oop=89, ip=39, hint="pokemon"),
 }
 
-BENCHMARKS: dict[str, CoopSet | LaionSet] = {**COOP, **LAION_BEYOND}
+SHIFTS: dict[str, ShiftSet] = {
+    "imagenetv2": ShiftSet(
+        folder="imagenetv2",
+        images="imagenetv2-matched-frequency-format-val",
+        classes=1000,
+        numbered=True,
+    ),
+    "imagenet_sketch": ShiftSet(folder="imagenet-sketch", images="images", classes=1000),
+    "imagenet_a": ShiftSet(folder="imagenet-adversarial", images="imagenet-a", classes=200),
+    "imagenet_r": ShiftSet(folder="imagenet-rendition", images="imagenet-r", classes=200),
+}
+
+BENCHMARKS: dict[str, CoopSet | LaionSet | ShiftSet] = {**COOP, **LAION_BEYOND, **SHIFTS}
 """All benchmark sets, by the name that `jobs.dataset` takes."""

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.catalog.benchmarks import BENCHMARKS, CoopSet, LaionSet
+from cluster.catalog.benchmarks import BENCHMARKS, CoopSet, LaionSet, ShiftSet
 from cluster.catalog.dataset import UNLABELLED
 from cluster.catalog.index_files import label_of, part_of
 from cluster.catalog.laion_beyond import laion_listing, laion_splits
-from cluster.catalog.listing import SPLITS, Entry, Listing, listing, split_of
+from cluster.catalog.listing import NEEDED, SPLITS, Entry, Listing, listing, split_of
 from cluster.catalog.names import composed
 from cluster.errors import ConfigError
 from cluster.picture_files import is_hidden, picture_files
@@ -36,6 +36,8 @@ def benchmark_listing(
     benchmark = BENCHMARKS[name]
     if isinstance(benchmark, LaionSet):
         return laion_listing(name, benchmark, Path(resolve(root)), splits)
+    if isinstance(benchmark, ShiftSet):
+        return _shift(name, benchmark, Path(resolve(root)) / benchmark.folder)
     return _coop(name, benchmark, Path(resolve(root)) / benchmark.folder, train_only)
 
 
@@ -123,6 +125,18 @@ def _coop(name: str, benchmark: CoopSet, folder: Path, train_only: frozenset[str
     )
 
 
+def _shift(name: str, benchmark: ShiftSet, folder: Path) -> Listing:
+    if not (folder / NAMES_FILE).is_file() or not (folder / benchmark.images).is_dir():
+        raise ConfigError(
+            f"root: {str(folder)!r} lacks {NAMES_FILE!r} or the folder {benchmark.images!r}; "
+            f"allowed: CoOp's layout of {name}, with ImageNet's {NAMES_FILE}"
+        )
+    names = _names(folder / NAMES_FILE)
+    if benchmark.numbered:
+        names = {str(number): class_name for number, class_name in enumerate(names.values())}
+    return _folders(name, folder, folder / NAMES_FILE, {"test": benchmark.images}, names=names)
+
+
 def _split_entries(path: Path) -> Iterator[Entry]:
     """The entries of a `split_zhou_*.json`."""
     content = read_json(path, "root")
@@ -168,11 +182,12 @@ def _folders(
     names_file: Path,
     folders: Mapping[str, str],
     renamed: Mapping[str, str] = _NONE,
+    names: Mapping[str, str] | None = None,
 ) -> Listing:
     """The listing of FOLDER/CLASS/…/file.
 
     folders: split to folder. renamed: class folder to class name, for those that no names file
-    names.
+    names. names: of all class folders, in the order of their labels, instead of the names file's.
     """
     unread = _unread_beside(root, {names_file.name, *folders.values()})
     pictures: dict[str, dict[str, list[str]]] = {}
@@ -185,14 +200,27 @@ def _folders(
             f"folder: {str(root)!r} has no class folder; allowed: SPLIT/CLASS/image files"
         )
     _require_no_splits(root, folders, classes)
-    names = _class_names(classes, names_file, renamed)
+    if names is None:
+        class_names = _class_names(classes, names_file, renamed)
+    else:
+        _require_named(classes, names, names_file)
+        classes = [class_folder for class_folder in names if class_folder in classes]
+        class_names = [names[class_folder] for class_folder in classes]
     entries = [
-        Entry(file=f"{folders[split]}/{file}", split=split, label=label, class_name=names[label])
+        Entry(file=f"{folders[split]}/{file}", split=split, label=label, class_name=class_name)
         for split, by_class in pictures.items()
-        for label, class_folder in enumerate(classes)
+        for label, (class_folder, class_name) in enumerate(zip(classes, class_names, strict=True))
         for file in by_class.get(class_folder, ())
     ]
-    return listing(dataset, root, entries, classes=names, unread=unread, may_link=folders.values())
+    return listing(
+        dataset,
+        root,
+        entries,
+        classes=class_names,
+        unread=unread,
+        may_link=folders.values(),
+        needs=tuple(split for split in NEEDED if split in folders),
+    )
 
 
 def _class_pictures(folder: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
@@ -221,13 +249,17 @@ def _class_names(classes: Sequence[str], names_file: Path, renamed: Mapping[str,
     if not names_file.exists():
         return [renamed.get(class_folder, class_folder) for class_folder in classes]
     names = _names(names_file)
+    _require_named(map(composed, classes), names, names_file)
+    return [names[composed(class_folder)] for class_folder in classes]
+
+
+def _require_named(classes: Iterable[str], names: Mapping[str, str], names_file: Path) -> None:
     for class_folder in classes:
-        if composed(class_folder) not in names:
+        if class_folder not in names:
             raise ConfigError(
                 f"folder: {class_folder!r} is not in {str(names_file)!r}; "
                 "allowed: a line for each class folder"
             )
-    return [names[composed(class_folder)] for class_folder in classes]
 
 
 def _unread_beside(root: Path, known: set[str]) -> dict[str, str]:

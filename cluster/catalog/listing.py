@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -57,6 +57,8 @@ class Listing:
     """What lies in the folder and is no entry, and why: it is not read, and counts as rejected."""
     may_link: tuple[str, ...] = ()
     """Folders of the root that may be links to elsewhere, such as those of its splits."""
+    needs: tuple[str, ...] = NEEDED
+    """Splits in which every class must have an image."""
 
     def path(self, entry: Entry) -> Path | None:
         """Path of an entry's image; None if its name or a link leads out of the root."""
@@ -118,14 +120,15 @@ def listing(
     by_name: bool = False,
     unread: Mapping[str, str] | None = None,
     may_link: Iterable[str] = (),
+    needs: tuple[str, ...] = NEEDED,
 ) -> Listing:
     """Entries in order, their classes numbered.
 
     classes: names by label where the source has a list of them, with or without images. by_name:
     classes in order of their names, as a joint label space has them; else in the order of the
-    source's labels. Two labels of one name stay two classes, of one group or of two. unread and
-    may_link: see `Listing`.
-    Raises ConfigError if a label has two names or none, or a class no image to train or test on.
+    source's labels. Two labels of one name stay two classes, of one group or of two. unread,
+    may_link and needs: see `Listing`.
+    Raises ConfigError if a label has two names or none, or a class no image in a needed split.
     """
     ordered = tuple(entries)
     names = {("IP", label): name for label, name in enumerate(classes)}
@@ -146,18 +149,26 @@ def listing(
             )
     concepts = tuple(Concept(display_names[key], key[0]) for key in order)
     labels = {key: i for i, key in enumerate(order)}
-    result = Listing(root, ordered, concepts, labels, unread or {}, tuple(may_link))
+    result = Listing(root, ordered, concepts, labels, unread or {}, tuple(may_link), needs)
     pairs = {(entry.group, entry.label, entry.split) for entry in ordered}
     require_images(
-        dataset, concepts, {(result.labels[group, label], split) for group, label, split in pairs}
+        dataset,
+        concepts,
+        {(result.labels[group, label], split) for group, label, split in pairs},
+        needs,
     )
     return result
 
 
-def require_images(dataset: str, concepts: Iterable[Concept], pairs: set[tuple[int, str]]) -> None:
-    """ConfigError if a class lacks a split of NEEDED; pairs: (label, split) that have an image."""
+def require_images(
+    dataset: str,
+    concepts: Iterable[Concept],
+    pairs: set[tuple[int, str]],
+    needs: Sequence[str] = NEEDED,
+) -> None:
+    """ConfigError if a class lacks a needed split; pairs: (label, split) that have an image."""
     for label, concept in enumerate(concepts):
-        for split in NEEDED:
+        for split in needs:
             if (label, split) not in pairs:
                 raise ConfigError(
                     f"dataset {dataset}: class {concept.name!r} has 0 readable images in "

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
-from cluster.catalog.listing import MISSING, NEEDED, Listing
+from cluster.catalog.listing import MISSING, Listing
 from cluster.errors import ConfigError
 
 FOLDERS_LOOKED_INTO = 5_000
 
 
 def require_files(dataset: str, listing: Listing, field: str) -> None:
-    """ConfigError if a class has no file in a split of NEEDED; no file is opened.
+    """ConfigError if a class has no file in a split that it needs; no file is opened.
 
     It names the first path that was tried in vain, how many there are, and, if a folder near it
     holds the images, that folder. field: the setting that says where the images are.
@@ -21,7 +21,9 @@ def require_files(dataset: str, listing: Listing, field: str) -> None:
     files: Counter[tuple[int, str]] = Counter()
     for entry, size in zip(listing.entries, listing.sizes, strict=True):
         files[listing.labels[entry.group, entry.label], entry.split] += size != MISSING
-    lacking = sorted(pair for pair, count in files.items() if pair[1] in NEEDED and not count)
+    lacking = sorted(
+        pair for pair, count in files.items() if pair[1] in listing.needs and not count
+    )
     if not lacking:
         return
     label, split = lacking[0]

@@ -132,6 +132,35 @@ def test_imagenet_tests_on_val_and_holds_val_out_of_train(tmp_path: Path) -> Non
         benchmark_listing("imagenet", str(tmp_path), NO_SPLITS)
 
 
+@pytest.mark.parametrize(
+    ("name", "folder", "classes"),
+    [
+        ("imagenet_a", "imagenet-adversarial/imagenet-a", ["n03", "n01"]),
+        ("imagenetv2", "imagenetv2/imagenetv2-matched-frequency-format-val", ["10", "0", "2"]),
+    ],
+)
+def test_shifts_of_imagenet_have_its_names_and_test_images_alone(
+    tmp_path: Path, name: str, folder: str, classes: list[str]
+) -> None:
+    for number, class_folder in enumerate(classes):
+        picture(tmp_path / folder / class_folder / "x.png", number)
+    root = (tmp_path / folder).parent
+    with pytest.raises(ConfigError, match=r"lacks 'classnames.txt' or the folder"):
+        benchmark_listing(name, str(tmp_path), NO_SPLITS)
+    lines = [f"n{number:02} name {number}" for number in range(11)]
+    (root / "classnames.txt").write_text("\n".join(lines) + "\n")
+    (tmp_path / folder / "README.txt").write_text("read me")
+    found = benchmark_listing(name, str(tmp_path), NO_SPLITS)
+    numbers = sorted(int(class_folder.removeprefix("n")) for class_folder in classes)
+    assert [concept.name for concept in found.concepts] == [f"name {number}" for number in numbers]
+    assert [(e.split, e.class_name, e.label) for e in found.entries] == [
+        ("test", f"name {number}", label) for label, number in enumerate(numbers)
+    ]
+    picture(tmp_path / folder / "n77" / "x.png", 0)
+    with pytest.raises(ConfigError, match="'n77' is not in"):
+        benchmark_listing(name, str(tmp_path), NO_SPLITS)
+
+
 def test_laion_beyond_joins_both_groups(tmp_path: Path) -> None:
     laion_tree(tmp_path, "Animals", "OOP", {"Zebra_finch": 0, "crane": 1})
     path = laion_tree(tmp_path, "Animals", "IP", {"crane": 0, "ant": 1, "ant.lion": 2})
