@@ -28,7 +28,8 @@ from cluster.artifacts import Artifact, draft
 from cluster.catalog.benchmarks import BENCHMARKS
 from cluster.catalog.closing import closing_lines
 from cluster.catalog.dataset import Concept, Dataset, hint_template, open_dataset, publish_dataset
-from cluster.catalog.layouts import benchmark_listing, flat_listing, folder_listing
+from cluster.catalog.folders import flat_listing, folder_listing
+from cluster.catalog.layouts import benchmark_listing
 from cluster.catalog.listing import NEEDED, Listing
 from cluster.catalog.missing import require_files
 from cluster.catalog.published import (

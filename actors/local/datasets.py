@@ -19,7 +19,7 @@ from cluster.catalog.dataset import (
     hint_template,
     split_lines,
 )
-from cluster.catalog.layouts import flat_listing, folder_listing
+from cluster.catalog.folders import flat_listing, folder_listing
 from cluster.catalog.listing import Listing, require_images
 from cluster.errors import ConfigError
 from cluster.rows import digest

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from cluster.catalog.benchmarks import BENCHMARKS, COOP, LAION_BEYOND
-from cluster.catalog.layouts import HELD_OUT, benchmark_listing, folder_listing
+from cluster.catalog.folders import folder_listing
+from cluster.catalog.layouts import HELD_OUT, benchmark_listing
 from cluster.catalog.listing import Listing
 from cluster.catalog.missing import likely_folder, require_files
 from cluster.errors import ConfigError

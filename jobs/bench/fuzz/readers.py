@@ -19,7 +19,8 @@ from actors.synthesis.base_sets.exporting import INDEX
 from actors.synthesis.base_sets.importing import import_plan
 from actors.synthesis.factors.tables import read_factor_file, table_rows
 from cluster.catalog.benchmarks import COOP, LAION_BEYOND
-from cluster.catalog.layouts import NAMES_FILE, benchmark_listing, folder_listing
+from cluster.catalog.folders import NAMES_FILE, folder_listing
+from cluster.catalog.layouts import benchmark_listing
 from cluster.catalog.published import read_prompts, read_shot_lists
 from cluster.job import parsed
 from cluster.text_files import read_lines
