@@ -11,7 +11,7 @@ VLLM_STAMP := .venv-vllm/installed-$(firstword $(shell cksum < $(VLLM_LOCK)))
 
 # Two at a time, for most of them wait for processes to start. A file's tests stay together: they share
 # what is costly to make. tests/conftest.py says which files come first.
-PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 --durations-min=5
 
 .PHONY: setup setup-vllm lock lowest demo demo-check docs lint \
 	test test-unit test-ray test-vllm test-faults test-services test-gpu clean

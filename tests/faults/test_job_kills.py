@@ -24,7 +24,7 @@ from tests.faults.under_fire import DRIVER, Fire
 from tests.jobs import small_discovery, small_search
 
 pytestmark = pytest.mark.ray
-KILLS = int(os.environ.get("KILLS", 4))
+KILLS = int(os.environ.get("KILLS", 3))
 """Of each job; with KILLS=20 in the environment they take a quarter of an hour."""
 SEED = 2026
 LONGEST_WAIT = 1.0

@@ -13,7 +13,7 @@ from jobs.synthesize import SynthesizeConfig, synthesize
 from tests.faults.under_fire import DRIVER, Fire
 
 pytestmark = pytest.mark.ray
-KILLS = int(os.environ.get("KILLS", 8))
+KILLS = int(os.environ.get("KILLS", 6))
 SEED = 2026
 PER_CLASS = 30
 STAGES = {name: rf"MapBatches\({name}\)" for name in ("GrammarWriter", "Acceptance", "Counted")}
