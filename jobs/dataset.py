@@ -9,6 +9,7 @@ of the user's, in folders train, val, test / class / file or in Parquet, or with
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import pyarrow as pa
 
@@ -25,7 +26,7 @@ from actors.embedded.target_scenes import (
 )
 from actors.pictures.sources import DatasetSource, from_listing, from_parquet, from_rows
 from cluster.artifacts import Artifact, draft
-from cluster.catalog.benchmarks import BENCHMARKS
+from cluster.catalog.benchmarks import BENCHMARKS, LAION_BEYOND
 from cluster.catalog.closing import closing_lines
 from cluster.catalog.dataset import Concept, Dataset, hint_template, open_dataset, publish_dataset
 from cluster.catalog.folders import flat_listing, folder_listing
@@ -68,6 +69,8 @@ class DatasetSpec:
     relative to `root`."""
     ip_split: str | None = unhashed(None)
     """The split file of its IP classes."""
+    side: Literal["OOP", "IP"] | None = unhashed(None)
+    """Of a domain of LAION-Beyond: one side alone, where no other was downloaded; default: both."""
     folder: str | None = unhashed(None)
     """Local folder with train/CLASS/*, val/CLASS/* and test/CLASS/*; val may be called validation,
     valid or dev."""
@@ -99,6 +102,8 @@ class DatasetSpec:
             )
         if place == "root" and self.name not in BENCHMARKS:
             raise ConfigError(f"name: {self.name!r}; allowed with root: {', '.join(BENCHMARKS)}")
+        if self.side is not None and not (place == "root" and self.name in LAION_BEYOND):
+            raise ConfigError(f"side: {self.side!r}; allowed for a domain of LAION-Beyond alone")
         if self.shots is not None and place in (None, "parquet"):
             raise ConfigError(f"shots: {self.shots!r}; allowed with root or folder")
 
@@ -201,7 +206,8 @@ def _embedded(spec: DatasetSpec, shots: ShotLists) -> _Opened:
 
 def _benchmark(spec: DatasetSpec, shots: ShotLists) -> _Opened:
     listed = frozenset(e for of in shots.values() for file in of["train"] for e in endings(file))
-    splits = {"OOP": spec.oop_split, "IP": spec.ip_split}
+    sides = {"OOP": spec.oop_split, "IP": spec.ip_split}
+    splits = {side: split for side, split in sides.items() if spec.side in (None, side)}
     listing = benchmark_listing(spec.name, str(spec.root), splits, listed)
     benchmark = BENCHMARKS[spec.name]
     source, located = _listed(spec, listing, shots)

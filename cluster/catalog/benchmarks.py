@@ -34,6 +34,8 @@ class LaionSet:
     """One domain of LAION-Beyond: {folder}{N}_OOP and {folder}{N}_IP under the root."""
 
     folder: str
+    spellings: tuple[str, ...] = ()
+    """Other ways in which the folder's name is written."""
     oop: int
     """Classes out of pre-training, as released."""
     ip: int
@@ -183,7 +185,13 @@ LAION_BEYOND: dict[str, LaionSet] = {
         folder="Insects_Spiders", oop=106, ip=52, hint="insect or spider"
     ),
     "laion_landmark": LaionSet(folder="Landmark", oop=59, ip=30, hint="landmark"),
-    "laion_plants_fungi": LaionSet(folder="Plants_Fugi", oop=113, ip=56, hint="plant or fungus"),
+    "laion_plants_fungi": LaionSet(
+        folder="Plants_Fugi",
+        spellings=("Plants_Fungi",),
+        oop=113,
+        ip=56,
+        hint="plant or fungus",
+    ),
     "laion_pokemon": LaionSet(folder="Pokemon", oop=89, ip=39, hint="pokemon"),
 }
 

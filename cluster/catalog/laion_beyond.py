@@ -10,6 +10,7 @@ from cluster.catalog.listing import SPLITS, Entry, Listing, listing
 from cluster.errors import ConfigError
 from cluster.text_files import read_json
 
+GROUPS = ("OOP", "IP")
 CAPTION = "Refined_caption3"
 """Key of LAION-Beyond's caption in what it says about an image."""
 
@@ -17,21 +18,31 @@ CAPTION = "Refined_caption3"
 def laion_listing(
     dataset: str, benchmark: LaionSet, root: Path, splits: Mapping[str, str | None]
 ) -> Listing:
-    """Both groups of a domain; the joint label space is in order of names.
+    """The groups of a domain; the joint label space is in order of names.
 
-    splits: group to its split file relative to root; None: there is but one.
+    splits: group to its split file relative to root, None if there is but one; without any, both
+    groups.
     """
+    wanted = splits or dict.fromkeys(GROUPS)
     entries = [
         entry
-        for group in ("OOP", "IP")
-        for entry in _laion_entries(_chosen(benchmark, root, group, splits.get(group)), group)
+        for group in GROUPS
+        if group in wanted
+        for entry in _laion_entries(_chosen(benchmark, root, group, wanted[group]), group)
     ]
     return listing(dataset, root, entries, by_name=True)
 
 
 def laion_splits(benchmark: LaionSet, root: Path, group: str) -> list[str]:
-    """Split files of a group, relative to the root."""
-    files = root.glob(f"{benchmark.folder}*_{group}/split_Xin*.json")
+    """Split files of a group, relative to the root; folders in any case."""
+    beginnings = tuple(name.casefold() for name in (benchmark.folder, *benchmark.spellings))
+    folders = (
+        path
+        for path in (root.iterdir() if root.is_dir() else ())
+        if path.name.casefold().startswith(beginnings)
+        and path.name.casefold().endswith(f"_{group}".casefold())
+    )
+    files = (file for folder in folders for file in folder.glob("split_Xin*.json"))
     return sorted(path.relative_to(root).as_posix() for path in files)
 
 
@@ -41,7 +52,7 @@ def _chosen(benchmark: LaionSet, root: Path, group: str, choice: str | None) -> 
     if not files:
         raise ConfigError(
             f"root: {str(root)!r} has no {benchmark.folder}N_{group}/split_Xin*.json; "
-            "allowed: the folder of LAION-Beyond's domains"
+            "allowed: the folder of LAION-Beyond's domains, and --side OOP or IP for one side alone"
         )
     if choice is None and len(files) > 1:
         raise ConfigError(f"{field}: none, but there are several; allowed: {', '.join(files)}")

@@ -12,7 +12,7 @@ from cluster.catalog.folders import (
     split_folders,
 )
 from cluster.catalog.index_files import label_of, part_of
-from cluster.catalog.laion_beyond import laion_listing, laion_splits
+from cluster.catalog.laion_beyond import GROUPS, laion_listing, laion_splits
 from cluster.catalog.listing import SPLITS, Entry, Listing, listing
 from cluster.errors import ConfigError
 from cluster.rows import digest
@@ -28,7 +28,8 @@ def benchmark_listing(
 ) -> Listing:
     """A set of BENCHMARKS under the root of all sets.
 
-    splits: of LAION-Beyond, group to its split file relative to root; None: there is but one.
+    splits: of LAION-Beyond, the groups that are wanted, both if there is none, to their split files
+    relative to root; None: there is but one.
     train_only: training images that may not become val.
     Raises ConfigError on what is missing or broken.
     """
@@ -44,8 +45,7 @@ def is_there(name: str, root: str) -> bool:
     """Whether the root has a folder of this benchmark set."""
     benchmark = BENCHMARKS[name]
     if isinstance(benchmark, LaionSet):
-        groups = ("OOP", "IP")
-        return any(laion_splits(benchmark, Path(resolve(root)), group) for group in groups)
+        return any(laion_splits(benchmark, Path(resolve(root)), group) for group in GROUPS)
     return (Path(resolve(root)) / benchmark.folder).is_dir()
 
 

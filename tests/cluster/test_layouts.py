@@ -183,6 +183,16 @@ def test_laion_beyond_joins_both_groups(tmp_path: Path) -> None:
     assert min(listing.sizes) > 0
 
 
+def test_one_side_of_a_domain_is_enough_where_it_is_asked_for(tmp_path: Path) -> None:
+    laion_tree(tmp_path, "plants_fungi", "OOP", {"Moss": 0, "algae": 1})
+    for splits in (NO_SPLITS, {"OOP": None, "IP": None}):
+        with pytest.raises(ConfigError, match=r"has no Plants_FugiN_IP/.*--side OOP or IP for one"):
+            benchmark_listing("laion_plants_fungi", str(tmp_path), splits)
+    listing = benchmark_listing("laion_plants_fungi", str(tmp_path), {"OOP": None})
+    assert [(c.name, c.group) for c in listing.concepts] == [("Moss", "OOP"), ("algae", "OOP")]
+    assert min(listing.sizes) > 0
+
+
 def test_several_versions_of_a_domain_are_asked_about(tmp_path: Path) -> None:
     laion_tree(tmp_path, "Food", "IP", {"rice": 0})
     laion_tree(tmp_path, "Food", "OOP", {"poke": 0}, n=53)
