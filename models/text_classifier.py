@@ -9,9 +9,13 @@ from torch.nn.functional import normalize
 
 from models.clip import Clip
 
-TemplateSet = Literal["hand", "ensemble", "prompts"]
+TemplateSet = Literal["hand", "ensemble", "prompts", "templates+prompts"]
 """Texts of a classifier. hand: the dataset's own prompt. ensemble: the seven ImageNet templates and
-the hand prompt. prompts: sentences of each class, which a dataset may bring."""
+the hand prompt. prompts: sentences of each class, which a dataset may bring. templates+prompts: the
+seven ImageNet templates and those sentences, each text counted alike: ImagineFSL's "simple+cafo".
+"""
+OF_PROMPTS: frozenset[TemplateSet] = frozenset({"prompts", "templates+prompts"})
+"""Sets that need sentences of each class."""
 
 IMAGENET_TEMPLATES = (
     "itap of a {}.",
@@ -35,6 +39,8 @@ def templates(which: TemplateSet, hand: str) -> tuple[str, ...]:
     """
     if "{}" not in hand:
         raise ValueError(f"template {hand!r} has no {{}}")
+    if which == "templates+prompts":
+        return IMAGENET_TEMPLATES
     return (*IMAGENET_TEMPLATES, hand) if which == "ensemble" else (hand,)
 
 
@@ -48,12 +54,17 @@ def zero_shot_classifier(
     """Classifier of C names from a template set: (C, D) float32, unit-norm rows.
 
     hand: the dataset's prompt. prompts: each class's own, or none. Raises ValueError if the set is
-    "prompts" and there are none.
+    one OF_PROMPTS and there are none.
     """
-    if which != "prompts":
+    if which not in OF_PROMPTS:
         return text_classifier(clip, names, templates(which, hand))
     if not prompts:
-        raise ValueError("templates: 'prompts', but the dataset came without prompts of classes")
+        raise ValueError(f"templates: {which!r}, but the dataset came without prompts of classes")
+    if which == "templates+prompts":
+        prompts = [
+            [*(filled(template, name) for template in IMAGENET_TEMPLATES), *of_class]
+            for name, of_class in zip(names, prompts, strict=True)
+        ]
     return prompt_classifier(clip, prompts)
 
 
@@ -89,9 +100,13 @@ def text_features(clip: Clip, names: Sequence[str], template: str) -> Tensor:
 
 def prompt_ids(clip: Clip, names: Sequence[str], template: str) -> Tensor:
     """(C, 77) int64 ids of a template with every name, "_" read as a space."""
-    # replace, not format: a name or a template may hold braces
-    texts = [template.replace("{}", name.replace("_", " ")) for name in names]
+    texts = [filled(template, name) for name in names]
     return clip.tokenizer(texts).to(clip.mean.device)
+
+
+def filled(template: str, name: str) -> str:
+    """A template with a name in it, "_" read as a space."""
+    return template.replace("{}", name.replace("_", " "))  # format would read braces of names
 
 
 def _encoded(clip: Clip, ids: Tensor) -> Tensor:

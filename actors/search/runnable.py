@@ -7,6 +7,7 @@ from actors.search.cells import Cell, MethodConfig, declared_cells
 from actors.search.tasks import Tasks
 from cluster.errors import ConfigError
 from models.methods import METHODS
+from models.text_classifier import OF_PROMPTS
 
 
 def runnable_cells(
@@ -37,10 +38,10 @@ def runnable_cells(
 def _require_prompts(tasks: Tasks, cell: Cell) -> None:
     templates = tasks.source.templates
     asked = {templates, getattr(cell.hyper, "templates", templates)}
-    if "prompts" in asked and not tasks.encoded[cell.dataset].prompts("all"):
+    if (asked & OF_PROMPTS) and not tasks.encoded[cell.dataset].prompts("all"):
         raise ConfigError(
-            f"templates: 'prompts', but dataset {cell.dataset!r} came without prompts; "
-            "allowed: hand, ensemble"
+            f"templates: {min(asked & OF_PROMPTS)!r}, but dataset {cell.dataset!r} came without "
+            "prompts; allowed: hand, ensemble"
         )
 
 

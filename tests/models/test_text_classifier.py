@@ -1,9 +1,12 @@
+import re
+
 import pytest
 import torch
 from torch.nn.functional import normalize
 
 from models.text_classifier import (
     IMAGENET_TEMPLATES,
+    OF_PROMPTS,
     templates,
     text_classifier,
     zero_shot_classifier,
@@ -33,8 +36,21 @@ def test_prompts_of_a_class_are_averaged_as_unit_vectors() -> None:
     one_by_one = [text_classifier(clip, [text], ["{}"]) for texts in prompts for text in texts]
     ant = normalize((one_by_one[0] + one_by_one[1]) / 2, dim=-1)
     torch.testing.assert_close(classifier, torch.cat([ant, one_by_one[2]]))
-    with pytest.raises(ValueError, match="came without prompts"):
-        zero_shot_classifier(clip, names, "prompts", TEMPLATE, [])
+    for which in OF_PROMPTS:
+        with pytest.raises(ValueError, match=f"{re.escape(which)}', but .* came without prompts"):
+            zero_shot_classifier(clip, names, which, TEMPLATE, [])
+
+
+def test_prompts_and_templates_count_alike_in_one_mean() -> None:
+    clip, prompts = tiny_clip(), [["an ant", "a small ant", "ants {at} work"], ["an okapi"]]
+    classifier = zero_shot_classifier(
+        clip, ["ant", "okapi"], "templates+prompts", TEMPLATE, prompts
+    )
+    for row, name, of_class in zip(classifier, ("ant", "okapi"), prompts, strict=True):
+        texts = [template.format(name) for template in IMAGENET_TEMPLATES] + of_class
+        unit = normalize(clip.encode_text(clip.tokenizer(texts)), dim=-1)
+        torch.testing.assert_close(row, normalize(unit.mean(dim=0), dim=-1))
+    assert templates("templates+prompts", TEMPLATE) == IMAGENET_TEMPLATES, "of other names"
 
 
 def test_rows_are_unit_vectors_in_the_order_of_the_names(monkeypatch: pytest.MonkeyPatch) -> None:
