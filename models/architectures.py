@@ -40,7 +40,7 @@ def facts(config: Mapping[str, Any]) -> Facts:
 
     Raises what open_clip and timm raise for a config that is none.
     """
-    text_cfg, hub = config["text_cfg"], config["text_cfg"].get("hf_model_name") or ""
+    hub = config["text_cfg"].get("hf_model_name") or ""
     with torch.device("meta"):
         if hub:
             vision = vision_settings(config)
@@ -58,7 +58,7 @@ def facts(config: Mapping[str, Any]) -> Facts:
         embed_dim=image.embed_dim,
         parameters=sum(weight.numel() for weight in network.parameters()),
         text=hub,
-        gifts=gifts_of(image, text, text_cfg),
+        gifts=gifts_of(image, text),
     )
 
 

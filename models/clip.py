@@ -89,7 +89,7 @@ class Clip(nn.Module):
     @property
     def gifts(self) -> frozenset[Gift]:
         """What methods may use besides the two features."""
-        return gifts_of(self.image, self.text, self.config["text_cfg"])
+        return gifts_of(self.image, self.text)
 
     @cached_property
     def tokenizer(self) -> Callable[[list[str]], Tensor]:
@@ -159,12 +159,12 @@ class Clip(nn.Module):
         return self.text.from_embeddings(embeds, eot, pad_id(self.tokenizer))
 
 
-def residual_block(block: Any, x: Tensor, causal: bool) -> Tensor:
+def residual_block(block: Any, x: Tensor, causal: bool, mask: Tensor | None = None) -> Tensor:
     """What open_clip's ResidualAttentionBlock computes, (B, L, W) to as much.
 
     open_clip's nn.MultiheadAttention turns the batch inside out before the first product, which
     under autocast copies the weights once for every token. A `models.lora.SplitAttention` may stand
-    in that one's place.
+    in that one's place. mask: of `attention`.
     """
     attend, y = block.attn, block.ln_1(x)
     if isinstance(attend, nn.MultiheadAttention):
@@ -172,7 +172,7 @@ def residual_block(block: Any, x: Tensor, causal: bool) -> Tensor:
     else:
         y = attend.in_proj(y)
     q, k, v = y.unflatten(-1, (3, attend.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    y = attention(q, k, v, causal=causal).transpose(1, 2).flatten(2)
+    y = attention(q, k, v, causal=causal, mask=mask).transpose(1, 2).flatten(2)
     x = x + block.ls_1(attend.out_proj(y))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
 

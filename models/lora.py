@@ -2,7 +2,7 @@
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,9 +58,9 @@ class SplitAttention(nn.Module):
 class SplitMaps(nn.Module):
     """A linear map to queries, keys and values at once, as three that share its weights."""
 
-    def __init__(self, whole: nn.Linear) -> None:
+    def __init__(self, whole: nn.Linear, biases: Sequence[Tensor | None]) -> None:
+        """biases: of queries, keys and values."""
         super().__init__()
-        biases = (None, None, None) if whole.bias is None else whole.bias.chunk(3)
         self.q, self.k, self.v = map(_linear, whole.weight.chunk(3), biases)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,21 +79,31 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 def _split(block: Any) -> None:
     """Takes apart what holds several of a block's linear maps."""
-    if isinstance(block.attn, nn.MultiheadAttention):
-        block.attn = SplitAttention(block.attn)
-    elif isinstance(getattr(block.attn, "qkv", None), nn.Linear):
-        block.attn.qkv = SplitMaps(block.attn.qkv)
+    attend = getattr(block, "attn", None)
+    if isinstance(attend, nn.MultiheadAttention):
+        block.attn = SplitAttention(attend)
+    elif isinstance(getattr(attend, "qkv", None), nn.Linear):
+        block.attn.qkv = SplitMaps(block.attn.qkv, _biases(block.attn))
+        block.attn.q_bias = None  # of EVA: without it the map's own biases are all
+
+
+def _biases(attend: Any) -> Sequence[Tensor | None]:
+    """Of a map to queries, keys and values: EVA has those of two beside it, and none of keys."""
+    if getattr(attend, "q_bias", None) is not None:
+        return attend.q_bias, None, attend.v_bias
+    return (None, None, None) if attend.qkv.bias is None else attend.qkv.bias.chunk(3)
 
 
 def _merge(block: Any, updated: Any, maps: Maps) -> None:
     """Gives a block the weights of an updated one, which has been split."""
-    if isinstance(updated.attn, SplitAttention):
-        block.attn.in_proj_weight = _joined(updated.attn)
-    elif isinstance(getattr(updated.attn, "qkv", None), SplitMaps):
-        block.attn.qkv.weight = _joined(updated.attn.qkv)
-    whole = dict(block.named_modules())
-    for name in (name for names in maps.parts.values() for name in names if name in whole):
-        whole[name].weight = _weight(updated.get_submodule(name))
+    attend = getattr(updated, "attn", None)
+    if isinstance(attend, SplitAttention):
+        block.attn.in_proj_weight = _joined(attend)
+    elif isinstance(fused := getattr(attend, "qkv", None), SplitMaps):
+        block.attn.qkv.weight = _joined(fused)
+    own = dict(block.named_modules())
+    for name in (name for names in maps.parts.values() for name in names if name in own):
+        own[name].weight = _weight(updated.get_submodule(name))
 
 
 def _joined(parts: Any) -> nn.Parameter:

@@ -7,10 +7,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from models.clip import Clip
-from models.prompts import Ids, Prompts, PromptTokenizer, fsnl_template
-
-PLACEHOLDER = "x"
-"""Text whose token stands where an embedding belongs to no token of the name."""
+from models.prompts.interface import Ids, Prompts, fsnl_template
+from models.prompts.registry import prompt_tokenizer
 
 
 class NameLearner(nn.Module):
@@ -33,7 +31,7 @@ class NameLearner(nn.Module):
     ) -> None:
         super().__init__()
         self._clip = (clip,)  # in a tuple: a frozen tower is not this module's to save or train
-        self.tokenizer = PromptTokenizer(clip)
+        self.tokenizer = prompt_tokenizer(clip)
         device, embeddings, template = clip.mean.device, embeddings or {}, fsnl_template(hint)
         self.hands, ids = self.tokenizer.named(template, names)
         """The hand prompt around each name."""
@@ -50,16 +48,15 @@ class NameLearner(nn.Module):
         self._starts = (lengths.cumsum(0) - lengths).to(device)
         self.table = nn.Parameter(torch.cat(start).detach().clone())
         """The names' embeddings one after the other, (ΣL_c, W)."""
-        self.hand = self.tokenizer.template(template)
         self.prompts = self.tokenizer.fill(self.hands, self.names)
         """The hand prompt with every name."""
 
     def _places(self, name: str, ids: Ids, length: int) -> Ids:
-        """Ids that hold the places of a name's embeddings."""
+        """Ids that hold the places of a name's embeddings, whatever they are."""
         if not 1 <= length <= self.tokenizer.room:
             allowed = f"allowed 1 to {self.tokenizer.room}"
             raise ValueError(f"class name {name!r} has {length} embeddings; {allowed}")
-        return ids if len(ids) == length else self.tokenizer.name(PLACEHOLDER) * length
+        return ids if len(ids) == length else ids[:1] * length
 
     def class_features(self) -> Tensor:
         """(C, D) unit-norm text features of the hand prompt with every name."""

@@ -18,7 +18,7 @@ from kernels.contrastive import base_double_loss_reference, multi_positive_loss_
 from models.building import clip_from_config
 from models.clip import Clip
 from models.name_learner import NameLearner
-from models.prompts import PromptTokenizer
+from models.prompts.interface import PromptTokenizer
 
 WEIGHTS, NUMBERS, CONFIG = "open_clip_tiny.pth", "golden.npz", "config.json"
 
@@ -80,7 +80,8 @@ def _captions(
     """The captions with the learned names in them, contexts not swapped."""
     labels = golden["labels"]
     found = learner.tokenizer.captions(config["captions"], labels.tolist(), config["classnames"])
-    contexts = [context or learner.hand for context in found]
+    of_labels = zip(found, labels.tolist(), strict=True)
+    contexts = [context or learner.hands[label] for context, label in of_labels]
     names = [learner.names[label] for label in labels.tolist()]
     texts = learner.features(learner.tokenizer.fill(contexts, names), labels)
     images = normalize(golden["image_features"], dim=-1)
@@ -114,7 +115,8 @@ def _truncation(
     if not found:
         raise ValueError(f"truncation_text: none of the class names {names} stands in it")
     _, context, label = min(found, key=lambda place: place[0])
-    ours = tokenizer.fill([context], [tokenizer.name(names[label])]).ids[0]
+    (name,) = tokenizer.named("{name}", [names[label]])[1]
+    ours = tokenizer.fill([context], [name]).ids[0]
     expected = golden["truncation.tokens"]
     padded = torch.zeros_like(expected)
     padded[: len(ours)] = ours

@@ -1,7 +1,7 @@
 """Encoders: encoded images to frozen CLIP tokens, clean and augmented."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from cluster.rows import row_rng
 from models.backbones import load_clip
 from models.clip import Clip
 from models.precision import Precision, autocast
-from models.prompts import require_readable
+from models.prompts.registry import require_readable
 from models.views import NUMBERS, ViewConfig, make_views
 
 AUGMENTATION = ViewConfig(smallest_crop=0.3, grey=0.0, blur=(0.0, 0.0), solarise=(0.0, 0.0))
@@ -59,13 +59,15 @@ def backbone(name: str, *, download: bool = True, device: str = "cpu") -> Clip:
         raise ConfigError(str(error)) from error
 
 
-def require_names(clip: Clip, where: str, names: Sequence[str], context: int = 0) -> None:
+def require_names(
+    clip: Clip, where: str, names: Sequence[str], contexts: Collection[str] = ()
+) -> None:
     """ConfigError if CLIP cannot read one of these class names as a whole.
 
-    where: the beginning of the message. context: tokens that stand before every name.
+    where: the beginning of the message. contexts: templates, see `require_readable`.
     """
     try:
-        require_readable(clip, names, context)
+        require_readable(clip, names, contexts)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from error
 

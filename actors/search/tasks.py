@@ -184,9 +184,9 @@ class Tasks:
 
         cells: those whose methods have to leave room for context before the names.
         """
-        context = max((METHODS[cell.config.method].context_tokens for cell in cells), default=0)
+        contexts = {text for cell in cells if (text := METHODS[cell.config.method].context)}
         for name, encoded in self.encoded.items():
-            require_names(self.clip, f"dataset {name}", encoded.names("all"), context)
+            require_names(self.clip, f"dataset {name}", encoded.names("all"), contexts)
 
     def task(self, cell: Cell, split: Split | None) -> Task:
         """The task of a cell; split: its drawn shots or None. The test split stays closed."""

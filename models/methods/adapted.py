@@ -167,8 +167,8 @@ class Method(ABC):
     reads: ClassVar[Reads] = "tokens"
     """What it learns from. Of a task it always gets tokens, the class token at least; pictures only
     if it reads them."""
-    context_tokens: ClassVar[int] = 0
-    """Tokens that it needs in a prompt before a class name."""
+    context: ClassVar[str] = ""
+    """Template whose text before the class name a prompt needs room for; "" if none."""
     asks: ClassVar[frozenset[Gift]] = frozenset()
     """What every fit asks of a CLIP besides its two features and the tokens that it reads."""
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from models.clip import Clip
-from models.context_learner import CONTEXT_TOKENS, ContextLearner
+from models.context_learner import TEMPLATE, ContextLearner
 from models.methods.adapted import (
     Adapted,
     Card,
@@ -104,7 +104,7 @@ class CoCoOp(Method):
     """
 
     name = "cocoop"
-    context_tokens = CONTEXT_TOKENS
+    context = TEMPLATE
     asks = frozenset({"names"})
     Hyper = CoCoOpHyper
     reads = "class token"

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from models.clip import Clip
-from models.context_learner import CONTEXT_TOKENS, ContextLearner
+from models.context_learner import TEMPLATE, ContextLearner
 from models.methods.adapted import (
     Adapted,
     Card,
@@ -81,7 +81,7 @@ class CoOp(BatchedMethod):
     """
 
     name = "coop"
-    context_tokens = CONTEXT_TOKENS
+    context = TEMPLATE
     asks = frozenset({"names"})
     Hyper = CoOpHyper
     reads = "class token"
@@ -89,9 +89,9 @@ class CoOp(BatchedMethod):
 
     @staticmethod
     def member_bytes(task: Task, hyper: CoOpHyper) -> int:
-        tower = task.clip.text.depth
-        tokens = ContextLearner(task.clip, task.names).prompts.ids.shape[1]
-        return tower_bytes(len(task.names), tokens, task.clip.text_width, tower)
+        tower = task.clip.text
+        tokens = tower.positions(ContextLearner(task.clip, task.names).prompts.ids.shape[1])
+        return tower_bytes(len(task.names), tokens, tower.width, tower.depth)
 
     @staticmethod
     def fit_batch(

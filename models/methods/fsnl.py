@@ -32,7 +32,8 @@ from models.methods.selection import Selection, only_head
 from models.methods.teacher import adapter_weights, take_over
 from models.moment_adapter import AdapterConfig, MomentAdapter, require_fit
 from models.name_learner import NameLearner
-from models.prompts import PromptTokenizer, fsnl_template
+from models.prompts.interface import fsnl_template
+from models.prompts.registry import prompt_tokenizer
 from models.task import Features, Task
 
 ADAPTER = "adapter."
@@ -146,10 +147,11 @@ class Fsnl(BatchedMethod):
     @staticmethod
     def member_bytes(task: Task, hyper: FsnlHyper) -> int:
         lengths = [length for length, _ in _shapes(task.clip, task.names, task.hint, hyper)]
-        tower = task.clip.text.depth
+        tower = task.clip.text
+        tokens = tower.positions(CONTEXT_TOKENS + max(lengths))
         with_captions = any(task.train.captions or ()) and hyper.loss != "base"
         prompts = len(task.names) * (1 + SHOTS_PER_BATCH * with_captions)
-        return tower_bytes(prompts, CONTEXT_TOKENS + max(lengths), task.clip.text_width, tower)
+        return tower_bytes(prompts, tokens, tower.width, tower.depth)
 
     @staticmethod
     def fit_batch(
@@ -246,7 +248,7 @@ def _blended(tokens: Tensor, adapter: MomentAdapter, weight: float) -> Tensor:
 
 def _shapes(clip: Clip, names: Sequence[str], hint: str, hyper: FsnlHyper) -> list[tuple[int, int]]:
     """(L_c, W) of every name's embeddings."""
-    _, ids = PromptTokenizer(clip).named(fsnl_template(hint), names)
+    _, ids = prompt_tokenizer(clip).named(fsnl_template(hint), names)
     return [(hyper.n_ctx if hyper.fixed_length else len(i), clip.text_width) for i in ids]
 
 

@@ -5,13 +5,14 @@ from typing import Any
 
 from models.clip import Clip
 from models.methods import METHODS
+from models.prompts.registry import prompt_tokenizer
 from models.towers.interface import Gift
 
 WORDS: dict[Gift, str] = {
     "patches": "tokens of patches",
     "masks": "patches that can be masked",
     "sizes": "pictures of other sizes than its own",
-    "names": "a tokenizer and a text tower in which learned names stand among tokens",
+    "names": "a text tower that learned names can be put into",
     "image maps": "linear maps of the image tower that take low-rank updates",
     "text maps": "linear maps of the text tower that take low-rank updates",
 }
@@ -34,6 +35,11 @@ def require_gifts(clip: Clip, needs: Collection[Gift], where: str) -> None:
             f"{where} needs {' and '.join(missing)}, which {clip.backbone!r} has not; methods that "
             f"fit it: {', '.join(fitting_methods(clip.gifts))}"
         )
+    if "names" in needs:
+        try:
+            prompt_tokenizer(clip)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
 
 
 def require_method(

@@ -30,17 +30,19 @@ class Blocks:
 
     def __init__(self) -> None:
         self.recompute = False
-        self._block: Callable[[Any, Tensor, bool], Tensor] | None = None
+        self._block: Callable[..., Tensor] | None = None
 
     def set_compiled(self, on: bool) -> None:
         self._block = torch.compile(clip.residual_block) if on else None
 
-    def through(self, transformer: Any, x: Tensor, causal: bool) -> Tensor:
-        """(B, L, W) through all blocks of an open_clip transformer."""
+    def through(
+        self, transformer: Any, x: Tensor, causal: bool, mask: Tensor | None = None
+    ) -> Tensor:
+        """(B, L, W) through all blocks of an open_clip transformer; mask: of `attention`."""
         one = self._block or clip.residual_block
         for block in transformer.resblocks:
             if self.recompute and torch.is_grad_enabled():
-                x = checkpoint(one, block, x, causal, use_reentrant=False)
+                x = checkpoint(one, block, x, causal, mask, use_reentrant=False)
             else:
-                x = one(block, x, causal)
+                x = one(block, x, causal, mask)
         return x

@@ -11,8 +11,8 @@ Gift = Literal["patches", "masks", "sizes", "names", "image maps", "text maps"]
 """What a method may need of a CLIP besides its two features.
 
 patches: tokens of patches. masks: patches that can be hidden before the first block. sizes:
-pictures of another size than its own. names: texts from embeddings, with the place of a name in
-them. image maps, text maps: linear maps of a tower's blocks that take a low-rank update.
+pictures of another size than its own. names: texts from embeddings, among which learned ones can
+stand. image maps, text maps: linear maps of a tower's blocks that take a low-rank update.
 """
 
 Part = Literal["q", "k", "v", "out", "fc", "proj"]
@@ -86,8 +86,12 @@ class TextTower(ABC):
     """Most tokens of a text, start and end token among them."""
     depth: int
     """Blocks."""
-    reads_embeddings: ClassVar[bool] = True
+    reads_embeddings = True
     """Whether `from_embeddings` is there."""
+    trims = False
+    """Whether nothing that is read depends on what comes behind the end token."""
+    hides_padding: ClassVar[bool] = False
+    """Whether it takes ids for padding by what they are."""
     maps: Maps | None = None
     """Linear maps for low-rank updates."""
     recompute = False
@@ -97,6 +101,17 @@ class TextTower(ABC):
     def plain(self) -> bool:
         """Whether its weights alone say what it computes."""
         return False
+
+    def positions(self, tokens: int) -> int:
+        """How many positions are computed of texts with so many tokens at most."""
+        return tokens if self.trims else self.context_length
+
+    def ends(self, ids: Tensor, last: Tensor) -> Tensor:
+        """(B,) int64, where each of (B, L) texts ends.
+
+        last: (B,) int64, their last tokens, which it is if the tower does not look for an end.
+        """
+        return last
 
     @abstractmethod
     def from_ids(self, ids: Tensor) -> Tensor:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from models.towers.hugging_face import HuggingFaceText
 from models.towers.interface import ImageTower, TextTower
 from models.towers.pooled import Pooled
-from models.towers.texts import ClipText, CocaText, HuggingFaceText
+from models.towers.texts import ClipText, CocaText
 from models.towers.timm_transformers import TimmTransformer
 from models.towers.vit import PooledVit, Vit
 
@@ -26,11 +27,8 @@ def image_tower(model: Any, embed_dim: int) -> ImageTower:
 def text_tower(model: Any) -> TextTower:
     """The text tower of an open_clip model; ValueError if it is of a kind that is not known."""
     beside = hasattr(model, "text")
-    text = model.text if beside else model
-    if CocaText.fits(text):
-        return CocaText(text)
-    if HuggingFaceText.fits(text):
-        return HuggingFaceText(text)
-    if ClipText.fits(text):
-        return ClipText(text, "text." if beside else "")
+    text, path = (model.text, "text.") if beside else (model, "")
+    for kind in (CocaText, HuggingFaceText, ClipText):
+        if kind.fits(text):
+            return kind(text, path)
     raise ValueError(f"its text tower is a {type(text).__name__} of a kind that is not read here")

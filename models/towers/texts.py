@@ -1,9 +1,8 @@
-"""Text towers: CLIP's own, causal or not, CoCa's, and those of transformers."""
+"""Text towers of open_clip's own: CLIP's, causal or not, and CoCa's."""
 
 from typing import Any
 
 import torch
-from open_clip.hf_model import HFTextEncoder
 from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -27,6 +26,7 @@ class ClipText(TextTower):
         self.causal = text.attn_mask is not None
         self.pool: str = getattr(text, "text_pool_type", None) or text.pool_type
         self.maps = Maps(f"{path}transformer.resblocks", part_names())
+        self.trims = self.causal and self.pool in ("argmax", "eos")
         self._end_id: int = getattr(text, "text_eos_id", getattr(text, "eos_id", -1))
 
     @staticmethod
@@ -45,16 +45,13 @@ class ClipText(TextTower):
     def plain(self) -> bool:
         return self.trims and self.pool == "argmax"
 
-    @property
-    def trims(self) -> bool:
-        """Whether nothing that is read depends on what comes behind the end token."""
-        return self.causal and self.pool in ("argmax", "eos")
+    def ends(self, ids: Tensor, last: Tensor) -> Tensor:
+        if self.pool == "eos":
+            return ids.eq(self._end_id).int().argmax(dim=-1)
+        return ids.argmax(dim=-1) if self.pool == "argmax" else last  # of all ids the highest
 
     def from_ids(self, ids: Tensor) -> Tensor:
-        if self.pool == "eos":
-            end = ids.eq(self._end_id).int().argmax(dim=-1)
-        else:
-            end = ids.argmax(dim=-1)  # CLIP's end token has the highest id of all
+        end = self.ends(ids, torch.full_like(ids[:, 0], ids.shape[1] - 1))
         if self.trims:
             ids = ids[:, : int(end.max()) + 1]
         return self._read(self.embedding(ids), end)
@@ -88,64 +85,51 @@ class CocaText(TextTower):
     What is hidden follows from where each text ends, by open_clip's own mask.
     """
 
-    def __init__(self, text: Any) -> None:
-        self.text = text
+    hides_padding = True
+
+    def __init__(self, text: Any, path: str) -> None:
+        """text: what holds the modules. path: its name in the model."""
+        self.text, self.blocks = text, Blocks()
         self.width = text.token_embedding.embedding_dim
         self.context_length, self.depth = text.context_length, len(text.transformer.resblocks)
+        self.maps = Maps(f"{path}transformer.resblocks", part_names())
 
     @staticmethod
-    def fits(text: nn.Module) -> bool:
+    def fits(text: Any) -> bool:
         """Whether a text tower is one of these."""
-        return isinstance(text, TextTransformer) and text.cls_emb is not None
+        return (
+            isinstance(text, TextTransformer)
+            and text.cls_emb is not None
+            and all(type(b) is ResidualAttentionBlock for b in text.transformer.resblocks)
+        )
 
     def from_ids(self, ids: Tensor) -> Tensor:
-        out = self.text(ids)
-        return out[0] if isinstance(out, tuple) else out
+        return self._read(self.embedding(ids), ids)
 
     def embedding(self, ids: Tensor) -> Tensor:
         return self.text.token_embedding(ids)
 
     def from_embeddings(self, embeds: Tensor, end: Tensor, pad_id: int) -> Tensor:
-        text, length = self.text, self.context_length
-        embeds = _padded(self, embeds, end, pad_id)
+        embeds, padding = _padded(self, embeds, end, pad_id), self.text.pad_id
+        behind = torch.arange(self.context_length, device=end.device) > end.unsqueeze(1)
+        return self._read(embeds, torch.where(behind, padding, padding + 1))
+
+    def _read(self, embeds: Tensor, ids: Tensor) -> Tensor:
+        """(B, L, W) to (B, D); of the (B, L) ids it only matters which are padding."""
+        text, length = self.text, embeds.shape[1] + 1
         x = torch.cat([embeds, text.cls_emb.to(embeds.dtype).expand(len(embeds), 1, -1)], dim=1)
-        x = x + text.positional_embedding.to(x.dtype)
-        behind = torch.arange(length, device=end.device) > end.unsqueeze(1)
-        ids = torch.where(behind, text.pad_id, text.pad_id + 1)  # of ids the mask asks no more
-        mask = text._build_additive_mask(ids, length + 1, x.dtype)
+        x = x + text.positional_embedding[:length].to(x.dtype)
+        mask = text._build_additive_mask(ids, length, x.dtype).unflatten(0, (len(x), -1))
         if text.attn_mask is not None:
-            mask = text.attn_mask.unsqueeze(0) + mask
-        return _projected(text, text.ln_final(text.transformer(x, attn_mask=mask)[:, -1]))
+            mask = mask + text.attn_mask[:length, :length].to(mask.dtype)
+        x = self.blocks.through(text.transformer, x, causal=False, mask=mask)
+        return _projected(text, text.ln_final(x[:, -1]))
 
     def set_recompute(self, on: bool) -> None:
-        self.text.set_grad_checkpointing(on)
+        self.blocks.recompute = on
 
-
-class HuggingFaceText(TextTower):
-    """A text tower of transformers, read as open_clip reads it: from ids alone."""
-
-    reads_embeddings = False
-
-    def __init__(self, text: Any) -> None:
-        self.text = text
-        self.context_length = text.context_length
-        self.width = text.transformer.get_input_embeddings().embedding_dim
-        self.depth = text.config.num_hidden_layers
-
-    @staticmethod
-    def fits(text: nn.Module) -> bool:
-        """Whether a text tower is one of these."""
-        return isinstance(text, HFTextEncoder)
-
-    def from_ids(self, ids: Tensor) -> Tensor:
-        out = self.text(ids)
-        return out[0] if isinstance(out, tuple) else out
-
-    def embedding(self, ids: Tensor) -> Tensor:
-        return self.text.transformer.get_input_embeddings()(ids)
-
-    def from_embeddings(self, embeds: Tensor, end: Tensor, pad_id: int) -> Tensor:
-        raise ValueError("this text tower is read from ids alone")
+    def set_compiled(self, on: bool) -> None:
+        self.blocks.set_compiled(on)
 
 
 def _padded(tower: TextTower, embeds: Tensor, end: Tensor, pad_id: int) -> Tensor:

@@ -117,9 +117,9 @@ _NAMES: dict[Part, tuple[tuple[str, ...], ...]] = {
 
 def _parts(block: Any) -> dict[Part, tuple[str, ...]]:
     """Linear maps of a block by part, fused ones as `models.lora` splits them; empty if one is not
-    applied as a module, so that no update could be put in."""
+    there."""
     names = {name for name, layer in block.named_modules() if isinstance(layer, nn.Linear)}
-    if "attn.qkv" in names and getattr(block.attn, "q_bias", None) is None:
+    if "attn.qkv" in names:
         names |= {"attn.qkv.q", "attn.qkv.k", "attn.qkv.v"}
     parts = {
         part: next((maps for maps in choices if names.issuperset(maps)), ())

@@ -12,7 +12,8 @@ from models.methods import METHODS, load_adapted
 from models.methods.adapted import OTHER, own_places
 from models.methods.fsnl import FsnlHyper
 from models.name_learner import NameLearner
-from models.prompts import SLOT, fsnl_template, require_readable
+from models.prompts.interface import SLOT, fsnl_template
+from models.prompts.registry import require_readable
 from models.task import Task
 from models.text_classifier import text_classifier
 from tests.models.methods.tasks import TEMPLATE as HAND
@@ -93,10 +94,10 @@ def test_punctuated_names_are_saved_as_they_were_learned(tmp_path: Path) -> None
 
 def test_a_name_longer_than_clip_reads_is_told() -> None:
     require_readable(tiny_clip(), ["ant " * 75, "okapi"])
-    for name, context, words in (
-        ("ant " * 76, 0, "76 tokens; allowed 1 to 75"),
-        ("ant " * 72, 4, "72 tokens; allowed 1 to 71"),
-        (" ", 0, "0 tokens"),
+    for name, contexts, words in (
+        ("ant " * 76, (), "76 tokens; allowed 1 to 75"),
+        ("ant " * 72, {TEMPLATE}, "72 tokens; allowed 1 to 71"),
+        (" ", (), "0 tokens"),
     ):
         with pytest.raises(ValueError, match=words):
-            require_readable(tiny_clip(), ["okapi", name], context)
+            require_readable(tiny_clip(), ["okapi", name], contexts)

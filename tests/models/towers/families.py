@@ -173,6 +173,26 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "roberta": {"vision_cfg": VIT, "text_cfg": {"hf_pooler_type": "mean_pooler"}},
 }
+_BERT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+_BERT |= {"num_attention_heads": 2, "max_position_embeddings": 80}
+_T5 = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
+_M2M = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 1, "max_position_embeddings": 80}
+_M2M |= {"encoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+HUB_TEXTS: dict[str, dict[str, Any]] = {
+    "roberta": {"model_type": "roberta", **_BERT},
+    "xlm_roberta": {"model_type": "xlm-roberta", **_BERT},
+    "bert": {"model_type": "bert", **_BERT},
+    "mt5": {"model_type": "mt5", **_T5},
+    "m2m_100": {"model_type": "m2m_100", **_M2M, "decoder_attention_heads": 2},
+}
+"""Text towers that open_clip has from transformers, each as the hub's config says it."""
+_HUB_SETTINGS: dict[str, dict[str, Any]] = {
+    "xlm_roberta": {"hf_pooler_type": "mean_pooler", "hf_proj_type": "mlp"},
+    "bert": {"hf_pooler_type": "cls_pooler", "hf_proj_type": "linear"},
+    "mt5": {"hf_pooler_type": "mean_pooler", "hf_proj_type": "linear"},
+    "m2m_100": {"hf_pooler_type": "cls_pooler"},
+}
+TEXT_FAMILIES = list(dict.fromkeys([*FAMILIES, *HUB_TEXTS]))
 WORD_TOKENIZERS = ("siglip2", "clipa", "metaclip2", "roberta")
 """Families whose tokenizer is one of transformers'."""
 
@@ -180,15 +200,14 @@ WORD_TOKENIZERS = ("siglip2", "clipa", "metaclip2", "roberta")
 def family_config(family: str, folder: Path) -> dict[str, Any]:
     """open_clip's model config of a family. folder: where its tokenizer is written, if it needs
     one of transformers'."""
-    config: dict[str, Any] = {"embed_dim": EMBED_DIM, **FAMILIES[family]}
+    of_family = FAMILIES.get(family) or {"vision_cfg": VIT, "text_cfg": _HUB_SETTINGS[family]}
+    config: dict[str, Any] = {"embed_dim": EMBED_DIM, **of_family}
     text = TEXT | config.get("text_cfg", {})
-    if family in WORD_TOKENIZERS:
+    if family in (*WORD_TOKENIZERS, *HUB_TEXTS):
         write_tokenizer(folder)
         text["hf_tokenizer_name"] = str(folder)
-    if family == "roberta":
-        sizes = {"hidden_size": 32, "intermediate_size": 64, "vocab_size": 64}
-        layers = {"num_hidden_layers": 2, "num_attention_heads": 2, "pad_token_id": 0}
-        settings = {"model_type": "roberta", **sizes, **layers, "max_position_embeddings": 80}
+    if family in HUB_TEXTS:
+        settings = HUB_TEXTS[family] | {"vocab_size": 64, "pad_token_id": 0}
         (folder / "config.json").write_text(json.dumps(settings))
         text = {"hf_model_name": str(folder), **text}
         text = {k: v for k, v in text.items() if k not in TEXT}

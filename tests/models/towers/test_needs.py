@@ -8,6 +8,7 @@ import pytest
 from models.methods import METHODS
 from models.methods.class_means import ClassMeansHyper
 from models.methods.clip_lora import ClipLoraHyper
+from models.methods.coop import CoOpHyper
 from models.methods.fsnl import FsnlHyper
 from models.methods.needs import fitting_methods, require_gifts, require_method
 from tests.models.methods.tasks import tiny_clip
@@ -25,10 +26,10 @@ LORAS = ["clip_lora", "imaginefsl_lora"]
         ("vit", list(METHODS)),
         ("eva02", list(METHODS)),
         ("mobileclip2_b", list(METHODS)),
-        ("eva01", [*POOLED, *NAMED, *PATCHED]),
-        ("siglip2", [*POOLED, *PATCHED, *LORAS]),
+        ("eva01", list(METHODS)),
+        ("siglip2", list(METHODS)),
         ("resnet", [*POOLED, *NAMED]),
-        ("roberta", [*POOLED, *PATCHED, "imaginefsl_lora"]),
+        ("roberta", list(METHODS)),
     ],
 )
 def test_methods_that_fit_are_those_whose_needs_are_met(
@@ -58,6 +59,14 @@ def test_a_pair_that_does_not_fit_is_refused_in_one_line(
     assert words.startswith("methods.mine: ")
     assert "fit it: zero_shot, linear_probe" in words
     assert "\n" not in words
+
+
+def test_a_tokenizer_in_which_no_name_is_located_is_refused(tmp_path: Path) -> None:
+    clip: Any = family_clip("siglip2", tmp_path)
+    clip.tokenizer.tokenizer.padding_side = "left"
+    require_method(clip, "methods.mine", "clip_lora", ClipLoraHyper(), ())
+    with pytest.raises(ValueError, match=r"methods.mine: coop: .*its tokenizer pads on the left"):
+        require_method(clip, "methods.mine", "coop", CoOpHyper(), ())
 
 
 def test_what_is_there_passes(tmp_path: Path) -> None:

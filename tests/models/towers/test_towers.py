@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from models.clip import Clip
-from tests.models.towers.families import FAMILIES, WORD_TOKENIZERS, family_clip
+from models.context_learner import ContextLearner
+from models.name_learner import NameLearner
+from models.text_classifier import text_classifier
+from tests.models.towers.families import (
+    FAMILIES,
+    HUB_TEXTS,
+    TEXT_FAMILIES,
+    WORD_TOKENIZERS,
+    family_clip,
+)
 
 TEXTS = ["a photo of a cat", "two happy dog, a type of animal at night.", ""]
 PATCHES = [f for f in FAMILIES if f not in ("resnet", "convnext", "mobileclip2_s")]
@@ -44,7 +53,7 @@ def test_the_first_token_is_open_clips_image_feature(clips: Any, family: str) ->
     torch.testing.assert_close(tokens, alone, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TEXT_FAMILIES)
 def test_texts_are_open_clips_texts(clips: Any, family: str) -> None:
     clip = clips(family)
     ids = clip.tokenizer(TEXTS)
@@ -53,14 +62,14 @@ def test_texts_are_open_clips_texts(clips: Any, family: str) -> None:
     torch.testing.assert_close(clip.encode_text(ids), theirs, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "roberta"])
+@pytest.mark.parametrize("family", TEXT_FAMILIES)
 def test_texts_from_embeddings_are_open_clips_texts(clips: Any, family: str) -> None:
     """As prompts give them: cut to the longest, and something else than padding behind an end."""
     clip = clips(family)
     ids = clip.tokenizer(TEXTS)
     theirs = clip.model.encode_text(ids, normalize=False)
     end = ids.argmax(dim=-1)
-    if family in WORD_TOKENIZERS:
+    if family in (*WORD_TOKENIZERS, *HUB_TEXTS):
         end = (ids == clip.tokenizer.tokenizer.sep_token_id).int().argmax(dim=-1)
         if family == "clipa":  # its tokenizer takes the end token away again
             end = (ids != 0).sum(dim=-1) - 1
@@ -120,7 +129,30 @@ def test_what_a_tower_gives_is_what_it_has(clips: Any, family: str) -> None:
     clip = clips(family)
     assert ("patches" in clip.gifts) == (clip.num_tokens > 1) == (family in PATCHES)
     assert ("masks" in clip.gifts) == (family in MASKED)
-    assert ("names" in clip.gifts) == (family not in WORD_TOKENIZERS)
+    assert "names" in clip.gifts
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES)
+def test_untrained_names_and_contexts_are_zero_shot(clips: Any, family: str) -> None:
+    clip, names = clips(family), ["red panda", "okapi", "ant eater at night"]
+    hand = "a photo of {}, a type of animal."
+    learned = NameLearner(clip, names, "animal").class_features()
+    plain = text_classifier(clip, names, [hand])
+    torch.testing.assert_close(learned, plain, atol=1e-5, rtol=0)
+    assert (plain @ plain.T).min() < 0.999
+    context = ContextLearner(clip, names).class_features()
+    plain = text_classifier(clip, names, ["a photo of a {}."])
+    torch.testing.assert_close(context, plain, atol=1e-5, rtol=0)
+
+
+def test_a_text_tower_of_ids_alone_gives_no_names(
+    clips: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = clips("roberta")
+    monkeypatch.setattr(clip.text, "reads_embeddings", False)
+    assert "names" not in clip.gifts
+    with pytest.raises(ValueError, match="read from ids alone"):
+        clip.encode_embeddings(torch.zeros(1, 3, clip.text_width), torch.tensor([2]))
 
 
 def test_where_patches_overlap_none_can_be_masked(clips: Any) -> None:

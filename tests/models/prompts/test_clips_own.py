@@ -1,10 +1,14 @@
+from typing import cast
+
 import pytest
 import torch
+from open_clip import SimpleTokenizer
 
-from models.prompts import Context, Prompts, PromptTokenizer, fsnl_template
+from models.prompts.clips_own import ClipsPromptTokenizer
+from models.prompts.interface import Context, Prompts, fsnl_template
 from tests.models.methods.tasks import NAMES, tiny_clip
 
-TOKENIZER = PromptTokenizer(tiny_clip())
+TOKENIZER = ClipsPromptTokenizer(cast(SimpleTokenizer, tiny_clip().tokenizer))
 HAND = TOKENIZER.template(fsnl_template("animal"))
 AWKWARD = [
     "red panda",
