@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import open_clip
 import torch
 from open_clip.model import _build_vision_tower
 from torch import nn
@@ -33,6 +32,8 @@ class Facts:
     """The text tower that only the hub describes; empty for all others."""
     gifts: frozenset[Gift]
     """What methods may use."""
+    unknown: frozenset[Gift]
+    """What they may use perhaps: of a text tower that only the hub describes."""
 
 
 def facts(config: Mapping[str, Any]) -> Facts:
@@ -59,13 +60,5 @@ def facts(config: Mapping[str, Any]) -> Facts:
         parameters=sum(weight.numel() for weight in network.parameters()),
         text=hub,
         gifts=gifts_of(image, text),
+        unknown=frozenset({"names", "text maps"} if hub else ()),
     )
-
-
-def licence(arch: str, tag: str) -> str:
-    """What is known of the licence of released weights: open_clip says where they lie, no more."""
-    repository = str(open_clip.get_pretrained_cfg(arch, tag).get("hf_hub", "")).strip("/")
-    owner, _, name = repository.partition("/")
-    if owner == "apple" or name.startswith("MobileCLIP"):
-        return "Apple's licence: for research only"
-    return f"licence: see {repository or 'where they lie'}"

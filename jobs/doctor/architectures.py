@@ -25,8 +25,10 @@ def table() -> Iterator[str]:
 
 def line(arch: str, of: Facts) -> str:
     """The row of an architecture."""
-    fitting = fitting_methods(of.gifts)
-    others = ", ".join(name for name in METHODS if name not in fitting)
+    fitting, perhaps = fitting_methods(of.gifts), fitting_methods(of.gifts | of.unknown)
+    others = ", ".join(
+        f"{name}?" if name in perhaps else name for name in METHODS if name not in fitting
+    )
     pretraining = "yes" if "masks" in of.gifts else "no masks" if of.patches else "no"
     parameters = f"{of.parameters / 1e6:.0f}{'*' if of.text else ''}"
     cells = (arch, of.image_size, of.patches, of.embed_dim, parameters, pretraining, others)

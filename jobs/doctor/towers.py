@@ -1,8 +1,9 @@
 """What a backbone is and which methods fit it, before a byte of its weights is fetched."""
 
 from jobs.doctor.findings import Finding
-from models.architectures import Facts, facts, licence
+from models.architectures import Facts, facts
 from models.backbones import config_of, parts_of
+from models.licences import RESTRICTED, licence
 from models.methods import METHODS
 from models.methods.needs import fitting_methods
 
@@ -24,7 +25,8 @@ def towers(backbone: str) -> Finding:
         return Finding("ok", "backbone", "; ".join(words))
     terms = licence(arch, tag)
     words.append(terms)
-    return Finding("warn" if "research only" in terms else "ok", "backbone", "; ".join(words))
+    restricted = any(terms_of in terms for terms_of in RESTRICTED)
+    return Finding("warn" if restricted else "ok", "backbone", "; ".join(words))
 
 
 def size_words(of: Facts) -> str:
@@ -39,9 +41,11 @@ def size_words(of: Facts) -> str:
 
 def methods_words(of: Facts) -> str:
     """Which methods fit, and whether moment-DINO does."""
-    fitting = fitting_methods(of.gifts)
-    others = [name for name in METHODS if name not in fitting]
-    words = f"fits {', '.join(fitting)}" if others else "fits every method"
+    fitting, perhaps = fitting_methods(of.gifts), fitting_methods(of.gifts | of.unknown)
+    others = [name for name in METHODS if name not in perhaps]
+    perhaps = [name for name in perhaps if name not in fitting]
+    words = f"fits {', '.join(fitting)}" if others or perhaps else "fits every method"
+    words += f", by its text tower perhaps {', '.join(perhaps)}" if perhaps else ""
     words += f", not {', '.join(others)}" if others else ""
     if {"patches", "masks"} <= of.gifts:
         return f"{words}; pretraining fits"
