@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import Any
 
-import torch
 from open_clip.tokenizer import HFTokenizer
 from torch import Tensor
 
@@ -17,7 +16,6 @@ TEXTS_PER_PASS = 1024
 
 Span = tuple[int, int]
 """Where something stands in a text: its first character, and the one behind its last."""
-PROBE = "a a"
 
 
 class FastPromptTokenizer(PromptTokenizer):
@@ -30,12 +28,11 @@ class FastPromptTokenizer(PromptTokenizer):
     """
 
     def __init__(self, clip: Clip) -> None:
-        """ValueError, in one line, for a tokenizer that does not say where its tokens stand, pads
-        or cuts on the left, or ends a text where the text tower does not look for its end."""
-        self._whole, self._text = clip.tokenizer, clip.text
-        wrapper: Any = clip.tokenizer
-        self._fast = wrapper.tokenizer
+        """ValueError, in one line, for a tokenizer that does not say where its tokens stand, or
+        pads or cuts on the left."""
         _require_located(clip)
+        wrapper: Any = clip.tokenizer
+        self._fast, self._text = wrapper.tokenizer, clip.text
         sides = self._fast.padding_side, self._fast.truncation_side
         if sides != ("right", "right"):
             raise ValueError(
@@ -49,16 +46,14 @@ class FastPromptTokenizer(PromptTokenizer):
         self.pad = pad_id(wrapper)
         self.start, self.end = self._added()
         self._reserved = {*self.end, *((self.pad,) if clip.text.hides_padding else ())}
-        behind = (self._fast.cls_token_id,) if self._clips else ()
-        self._behind: Ids = behind
-        self.room = self._length - len(self.start) - len(self.end) - len(behind)
-        self._require_end(clip)
+        self._behind: Ids = (self._fast.cls_token_id,) if self._clips else ()
+        self.room = self._length - len(self.start) - len(self.end) - len(self._behind)
 
     def _added(self) -> tuple[Ids, Ids]:
         """Ids that the tokenizer itself puts in front of a text and behind it."""
         if self._clips:
             return (self._fast.bos_token_id,), (self._fast.eos_token_id,)
-        text = self._fast(PROBE, return_special_tokens_mask=True)
+        text = self._fast("a", return_special_tokens_mask=True)
         ids, special = self._stripped(text["input_ids"]), text["special_tokens_mask"]
         before = len(list(takewhile(bool, special)))
         after = len(list(takewhile(bool, reversed(special[before:]))))
@@ -66,17 +61,6 @@ class FastPromptTokenizer(PromptTokenizer):
 
     def _stripped(self, ids: Sequence[int]) -> Ids:
         return tuple(0 if i in self._zeroed else i for i in ids)
-
-    def _require_end(self, clip: Clip) -> None:
-        ((text, _),) = self._tokens([PROBE])
-        ids, _ = self._row(Context((text,)), ())
-        last = len(ids) - 1
-        end = int(self._ends(torch.tensor([ids]), torch.tensor([last])))
-        if end != last and not (clip.text.trims and ids[end] in self.end):
-            raise ValueError(
-                f"backbone {clip.backbone}: its text tower looks for another end of a text than "
-                "its tokenizer writes; allowed for learned names: the same"
-            )
 
     def before(self, template: str) -> Ids:
         text = self._clean(pieces_of(template)[0])

@@ -2,19 +2,34 @@
 
 from collections.abc import Collection, Sequence
 
+import torch
 from open_clip import SimpleTokenizer
 
 from models.clip import Clip
 from models.prompts.clips_own import ClipsPromptTokenizer
 from models.prompts.fast import FastPromptTokenizer
-from models.prompts.interface import FSNL_TEMPLATE, PromptTokenizer
+from models.prompts.interface import FSNL_TEMPLATE, SLOT, PromptTokenizer
 
 
 def prompt_tokenizer(clip: Clip) -> PromptTokenizer:
-    """ValueError, in one line, if names cannot be located among its tokenizer's tokens."""
-    if isinstance(clip.tokenizer, SimpleTokenizer):
-        return ClipsPromptTokenizer(clip.tokenizer)
-    return FastPromptTokenizer(clip)
+    """ValueError, in one line, if names cannot be located among its tokenizer's tokens, or if its
+    text tower looks for another end of a text than the tokenizer writes."""
+    tokenizer: PromptTokenizer = (
+        ClipsPromptTokenizer(clip.tokenizer)
+        if isinstance(clip.tokenizer, SimpleTokenizer)
+        else FastPromptTokenizer(clip)
+    )
+    ids = tokenizer.fill(*tokenizer.named(f"a {SLOT}", ["a"])).ids
+    row, last = clip.tokenizer(["a a"]), ids.shape[1] - 1
+    end = int(clip.text.ends(row, torch.tensor([last])))
+    if not torch.equal(row[:, : last + 1], ids) or not (
+        end == last or (clip.text.trims and int(row[0, end]) in tokenizer.end)
+    ):
+        raise ValueError(
+            f"backbone {clip.backbone}: its text tower looks for another end of a text than its "
+            "tokenizer writes; allowed for learned names: the same"
+        )
+    return tokenizer
 
 
 def locates_names(clip: Clip) -> bool:
@@ -25,7 +40,7 @@ def locates_names(clip: Clip) -> bool:
     if isinstance(clip.tokenizer, SimpleTokenizer):
         return True
     try:
-        FastPromptTokenizer(clip)
+        prompt_tokenizer(clip)
     except ValueError:
         return False
     return True

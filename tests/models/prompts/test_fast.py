@@ -19,6 +19,7 @@ from models.text_classifier import text_classifier
 from models.towers.texts import ClipText
 from tests.models.methods.tasks import tiny_clip
 from tests.models.prompts.fast_tokenizers import CONTEXT_LENGTH, KINDS, write_kind
+from tests.models.towers.families import family_clip
 
 VIT = {"image_size": 32, "patch_size": 16, "width": 32, "layers": 1, "head_width": 16}
 NAMES = [
@@ -281,6 +282,26 @@ def test_an_end_that_the_tower_does_not_look_for_is_refused(tmp_path: Path) -> N
     clip = clip_of(write_kind("xlm", tmp_path) | {"eos_id": 5})
     with pytest.raises(ValueError, match="looks for another end of a text"):
         prompt_tokenizer(clip)
+
+
+def test_an_end_that_the_tower_takes_for_padding_is_refused(tmp_path: Path) -> None:
+    clip: Any = family_clip("roberta", tmp_path)
+    prompt_tokenizer(clip)
+    clip.text.text.config.pad_token_id = 2  # the end's
+    with pytest.raises(ValueError, match="looks for another end of a text"):
+        prompt_tokenizer(clip)
+
+
+def test_what_is_cleaned_away_across_a_names_border_does_not_hide_it(clips: Clips) -> None:
+    tokenizer = prompt_tokenizer(clips("roberta"))
+    assert (
+        clips("roberta").tokenizer(["an &amp;"]).tolist()
+        == clips("roberta").tokenizer(["an &"]).tolist()
+    )
+    (context,), (name,) = tokenizer.named("an &{name};", ["amp"])
+    plain = tokenizer.named("an: {name};", ["amp"])[1][0]
+    assert len(name) == len(plain)
+    assert len(context.pieces) == 2
 
 
 def test_a_tokenizer_without_places_is_refused(tmp_path: Path) -> None:
