@@ -6,9 +6,11 @@ from typing import Any
 
 import torch
 from open_clip.timm_model import TimmModel
+from timm.layers import AttentionPoolLatent
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from models.towers.interface import Gift, ImageTower, Maps, Part
 
@@ -54,7 +56,7 @@ class TimmTransformer(ImageTower):
         patches = x[:, trunk.num_prefix_tokens :]
         alone = patches.flatten(0, 1)
         if trunk.attn_pool is not None:
-            alone = trunk.attn_pool(alone.unsqueeze(1))
+            alone = _pooled_alone(trunk.attn_pool, alone)
         alone = head(trunk.head(trunk.fc_norm(alone))).unflatten(0, patches.shape[:2])
         return torch.cat([feature.unsqueeze(1), alone.to(feature.dtype)], dim=1)
 
@@ -88,6 +90,16 @@ class TimmTransformer(ImageTower):
             block._compiled_call_impl = None
             if on:
                 block.compile()
+
+
+def _pooled_alone(pool: Any, x: Tensor) -> Tensor:
+    """(B, W) to (B, W), what an attention pool makes of each token as if it were the only one: then
+    its weight is 1 whatever is asked, and neither queries nor keys are needed."""
+    if type(pool) is not AttentionPoolLatent or pool.pos_embed is not None or not pool.pool:
+        return pool(x.unsqueeze(1))
+    bias = None if pool.kv.bias is None else pool.kv.bias.chunk(2)[1]
+    x = pool.proj(linear(x, pool.kv.weight.chunk(2)[1], bias))
+    return x if pool.mlp is None else x + pool.mlp(pool.norm(x))
 
 
 def _apart(embedding: nn.Module) -> bool:

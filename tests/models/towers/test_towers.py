@@ -166,12 +166,15 @@ def test_where_patches_overlap_none_can_be_masked(clips: Any) -> None:
 
 
 def test_a_patchs_token_is_what_the_pool_makes_of_it_alone(clips: Any) -> None:
-    siglip, coca = clips("siglip2"), clips("coca")
-    images, visual = images_of(siglip), siglip.model.visual
-    x = visual.trunk.forward_features(images)[:, 5:6]
-    alone = visual.head(visual.trunk.forward_head(x))
-    torch.testing.assert_close(siglip.encode_tokens(images)[:, 6], alone, atol=1e-5, rtol=1e-5)
-    visual = coca.model.visual
+    for family in ("siglip2", "pe", "pe_big"):
+        clip = clips(family)
+        images, visual = images_of(clip), clip.model.visual
+        first = visual.trunk.num_prefix_tokens
+        x = visual.trunk.forward_features(images)[:, first + 5 : first + 6]
+        alone = visual.head(visual.trunk.forward_head(x))
+        torch.testing.assert_close(clip.encode_tokens(images)[:, 6], alone, atol=1e-6, rtol=1e-6)
+    coca = clips("coca")
+    images, visual = images_of(coca), coca.model.visual
     x = visual.transformer(visual._embeds(images))[:, 6:7]
     alone = visual._pool(x)[0] @ visual.proj
     torch.testing.assert_close(coca.encode_tokens(images)[:, 6], alone, atol=1e-5, rtol=1e-5)
