@@ -1,5 +1,6 @@
 """Names among the tokens of fast tokenizers, held against the tokenizers' own rows."""
 
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,39 @@ def test_a_template_with_its_own_name_is_the_tokenizers_own_row(
     assert isinstance(clip.text, ClipText)
     if clip.text.trims:
         assert torch.equal(clip.text.ends(own, last), prompts.eot)
+
+
+LETTERS = [
+    *"abcXYZ  .,!?'-_+#;</()[]%059éñüİıſ½™中文語한ไท🐼\u200b\u00a0ﬁ",
+    "👨‍👩‍👧",
+    "okapi",
+    " a ",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_name_in_any_template_is_the_tokenizers_own_row(clips: Clips, kind: str) -> None:
+    """But where something is cleaned away across its border, of which nothing is drawn here."""
+    clip, rng = clips(kind), random.Random(0)
+    tokenizer = prompt_tokenizer(clip)
+
+    def drawn() -> str:
+        return "".join(rng.choices(LETTERS, k=rng.randint(1, 5)))
+
+    same = 0
+    for _ in range(60):
+        template, name = f"{drawn()}{{name}}{drawn()}", drawn()
+        if not readable(tokenizer, name):
+            continue
+        own = clip.tokenizer([template.replace("{name}", name.replace("_", " "))])
+        try:
+            contexts, ids = tokenizer.named(template, [name])
+        except ValueError:  # a name of which the vocabulary leaves nothing
+            continue
+        prompts = tokenizer.fill(contexts, ids)
+        assert torch.equal(whole_rows(prompts, tokenizer.pad), own), (template, name)
+        same += 1
+    assert same > 30
 
 
 def readable(tokenizer: Any, name: str) -> bool:
