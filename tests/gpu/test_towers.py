@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.models.towers.families import FAMILIES, family_clip
+from models.name_learner import NameLearner
+from tests.models.towers.families import FAMILIES, TEXT_FAMILIES, family_clip
 
 LINES = ["a photo of a cat", "two happy dog"]
 
@@ -35,3 +36,16 @@ def test_masked_patches_have_gradients_there(family: str, tmp_path: Path) -> Non
         clip.encode_tokens(images, masks, token)[0].sum().backward()
     assert token.grad is not None
     assert token.grad.any()
+
+
+@pytest.mark.parametrize("family", TEXT_FAMILIES)
+def test_names_are_learned_there_as_on_the_cpu(family: str, tmp_path: Path) -> None:
+    clip, results = family_clip(family, tmp_path), []
+    for device in ("cpu", "cuda"):
+        learner = NameLearner(clip.to(device), ["red panda", "okapi"], "animal")
+        features = learner.class_features()
+        features[:, 0].sum().backward()
+        assert learner.table.grad is not None
+        results.append((features.detach().cpu(), learner.table.grad.cpu()))
+    for there, here in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(there, here, atol=1e-3, rtol=1e-3)
