@@ -254,7 +254,7 @@ def _shapes(clip: Clip, names: Sequence[str], hint: str, hyper: FsnlHyper) -> li
 
 def _lengths(names: Mapping[str, Tensor], clip: Clip) -> dict[str, int]:
     """Embeddings of each saved name, if they have room in a prompt."""
-    room = PromptTokenizer(clip).room
+    room = prompt_tokenizer(clip).room
     return {key: len(t) for key, t in names.items() if t.ndim == 2 and 1 <= len(t) <= room}
 
 

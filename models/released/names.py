@@ -17,7 +17,7 @@ from models.methods.adapted import Card
 from models.methods.fsnl import Fsnl, FsnlAdapted, FsnlHyper
 from models.methods.selection import Selection
 from models.name_learner import NameLearner
-from models.prompts import fsnl_template
+from models.prompts.interface import fsnl_template
 from models.released.teacher import Inventory, fit, read_state, require_near
 
 VOCABULARY = 49_408
