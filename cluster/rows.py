@@ -5,8 +5,14 @@ import unicodedata
 from hashlib import blake2b
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 SLUG_LENGTH = 60
+PACKED = pa.binary(16)
+"""Type of ids that are held by the million: less than half of their text, and in the same order."""
+ID_LENGTH = 2 * PACKED.byte_width
+_ID = "^[0-9a-f]{32}$"
 _LOOKS_HASHED = re.compile(r"-[0-9a-f]{8}$")
 
 
@@ -33,6 +39,32 @@ def row_id(dataset: str, class_name: str, index: int, view: int, recipe: str) ->
     index counts within the class, view within the index; recipe names how the row is made.
     """
     return digest(dataset, class_name, str(index), str(view), recipe).hex()
+
+
+def packed_ids(ids: pa.Array) -> pa.Array:
+    """Ids, texts of 32 hex digits in small letters each, as PACKED.
+
+    Raises ValueError naming one that is none.
+    """
+    right = pc.fill_null(pc.match_substring_regex(ids, _ID), False)
+    if not pc.all(right, min_count=0).as_py():
+        raise ValueError(repr(ids.filter(pc.invert(right))[0].as_py()))
+    packed = bytes.fromhex(_bytes(ids.cast(pa.binary()).cast(pa.binary(ID_LENGTH))).decode())
+    return pa.Array.from_buffers(PACKED, len(ids), [None, pa.py_buffer(packed)])
+
+
+def id_texts(packed: pa.Array) -> pa.Array:
+    """The ids, texts, of what `packed_ids` gave; of some millions at most."""
+    data = _bytes(packed).hex().encode()
+    texts = pa.Array.from_buffers(pa.binary(ID_LENGTH), len(packed), [None, pa.py_buffer(data)])
+    return texts.cast(pa.binary()).cast(pa.string())
+
+
+def _bytes(texts: pa.Array) -> bytes:
+    """Of texts of one length, one after the other."""
+    width = texts.type.byte_width
+    start = texts.offset * width
+    return texts.buffers()[1].slice(start, len(texts) * width).to_pybytes()
 
 
 def row_rng(row_id: str, purpose: str = "") -> np.random.Generator:

@@ -10,6 +10,7 @@ import torch
 from pyarrow.fs import LocalFileSystem
 
 from actors.features.encoder import Encoder, EncoderConfig
+from actors.pictures.places import texts_of_ids
 from cluster.artifacts import WORK, Draft
 from cluster.errors import ConfigError
 from cluster.files import listed
@@ -42,7 +43,7 @@ def warm_up_seconds(config: EncoderConfig, plan: pa.Table) -> float:
     torch.set_num_threads(1)
     encoder = Encoder(config)
     places = np.linspace(0, len(plan) - 1, min(WARM_UP_ROWS, len(plan)), dtype=int)
-    rows = plan.take(places).sort_by("place").to_pylist()
+    rows = texts_of_ids(plan.take(places)).sort_by("place").to_pylist()
     batch = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     encoder(batch)
     started = time.perf_counter()

@@ -14,13 +14,17 @@ import pyarrow.parquet as pq
 from actors.features.encoder import Encoder, EncoderConfig
 from actors.features.plan import INDEX_COLUMNS, SPLITS
 from actors.features.shards import ShardSizes, image_bytes, shard_file
-from actors.pictures.places import PLACE, in_one_piece
+from actors.pictures.places import PLACE, in_one_piece, texts_of_ids
 from cluster.artifacts import Draft
 from cluster.files import FileFacts
 from cluster.pieces import Pieces
 
 ROWS_AT_ONCE = 256
 """Images that are decoded at a time."""
+ROW = np.uint32
+"""Type of numbers of a plan's rows, which there are two arrays of for as many images."""
+NOWHERE = np.iinfo(ROW).max
+"""Place of an image that has none."""
 ROWS_OF_INDEX = 2**20
 """Of a row group of the index."""
 INDEX = pa.schema(
@@ -56,7 +60,7 @@ class Shard:
     @property
     def images(self) -> dict[str, np.ndarray]:
         """`id` and PLACE of each, in order."""
-        rows = self.plan.select(["id", *PLACE]).take(self.rows)
+        rows = texts_of_ids(self.plan.select(["id", *PLACE]).take(self.rows))
         return {name: rows[name].to_numpy() for name in rows.column_names}
 
     def __len__(self) -> int:
@@ -64,7 +68,7 @@ class Shard:
 
     def __getstate__(self) -> dict[str, Any]:
         """What goes to a worker: of the plan its own rows."""
-        own = {"plan": pa.table(self.images), "rows": np.arange(len(self))}
+        own = {"plan": pa.table(self.images), "rows": np.arange(len(self), dtype=ROW)}
         return self.__dict__ | own
 
 
@@ -134,7 +138,7 @@ class ShardPlan:
         files."""
         keys: dict[str, pa.Array | np.ndarray] = {name: _ranks(self.plan[name]) for name in PLACE}
         by = [(name, "ascending") for name in PLACE]
-        order = pc.sort_indices(pa.table(keys), by).to_numpy()
+        order = pc.sort_indices(pa.table(keys), by).to_numpy().astype(ROW)
         names, codes = _coded(self.plan["split"])
         of_split = codes[order]
         return {split: order[of_split == _place(names, split)] for split in SPLITS}
@@ -171,18 +175,25 @@ class ShardPlan:
         index, places, rejected, counts = [], [], [], {}
         for split in SPLITS:
             rows = self._rows[split]
-            reasons = _reasons(pieces, keys[split], self.plan["id"], rows)
+            reasons = _reasons(pieces, keys[split], self.plan, rows)
             bad = np.array(sorted(reasons), dtype=int)
-            good = np.delete(np.arange(len(rows)), bad)
-            good = good[np.argsort(rows[good])]  # the plan is in order of id
-            index.append(rows[good])
-            places.append(good)
+            good, places_of_good = self._in_order_of_id(rows, bad)
+            index.append(good)
+            places.append(places_of_good)
             texts = pa.array([reasons[place] for place in bad.tolist()], pa.string())
             rejected.append(self._index_rows(rows[bad]).append_column("reason", texts))
             counts[split] = len(good)
         self._write_index(np.concatenate(index), np.concatenate(places))
         self.draft.write_table("rejected", pa.concat_tables(rejected))
         return counts | {"index": sum(counts.values()), "rejected": sum(map(len, rejected))}
+
+    def _in_order_of_id(self, rows: np.ndarray, bad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the plan without those at the places `bad`, in its order, and their places."""
+        place_of = np.full(len(self.plan), NOWHERE, ROW)
+        place_of[rows] = np.arange(len(rows), dtype=ROW)
+        place_of[rows[bad]] = NOWHERE
+        good = np.flatnonzero(place_of != NOWHERE).astype(ROW)
+        return good, place_of[good]
 
     def _write_index(self, rows: np.ndarray, places: np.ndarray) -> None:
         """rows: of the plan; ROWS_OF_INDEX of them are there as texts at a time."""
@@ -197,7 +208,7 @@ class ShardPlan:
 
     def _index_rows(self, rows: np.ndarray) -> pa.Table:
         """INDEX_COLUMNS of these rows of the plan, as plain texts and numbers."""
-        table = self.plan.select(INDEX_COLUMNS).take(rows)
+        table = texts_of_ids(self.plan.select(INDEX_COLUMNS).take(rows))
         return table.cast(pa.schema([INDEX.field(name) for name in INDEX_COLUMNS]))
 
     def _keys(self, split: str) -> Sequence[str]:
@@ -211,18 +222,18 @@ class ShardPlan:
 
 
 def _reasons(
-    pieces: Pieces, keys: Sequence[str], ids: pa.ChunkedArray, rows: np.ndarray
+    pieces: Pieces, keys: Sequence[str], plan: pa.Table, rows: np.ndarray
 ) -> dict[int, str]:
     """By place the reasons of images that could not be encoded.
 
-    ids: of the plan; rows: of the plan, in the order of the shards. Raises RuntimeError if the
-    pieces are not of these images.
+    rows: of the plan, in the order of the shards. Raises RuntimeError if the pieces are not of
+    these images.
     """
     reasons: dict[int, str] = {}
     start = 0
     for batch in pieces.batches("rows", keys):
-        planned = ids.take(rows[start : start + len(batch)]).cast(pa.string())
-        if not planned.equals(pa.chunked_array([batch["id"]])):
+        planned = texts_of_ids(plan.select(["id"]).take(rows[start : start + len(batch)]))
+        if not planned["id"].equals(pa.chunked_array([batch["id"]])):
             break
         bad = np.flatnonzero(pc.not_equal(batch["reason"], "").to_numpy(zero_copy_only=False))
         texts = batch["reason"].take(bad).to_pylist()

@@ -9,6 +9,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from cluster.catalog.dataset import Dataset
 from cluster.catalog.splits import Concepts, ShotRule, draw_shots, labels_of
+from cluster.rows import packed_ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +50,14 @@ class Selection:
     they show; by default all."""
 
     def rows(self, dataset: Dataset, rows: pa.Table) -> pa.Table:
-        """The selected ones of rows with `id`, `split` and `label`, in their order, which for
-        imagined images is that of their ids."""
+        """The selected ones of rows with `id` (PACKED), `split` and `label`, in their order.
+
+        Imagined images are in order of their ids.
+        """
         selected = np.ones(len(rows), dtype=bool)
         if self.draws and dataset.labelled:
-            drawn = pc.is_in(rows["id"], pa.array(self.draws.ids(dataset), rows["id"].type))
+            ids = pa.array(sorted(self.draws.ids(dataset)), pa.string())
+            drawn = pc.is_in(rows["id"], packed_ids(ids))
             selected &= pc.or_(drawn, pc.not_equal(rows["split"], "train")).to_numpy()
         if self.imagined_per_class is not None:
             imagined = np.flatnonzero(pc.equal(rows["split"], "imagined").to_numpy())

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from actors.pictures.codec import DECODING, BadImageError, decode_rgb, resized_square
-from actors.pictures.places import image_places, read_images
+from actors.pictures.places import image_places, read_images, texts_of_ids
 from cluster.artifacts import Artifact
 from cluster.cache import cached, new_array
 from cluster.rows import digest
@@ -55,7 +55,7 @@ def _decode(
         raise ValueError(f"{artifact.uri} lacks {missing} of {len(set(ids))} pictures")
     number = {row: i for i, row in enumerate(ids)}
     files, rows = places["file"].to_numpy().astype(str), places["place"].to_numpy()
-    ordered = places.take(np.lexsort((rows, files)))
+    ordered = texts_of_ids(places.take(np.lexsort((rows, files))))
     for part in ordered.to_batches(ROWS_AT_ONCE):
         batch = {name: np.array(part.column(name).to_pylist()) for name in part.schema.names}
         for row, data in zip(batch["id"], read_images(batch), strict=True):

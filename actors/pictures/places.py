@@ -12,6 +12,8 @@ from pyarrow import NativeFile
 from pyarrow.fs import LocalFileSystem
 
 from cluster.artifacts import Artifact
+from cluster.errors import ConfigError
+from cluster.rows import ID_LENGTH, PACKED, id_texts, packed_ids
 from cluster.storage import filesystem
 
 PLACE = ("source", "file", "place")
@@ -27,22 +29,40 @@ def image_places(artifact: Artifact, columns: Sequence[str], which: pc.Expressio
     """`id`, these columns and PLACE of the rows that `which` holds for, in order of id, none twice.
 
     artifact: with a table `rows` that has `id` and `image`; no image is read. Its other columns may
-    have any name, those of PLACE too. Texts but the ids are dictionary-encoded: most are there many
-    times, and millions of rows are held.
+    have any name, those of PLACE too. Millions of rows are held: ids are PACKED (`texts_of_ids`),
+    texts are dictionary-encoded, most being there many times, and places are int32. Raises
+    ConfigError if an id is none of ours.
     """
     parts = places_by_file(artifact, columns, which)
-    return without_repeats(pa.concat_tables(map(_encoded, parts)))
+    try:
+        return without_repeats(pa.concat_tables(map(_encoded, parts)))
+    except ValueError as error:
+        raise ConfigError(
+            f"artifact: {artifact.uri!r} has a row with the id {error}; allowed: {ID_LENGTH} "
+            "hexadecimal digits, as it was published"
+        ) from error
 
 
 def _encoded(rows: pa.Table) -> pa.Table:
-    """Large texts, for there may be more than 2 GB of them; all but the ids dictionary-encoded."""
+    """Large texts, for there may be more than 2 GB of them."""
     for number, name in enumerate(rows.column_names):
         column = rows[name]
-        if pa.types.is_string(column.type) or pa.types.is_null(column.type):
-            column = column.cast(pa.large_string())
-            column = column if name == "id" else column.dictionary_encode()
-            rows = rows.set_column(number, name, column)
+        if name == "id":
+            column = pa.chunked_array([packed_ids(part) for part in column.chunks], PACKED)
+        elif name == "place":
+            column = column.cast(pa.int32())
+        elif pa.types.is_string(column.type) or pa.types.is_null(column.type):
+            column = column.cast(pa.large_string()).dictionary_encode()
+        rows = rows.set_column(number, name, column)
     return rows
+
+
+def texts_of_ids(rows: pa.Table) -> pa.Table:
+    """Rows, some millions at most, with their ids as texts where these are PACKED."""
+    if rows["id"].type != PACKED:
+        return rows
+    texts = pa.chunked_array([id_texts(part) for part in rows["id"].chunks], pa.string())
+    return rows.set_column(rows.schema.get_field_index("id"), "id", texts)
 
 
 def places_by_file(

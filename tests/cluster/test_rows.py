@@ -1,8 +1,11 @@
 import re
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
 
-from cluster.rows import digest, row_id, row_rng, row_seed, slug
+from cluster.rows import digest, id_texts, packed_ids, row_id, row_rng, row_seed, slug
 
 
 def test_id_is_32_hex_and_the_same_again() -> None:
@@ -22,6 +25,23 @@ def test_fields_that_concatenate_alike_have_other_ids() -> None:
     assert row_id("ab", "c", 1, 12, "r") != row_id("a", "bc", 1, 12, "r")
     assert row_id("a", "b", 1, 12, "r") != row_id("a", "b", 11, 2, "r")
     assert digest("ab", "") != digest("a", "b") != digest("", "ab")
+
+
+def test_packed_ids_are_the_same_ids_in_the_same_order() -> None:
+    ids = pa.array([row_id("animals", "cat", index, 0, "r") for index in range(300)])
+    for texts in (ids, ids.cast(pa.large_string()), ids.slice(0, 0)):
+        packed = packed_ids(texts)
+        assert id_texts(packed).equals(texts.cast(pa.string()))
+        assert pc.sort_indices(packed).equals(pc.sort_indices(texts))
+    some = packed_ids(ids.slice(7, 20))
+    assert id_texts(some.slice(1)).equals(ids.slice(8, 19))
+
+
+@pytest.mark.parametrize("other", ["cat", "", "A" * 32, " " * 32, "é" * 16, "0" * 33, None])
+def test_what_is_no_id_is_named(other: str | None) -> None:
+    ids = pa.array(["0" * 32, other], pa.string())
+    with pytest.raises(ValueError, match=re.escape(repr(other))):
+        packed_ids(ids)
 
 
 def test_generator_is_a_function_of_row_and_purpose() -> None:

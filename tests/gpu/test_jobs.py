@@ -13,6 +13,7 @@ from actors.curation.critic import Critic, CriticConfig
 from actors.features.encoder import EncoderConfig
 from actors.features.plan import encoding_plan
 from actors.features.store import FeatureStore
+from actors.pictures.places import texts_of_ids
 from cluster.pool import Pool
 from jobs.discover import discover_all
 from jobs.encode import EncodeConfig, encode
@@ -173,7 +174,7 @@ def test_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_critic(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path)
-    plan = encoding_plan(dataset, None, {"train": 1, "val": 1, "test": 1})
+    plan = texts_of_ids(encoding_plan(dataset, None, {"train": 1, "val": 1, "test": 1}))
     batch = {name: np.array(plan[name].to_pylist()) for name in plan.column_names}
     batch["text"] = batch["class_name"]
     config = CriticConfig(precision="fp32")

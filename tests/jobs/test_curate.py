@@ -18,6 +18,7 @@ from actors.embedded.target_scenes import photograph
 from actors.features.plan import encoding_plan
 from actors.pictures.base_set import open_base_set_rows
 from actors.pictures.codec import decode_rgb, png_bytes
+from actors.pictures.places import texts_of_ids
 from cluster.artifacts import Artifact, draft
 from cluster.catalog.dataset import SCHEMA, Concept, Dataset, publish_dataset
 from cluster.errors import ConfigError
@@ -202,7 +203,8 @@ def test_readers_leave_out_what_is_refused(curated: Curated, tmp_path: Path) -> 
     lines = [json.loads(x) for x in (tmp_path / "out" / "captions.jsonl").read_text().splitlines()]
     found = curated.decisions()
     assert {found[x["class_name"], x["index"], x["view"]]["id"] for x in lines} == kept
-    plan = encoding_plan(curated.dataset, rows, {"train": 1, "val": 1, "test": 1, "imagined": 1})
+    views = {"train": 1, "val": 1, "test": 1, "imagined": 1}
+    plan = texts_of_ids(encoding_plan(curated.dataset, rows, views))
     imagined = np.array(plan["split"].to_pylist()) == "imagined"
     assert set(plan.filter(imagined)["id"].to_pylist()) == kept
     bare = open_base_set_rows(curated.base_set.uri)

@@ -12,6 +12,7 @@ from actors.features.encoding import ShardPlan
 from actors.features.plan import encoding_plan
 from actors.features.store import FeatureStore
 from actors.pictures.base_set import open_base_set_rows
+from actors.pictures.places import texts_of_ids
 from cluster.catalog.dataset import open_dataset
 from cluster.errors import ConfigError
 from cluster.pieces import Pieces
@@ -58,7 +59,7 @@ def test_every_image_has_its_tokens(store: FeatureStore, cfg: EncodeConfig) -> N
 def test_tokens_are_those_of_their_row(store: FeatureStore, cfg: EncodeConfig) -> None:
     assert cfg.base_set
     base_set = open_base_set_rows(cfg.base_set)
-    plan = encoding_plan(open_dataset(cfg.datasets[0]), base_set, VIEWS).to_pylist()
+    plan = texts_of_ids(encoding_plan(open_dataset(cfg.datasets[0]), base_set, VIEWS)).to_pylist()
     good = [row for row in plan if row["id"] in set(store.index["imagined"]["id"].to_pylist())][::5]
     batch = {name: np.array([row[name] for row in good]) for name in good[0]}
     alone = Encoder(ENCODER)(batch)["tokens"]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from actors.curation.decisions import CLASS, REASONS
 from actors.pictures.codec import BadImageError, decode_rgb, png_bytes, resized_square
-from actors.pictures.places import image_places, read_images
+from actors.pictures.places import image_places, read_images, texts_of_ids
 from cluster.artifacts import Artifact
 from jobs.report.pages.render import data_uri
 from jobs.report.tables.table import Table, Value
@@ -137,7 +137,8 @@ def _some_of_each(pairs: Sequence[Record], count: int) -> list[Record]:
 
 def _thumbnails(artifact: Artifact, ids: Sequence[str]) -> dict[str, str]:
     """Data URIs of pictures by id; one that cannot be decoded is left out."""
-    places = image_places(artifact, [], pc.field("id").isin(pa.array(ids, pa.string())))
+    wanted = pc.field("id").isin(pa.array(ids, pa.string()))
+    places = texts_of_ids(image_places(artifact, [], wanted))
     batch = {name: places[name].to_numpy() for name in places.column_names}
     uris = {}
     for row, image in zip(batch["id"], read_images(batch), strict=True):

@@ -8,7 +8,7 @@ from actors.features.encoder import Encoder, EncoderConfig
 from actors.features.plan import encoding_plan
 from actors.pictures.base_set import BaseSetRows
 from actors.pictures.codec import decode_rgb, resized_square
-from actors.pictures.places import read_images
+from actors.pictures.places import read_images, texts_of_ids
 from cluster.errors import ConfigError
 from tests.actors.small_world import make_base_set, make_dataset
 
@@ -26,7 +26,8 @@ def encoder() -> Encoder:
 def batch(tmp_path_factory: pytest.TempPathFactory) -> Batch:
     """Some rows of every split, two of them cut off."""
     storage = tmp_path_factory.mktemp("toys")
-    plan = encoding_plan(make_dataset(storage, bad=2), BaseSetRows(make_base_set(storage)), VIEWS)
+    dataset, base_set = make_dataset(storage, bad=2), BaseSetRows(make_base_set(storage))
+    plan = texts_of_ids(encoding_plan(dataset, base_set, VIEWS))
     return {name: np.array(plan[name].to_pylist()[::3]) for name in plan.column_names}
 
 

@@ -9,10 +9,11 @@ import torch
 
 from actors.discovery.work import declared_works
 from actors.features.encoder import EncoderConfig
-from actors.features.plan import encoding_plan
+from actors.features.plan import EVERYTHING, encoding_plan
 from actors.features.selection import Draws, Selection
 from actors.features.store import FeatureStore
 from actors.pictures.base_set import BaseSetRows
+from actors.pictures.places import texts_of_ids
 from actors.search.cells import MethodConfig
 from actors.search.evaluator import answers_on_test
 from actors.search.runnable import runnable_cells
@@ -58,8 +59,10 @@ def test_a_plan_has_what_is_drawn_and_all_of_val_and_test(toys: Dataset, tmp_pat
     draws = Draws(shots=[1, 3], seeds=[0, 2], concepts=CLASSES)
     selection = Selection(draws=draws, imagined_per_class=1)
     base_set = BaseSetRows(make_base_set(tmp_path, per_class=2))
-    plan = encoding_plan(toys, base_set, VIEWS, selection).to_pylist()
-    every = encoding_plan(toys, base_set, VIEWS).to_pylist()
+    plan, every = (
+        texts_of_ids(encoding_plan(toys, base_set, VIEWS, which)).to_pylist()
+        for which in (selection, EVERYTHING)
+    )
     union = {
         row
         for concepts in CLASSES

@@ -22,7 +22,19 @@ from cluster.pieces import Pieces
 VIEWS = {"train": 2, "val": 1, "test": 1, "imagined": 1}
 IMAGE = (3, 512)
 COUNTS = {"train": 150, "val": 1, "test": 70, "imagined": 0}
-BAD = {"train/7", "train/149", "test/64"}
+
+
+def row_of(split: str, number: int) -> str:
+    """An id that says what it is of."""
+    return f"{split}/{number}".ljust(16).encode().hex()
+
+
+def numbered(row: str) -> tuple[str, int]:
+    split, number = bytes.fromhex(row).decode().split("/")
+    return split, int(number)
+
+
+BAD = {row_of("train", 7), row_of("train", 149), row_of("test", 64)}
 
 
 def tokens_of(split: str, number: int) -> np.ndarray:
@@ -35,8 +47,8 @@ def plan() -> pa.Table:
     """In order of id, which is not that of places."""
     rows: list[dict[str, Any]] = [
         dict.fromkeys(SCHEMA.names, f"{split}/{number}")
-        | {"split": split, "label": number % 5, "views": VIEWS[split], "file": f"{number % 4}"}
-        | {"source": "", "place": count - number}
+        | {"id": bytes.fromhex(row_of(split, number)), "split": split, "file": f"{number % 4}"}
+        | {"source": "", "place": count - number, "label": number % 5, "views": VIEWS[split]}
         for split, count in COUNTS.items()
         for number in range(count)
     ]
@@ -51,11 +63,6 @@ def written(shard: Shard) -> dict[str, pa.Table]:
         for row in ids
     ]
     return write_shard(shard, IMAGE, encoded)
-
-
-def numbered(row: str) -> tuple[str, int]:
-    split, number = row.split("/")
-    return split, int(number)
 
 
 @pytest.fixture(scope="module")
@@ -92,18 +99,18 @@ def small_shards() -> Iterator[None]:
 
 
 def expected(split: str, ids: list[str]) -> torch.Tensor:
-    each = [tokens_of(split, int(row.split("/")[1])) for row in ids]
+    each = [tokens_of(*numbered(row)) for row in ids]
     return torch.from_numpy(np.stack(each, axis=1))
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_all_images_of_a_split_lie_in_order_of_id(store: FeatureStore, split: str) -> None:
     """Over several shards and views, without those that could not be decoded."""
-    ids = sorted({f"{split}/{number}" for number in range(COUNTS[split])} - BAD)
+    ids = sorted({row_of(split, number) for number in range(COUNTS[split])} - BAD)
     features = store.features(split)
     assert store.ids(split) == ids
     assert torch.equal(features.copied().tokens, expected(split, ids))
-    assert features.labels.tolist() == [int(row.split("/")[1]) % 5 for row in ids]
+    assert features.labels.tolist() == [numbered(row)[1] % 5 for row in ids]
     places = store.places(split)
     assert torch.equal(features.stored[:, [places[row] for row in ids]], expected(split, ids))
 
@@ -119,13 +126,13 @@ def test_some_images_come_in_the_order_asked_for(
     there: str, request: pytest.FixtureRequest
 ) -> None:
     store = request.getfixturevalue(there)
-    asked = ["train/149", "train/3", "train/66", "train/2", "train/140"]
+    asked = [row_of("train", number) for number in (149, 3, 66, 2, 140)]
     features = store.rows("train", asked)
     assert torch.equal(features.tokens, expected("train", asked[1:]))
     assert features.labels.tolist() == [3, 1, 2, 0]
     assert len(store.rows("val", [])) == 0
     with pytest.raises(ConfigError, match=r"lack 1 of 2 train images .*select.draws"):
-        store.rows("train", ["train/1", "nobody"])
+        store.rows("train", [row_of("train", 1), "nobody"])
 
 
 def test_near_images_are_read_together(

@@ -11,8 +11,9 @@ import pytest
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from actors.pictures import places
-from actors.pictures.places import image_places, read_images
+from actors.pictures.places import image_places, read_images, texts_of_ids
 from cluster.artifacts import draft
+from cluster.errors import ConfigError
 
 
 @pytest.mark.parametrize("there", ["here", "distant"])
@@ -29,7 +30,7 @@ def test_every_picture_is_found_in_files_of_several_row_groups(
     folder = Path(out.uri, "rows")
     folder.mkdir()
     rows = [
-        {"id": f"{number * 7 % 300:03d}", "image": b"%d" % (number * 7 % 300), "reason": ""}
+        {"id": f"{number * 7 % 300:032x}", "image": b"%d" % (number * 7 % 300), "reason": ""}
         for number in range(300)
     ]
     rows[5]["reason"] = "too dark"
@@ -37,19 +38,21 @@ def test_every_picture_is_found_in_files_of_several_row_groups(
     for file, start in enumerate(range(0, len(rows), 160)):
         part = pa.Table.from_pylist(rows[start : start + 160])
         pq.write_table(part, folder / f"{file}.parquet", row_group_size=70)
-    plan = image_places(out.publish({"rows": 300}), ["reason"], pc.field("reason") == "")
-    assert plan["id"].to_pylist() == [f"{i:03d}" for i in range(300) if i != 35]
+    places_of = image_places(out.publish({"rows": 300}), ["reason"], pc.field("reason") == "")
+    plan = texts_of_ids(places_of)
+    assert plan["id"].to_pylist() == [f"{i:032x}" for i in range(300) if i != 35]
     order = np.random.default_rng(0).permutation(len(plan))
     batch = {name: plan[name].to_numpy(zero_copy_only=False)[order] for name in plan.column_names}
     with ThreadPoolExecutor(4) as threads:
         for images in threads.map(read_images, [batch] * 8):
-            assert images == [b"%d" % int(row) for row in batch["id"]]
+            assert images == [b"%d" % int(row, 16) for row in batch["id"]]
 
 
 def test_a_table_may_have_columns_of_the_same_names(tmp_path: Path) -> None:
     out = draft(str(tmp_path), "images", "named", content={}, config={}, inputs={})
     rows = [
-        {"id": f"{i}", "image": b"%d" % i, "file": "x", "place": "y", "which": "z", "source": None}
+        {"id": f"{i:032x}", "image": b"%d" % i, "file": "x", "place": "y", "which": "z"}
+        | {"source": None}
         for i in range(3)
     ]
     out.write_table("rows", pa.Table.from_pylist(rows))
@@ -57,3 +60,13 @@ def test_a_table_may_have_columns_of_the_same_names(tmp_path: Path) -> None:
     assert plan.column_names == ["id", "source", "file", "place"]
     batch = {name: np.array(plan[name].to_pylist()) for name in plan.column_names}
     assert read_images(batch) == [b"0", b"1", b"2"]
+
+
+def test_an_id_that_is_none_is_one_line(tmp_path: Path) -> None:
+    out = draft(str(tmp_path), "images", "named", content={}, config={}, inputs={})
+    out.write_table("rows", pa.table({"id": ["0" * 32, "cat"], "image": [b"", b""]}))
+    artifact = out.publish({"rows": 2})
+    with pytest.raises(
+        ConfigError, match=r"^artifact: .* has a row with the id .cat.; all"
+    ):
+        image_places(artifact, [], pc.scalar(True))
