@@ -29,7 +29,6 @@ from cluster.storage import (
     filesystem,
     join,
     opened_whole,
-    read,
     require_writable,
     resolve,
 )
@@ -296,18 +295,19 @@ def _lock(uri: str) -> Lock | None:
 def _complete(uri: str) -> Artifact | None:
     fs, path = filesystem(uri)
     try:
-        info = fs.get_file_info(f"{path}/{MANIFEST}")
+        with fs.open_input_file(f"{path}/{MANIFEST}") as file:
+            if (size := file.size()) > LARGEST_BYTES:
+                raise ConfigError(
+                    f"artifact: {MANIFEST} of {uri!r} has {size} bytes; allowed: {LARGEST_BYTES}"
+                )
+            manifest = file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise ConfigError(
             f"storage: {uri!r} cannot be read ({one_line(error)}); allowed: a local path, or a URI "
             "of a store that answers and lets this user in"
         ) from error
-    if info.type != FileType.File:
-        return None
-    if info.size > LARGEST_BYTES:
-        raise ConfigError(
-            f"artifact: {MANIFEST} of {uri!r} has {info.size} bytes; allowed: {LARGEST_BYTES}"
-        )
-    artifact = Artifact(uri, parse_manifest(read(fs, f"{path}/{MANIFEST}"), uri))
+    artifact = Artifact(uri, parse_manifest(manifest, uri))
     artifact.require_whole()
     return artifact

@@ -159,11 +159,12 @@ def _copy(fs: FileSystem, folder: str, group: _Group, target: HashedStream) -> N
 
 
 def _rows(fs: FileSystem, folder: str, group: _Group) -> Iterator[pa.RecordBatch]:
-    """Without those that are repeated."""
+    """Without those that are repeated. A small file is read by few requests, whatever columns it
+    has, and is in memory meanwhile."""
     for source in group.sources:
         again = np.array(group.repeated.get(source, []), dtype=int)
         start = 0
-        with pq.ParquetFile(f"{folder}/{source}", filesystem=fs, pre_buffer=False) as file:
+        with pq.ParquetFile(f"{folder}/{source}", filesystem=fs, pre_buffer=True) as file:
             for batch in file.iter_batches(ROWS_AT_ONCE):
                 kept = np.setdiff1d(np.arange(start, start + len(batch)), again) - start
                 start += len(batch)

@@ -15,6 +15,8 @@ from cluster.files import PARTIAL
 
 STORES = ("s3", "gcs")
 """File systems of pyarrow's in which files need no folder; to make one takes five requests."""
+SMALL_AT_ONCE = "allow_delayed_open"
+"""Option of pyarrow's S3."""
 
 
 def resolve(uri: str) -> str:
@@ -48,13 +50,21 @@ def filesystem(uri: str) -> tuple[FileSystem, str]:
     if "://" not in uri:
         return LocalFileSystem(), uri
     try:
-        fs, path = FileSystem.from_uri(uri)
+        fs, path = FileSystem.from_uri(_at_once(uri))
     except (pa.ArrowInvalid, OSError) as error:
         raise ConfigError(
             f"storage: {uri!r} cannot be opened ({one_line(error)}); allowed: a local path, "
             "or a URI of pyarrow.fs such as s3://bucket/prefix or gs://bucket/prefix"
         ) from error
     return fs, path.rstrip("/")
+
+
+def _at_once(uri: str) -> str:
+    """The URI, of which files of some megabytes are written by one request instead of three: on S3
+    pyarrow begins and ends an upload in parts for each, unless a stream may open late."""
+    if not uri.startswith("s3://") or SMALL_AT_ONCE in uri:
+        return uri
+    return f"{uri}{'&' if '?' in uri else '?'}{SMALL_AT_ONCE}=true"
 
 
 @contextmanager
@@ -81,11 +91,13 @@ def opened_whole(fs: FileSystem, path: str) -> Iterator[NativeFile]:
 
 
 def require_writable(uri: str, storage: str) -> None:
-    """Makes the folder; raises ConfigError, naming `storage`, if that or a file is refused."""
+    """Makes the folder, but in STORES; raises ConfigError, naming `storage`, if that or a file is
+    refused."""
     fs, path = filesystem(uri)
     probe = f"{path}/.writable-{uuid.uuid4().hex}"  # another process may look, too
     try:
-        fs.create_dir(path, recursive=True)
+        if fs.type_name not in STORES:
+            fs.create_dir(path, recursive=True)
         fs.open_output_stream(probe).close()
         fs.delete_file(probe)
     except (OSError, pa.ArrowException) as error:

@@ -56,7 +56,7 @@ def export_images(cfg: ExportImagesConfig) -> None:
     base_set, target = open_base_set_rows(cfg.images, cfg.curation), resolve(cfg.folder)
     require_writable(target, cfg.folder)
     fs, folder = filesystem(target)
-    if fs.get_file_info(FileSelector(folder)):
+    if fs.get_file_info(FileSelector(folder, allow_not_found=True)):
         raise _not_empty(cfg.folder)
     count = base_set.count_images()
     with show_progress("export", count, "images") as progress:

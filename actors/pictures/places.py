@@ -20,7 +20,9 @@ PLACE = ("source", "file", "place")
 """Columns of a picture's place: URI of the artifact, file below its folder, row of that file."""
 ROWS_AT_ONCE = 8
 """Pictures of a row group that are unpacked at a time: none after the last that is wanted."""
-BUFFER_BYTES = 1 << 20
+BUFFER_BYTES, DISTANT_BUFFER_BYTES = 1 << 20, 1 << 22
+"""Read at a time, on a disk and from an object store, where a request takes as long as to read so
+much: a base set's row groups (`cluster.compaction`) take one each."""
 FILES_OPEN = 512
 """Of those on object stores."""
 
@@ -143,11 +145,13 @@ def _rows_at(
 def _parquet(source: str, file: str) -> pq.ParquetFile:
     fs, folder = filesystem(source)
     # With pre_buffer, which is the default, all images of a row group are in memory at once.
-    settings = {"pre_buffer": False, "buffer_size": BUFFER_BYTES}
     if isinstance(fs, LocalFileSystem):
-        return pq.ParquetFile(f"{folder}/{file}", filesystem=fs, **settings)
+        path = f"{folder}/{file}"
+        return pq.ParquetFile(path, filesystem=fs, pre_buffer=False, buffer_size=BUFFER_BYTES)
     stream, footer = _distant(source, file)
-    return pq.ParquetFile(stream, metadata=footer, **settings)
+    return pq.ParquetFile(
+        stream, metadata=footer, pre_buffer=False, buffer_size=DISTANT_BUFFER_BYTES
+    )
 
 
 @lru_cache(maxsize=FILES_OPEN)

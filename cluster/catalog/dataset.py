@@ -256,7 +256,6 @@ def _write_rows(draft: Draft, parts: Iterable[pa.Table]) -> tuple[pa.Table, pa.T
 
     fs, folder = draft.filesystem()
     fs.delete_dir_contents(f"{folder}/rows", missing_dir_ok=True)  # of a run that was broken off
-    fs.create_dir(f"{folder}/rows")
     good_parts = good()
     for number in count():
         first = next(good_parts, None)

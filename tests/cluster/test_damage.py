@@ -143,7 +143,7 @@ def test_many_files_are_opened_by_one_listing(
     for module in (artifacts, folder):
         monkeypatch.setattr(module, "filesystem", lambda uri: (spy, uri))
     assert len(open_artifact(uri, "factors").manifest.files) == 300
-    assert len(spy.method_calls) == 3, "is there a manifest, what does it hold, and the listing"
+    assert len(spy.method_calls) == 2, "the manifest, and the listing"
 
 
 def changed(**fields: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:

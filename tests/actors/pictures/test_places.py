@@ -66,7 +66,5 @@ def test_an_id_that_is_none_is_one_line(tmp_path: Path) -> None:
     out = draft(str(tmp_path), "images", "named", content={}, config={}, inputs={})
     out.write_table("rows", pa.table({"id": ["0" * 32, "cat"], "image": [b"", b""]}))
     artifact = out.publish({"rows": 2})
-    with pytest.raises(
-        ConfigError, match=r"^artifact: .* has a row with the id .cat.; all"
-    ):
+    with pytest.raises(ConfigError, match=r"^artifact: .* has a row with the id .cat.; all"):
         image_places(artifact, [], pc.scalar(True))
