@@ -97,7 +97,8 @@ test-faults: setup
 	$(PYTEST) tests/faults --ignore tests/faults/test_autoscaling.py $(ARGS)
 	$(PY) -m pytest tests/faults/test_autoscaling.py $(ARGS)
 
-# On an object store, a database and three nodes of this machine's own; Debian has PostgreSQL as `postgresql`.
+# On an object store, databases and three nodes of this machine's own; Debian has the databases as `postgresql`,
+# `mariadb-server-core` and `mariadb-client-core`.
 test-services: setup
 	$(PY) -m pytest tests/services $(ARGS)
 

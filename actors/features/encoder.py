@@ -1,7 +1,7 @@
 """Encoders: encoded images to frozen CLIP tokens, clean and augmented."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,8 +95,14 @@ class Encoder:
         return stored_image(self.config, self.clip)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return self.encoded(batch, read_images(batch))
+
+    def encoded(
+        self, batch: dict[str, np.ndarray], encoded_images: Iterable[bytes]
+    ) -> dict[str, np.ndarray]:
+        """The batch as it is called with, of images that are read already, one of each row."""
         reasons, images, good = [], [], []
-        for row, data in enumerate(read_images(batch)):
+        for row, data in enumerate(encoded_images):
             try:
                 images.append(decode_rgb(data))
                 good.append(row)

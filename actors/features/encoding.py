@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from actors.features.encoder import Encoder, EncoderConfig
 from actors.features.plan import INDEX_COLUMNS, SPLITS
 from actors.features.shards import ShardSizes, image_bytes, shard_file
-from actors.pictures.places import PLACE, in_one_piece, texts_of_ids
+from actors.pictures.places import PLACE, images_in_order, in_one_piece, texts_of_ids
 from cluster.artifacts import Draft
 from cluster.files import FileFacts
 from cluster.pieces import Pieces
@@ -87,9 +88,13 @@ class ShardEncoder:
         return write_shard(shard, self.encode.image, self._encoded(shard))
 
     def _encoded(self, shard: Shard) -> Iterator[tuple[str, bytes]]:
+        images = shard.images
+        coming = images_in_order(images)
         for start in range(0, len(shard), ROWS_AT_ONCE):
-            part = {n: column[start : start + ROWS_AT_ONCE] for n, column in shard.images.items()}
-            rows = self.encode(part | {"views": np.full(len(part["id"]), shard.views)})
+            part = {n: column[start : start + ROWS_AT_ONCE] for n, column in images.items()}
+            count = len(part["id"])
+            views = {"views": np.full(count, shard.views)}
+            rows = self.encode.encoded(part | views, islice(coming, count))
             yield from zip(rows["reason"].tolist(), rows["tokens"], strict=True)
 
 

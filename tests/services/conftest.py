@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.services.cluster import Cluster, cluster
-from tests.services.database import database
+from tests.services.database import mariadb, postgresql
 from tests.services.object_store import ObjectStore, object_store
 
 
@@ -20,8 +20,15 @@ def store() -> Iterator[ObjectStore]:
 
 @pytest.fixture(scope="session")
 def studies() -> Iterator[str]:
-    """URL of a database."""
-    with database() as url:
+    """URL of a database of PostgreSQL."""
+    with postgresql() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def studies_of_mariadb() -> Iterator[str]:
+    """URL of a database of MariaDB."""
+    with mariadb() as url:
         yield url
 
 

@@ -53,7 +53,7 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class _World:
+class World:
     """Where a dataset and its features are, and what was learned on them."""
 
     storage: str
@@ -75,7 +75,7 @@ def adaptations(sizes: Sequence[int]) -> list[Row]:
 
 def _rows(size: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as storage:
-        world = _write_world(storage, size)
+        world = write_world(storage, size)
         for stage, measure in (
             ("driver of a search", _driver_of_a_search),
             ("worker of a search", _worker_of_a_search),
@@ -84,7 +84,7 @@ def _rows(size: int) -> Iterator[Row]:
             yield {"stage": stage, "size": size, **apart(measure, world)}
 
 
-def _driver_of_a_search(world: _World) -> dict[str, float]:
+def _driver_of_a_search(world: World) -> dict[str, float]:
     load_clip(TINY)
     with own_memory() as memory:
         started = time.process_time()
@@ -93,7 +93,7 @@ def _driver_of_a_search(world: _World) -> dict[str, float]:
     return {"seconds": seconds, "peak_mb": memory.highest}
 
 
-def _worker_of_a_search(world: _World) -> dict[str, float]:
+def _worker_of_a_search(world: World) -> dict[str, float]:
     """Keeps the last member's model for the evaluation."""
     load_clip(TINY)
     with own_memory() as memory:
@@ -114,7 +114,7 @@ def _worker_of_a_search(world: _World) -> dict[str, float]:
     return {"seconds": seconds, "peak_mb": memory.highest}
 
 
-def _worker_of_an_evaluation(world: _World) -> dict[str, float]:
+def _worker_of_an_evaluation(world: World) -> dict[str, float]:
     """`images`: how many were answered."""
     load_clip(TINY)
     adapted = draft(world.storage, "adapted", "scale", config=None, inputs={}).artifact
@@ -129,31 +129,32 @@ def _worker_of_an_evaluation(world: _World) -> dict[str, float]:
     return {"seconds": seconds, "peak_mb": memory.highest, "images": images}
 
 
-def _write_world(storage: str, size: int) -> _World:
-    """`size` images each to train on, imagined, and to test on, in turn of all classes."""
+def write_world(storage: str, size: int, name: str = "scale") -> World:
+    """`size` images each to train on, imagined, and to test on, in turn of all classes; name: of
+    the dataset."""
     counts = {"train": size, "val": VAL * len(CONCEPTS), "test": size, "imagined": size}
-    parts = {split: _rows_of(split, count) for split, count in counts.items()}
+    parts = {split: _rows_of(name, split, count) for split, count in counts.items()}
     real = pa.concat_tables([parts[split] for split in ("train", "val", "test")])
     dataset = publish_dataset(
-        draft(storage, "dataset", "scale", config=None, inputs={}),
+        draft(storage, "dataset", name, config=None, inputs={}),
         real.cast(SCHEMA),
         CONCEPTS,
         hint="thing",
         template="a photo of a {}.",
     )
     places = pa.concat_tables([*parts.values()])
-    return _World(storage, dataset.artifact.uri, _write_features(storage, dataset, places).uri)
+    return World(storage, dataset.artifact.uri, _write_features(storage, dataset, places).uri)
 
 
-def _rows_of(split: str, count: int) -> pa.Table:
+def _rows_of(dataset: str, split: str, count: int) -> pa.Table:
     """Of a dataset, with pictures of no bytes."""
     numbers = np.arange(count)
     names = [CONCEPTS[number % len(CONCEPTS)].name for number in numbers]
     columns = {
         "id": [
-            row_id("scale", name, int(n), 0, split) for name, n in zip(names, numbers, strict=True)
+            row_id(dataset, name, int(n), 0, split) for name, n in zip(names, numbers, strict=True)
         ],
-        "dataset": pa.repeat("scale", count),
+        "dataset": pa.repeat(dataset, count),
         "class_name": names,
         "label": numbers % len(CONCEPTS),
         "group": pa.repeat("IP", count),
@@ -170,10 +171,10 @@ def _write_features(storage: str, dataset: Dataset, rows: pa.Table) -> Artifact:
     """Features as `jobs.encode` writes them, of tokens in place of pictures."""
     clip = load_clip(TINY)
     inputs = {"dataset": dataset.artifact}
-    features = draft(storage, "features", "scale", config=None, inputs=inputs)
+    features = draft(storage, "features", dataset.name, config=None, inputs=inputs)
     image = (TOKENS, clip.embed_dim)
     encoding = ShardPlan(features, _plan(rows), dict.fromkeys(SPLITS, 1), image)
-    work = draft(storage, "encoding", "scale", config=None, inputs={})
+    work = draft(storage, "encoding", dataset.name, config=None, inputs={})
     pieces = Pieces(work, SCHEMAS)
     drawn = _drawn_tokens(image)
     for shard in encoding.shards():

@@ -10,6 +10,7 @@ from jobs.bench.scale.curation import drivers_of_curations
 from jobs.bench.scale.growth import Row, laws
 from jobs.bench.scale.likeness import copies_of_tests, near_copies, neighbours
 from jobs.bench.scale.tables import features_indexed, files_together
+from jobs.bench.scale.whole import whole_encodings, whole_searches
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,14 @@ class ScaleBench:
     """Rows made by Ray Data in blocks, which take no time to be made."""
     painted: list[PositiveInt] = dataclasses.field(default_factory=lambda: [4_000, 16_000, 64_000])
     """Pictures whose small files are put together."""
+    encoded_whole: list[PositiveInt] = dataclasses.field(
+        default_factory=lambda: [100_000, 300_000, 1_000_000]
+    )
+    """Rows of a base set that `jobs.encode` encodes as a whole, of which 1 % have a picture."""
+    searched: list[PositiveInt] = dataclasses.field(
+        default_factory=lambda: [10_000, 30_000, 100_000]
+    )
+    """As `adapted`, of each of two datasets that `jobs.search` searches as a whole."""
 
 
 def scaling(cfg: ScaleBench) -> dict[str, float]:
@@ -58,6 +67,8 @@ def scaling(cfg: ScaleBench) -> dict[str, float]:
         *adaptations(cfg.adapted),
         *blocks_of_rows(cfg.rows),
         *files_together(cfg.painted),
+        *whole_encodings(cfg.encoded_whole),
+        *whole_searches(cfg.searched),
     ]
     named = [(f"{row['stage']}_{row['size']}", row) for row in rows]
     return _flat([*named, *((law["stage"], law) for law in laws(rows))])

@@ -52,7 +52,7 @@ def _row(stage: str, size: int, measurements: dict[str, float]) -> Row:
 
 def _features_indexed(size: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as storage:
-        dataset, base_set = _dataset(storage), BaseSetRows(_base_set(storage, size))
+        dataset, base_set = small_dataset(storage), BaseSetRows(_base_set(storage, size))
         features, views = _drafted(storage, "features"), dict.fromkeys(SPLITS, 1)
         before, started = peak(), time.process_time()
         encoding = ShardPlan(features, encoding_plan(dataset, base_set, views), views, IMAGE)
@@ -64,7 +64,7 @@ def _features_indexed(size: int) -> dict[str, float]:
         return {"seconds": time.process_time() - started, "peak_mb": peak() - before}
 
 
-def _dataset(storage: str) -> Dataset:
+def small_dataset(storage: str) -> Dataset:
     """Of one class with an image in each split, which has no bytes."""
     texts = {"dataset": NAME, "class_name": NAME, "group": "IP"}
     rows = [

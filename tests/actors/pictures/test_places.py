@@ -11,7 +11,13 @@ import pytest
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from actors.pictures import places
-from actors.pictures.places import image_places, read_images, texts_of_ids
+from actors.pictures.places import (
+    PLACE,
+    image_places,
+    images_in_order,
+    read_images,
+    texts_of_ids,
+)
 from cluster.artifacts import draft
 from cluster.errors import ConfigError
 
@@ -46,6 +52,31 @@ def test_every_picture_is_found_in_files_of_several_row_groups(
     with ThreadPoolExecutor(4) as threads:
         for images in threads.map(read_images, [batch] * 8):
             assert images == [b"%d" % int(row, 16) for row in batch["id"]]
+
+
+def test_pictures_in_order_are_read_in_one_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two files, whose row groups are opened once, some pictures left out."""
+    out = draft(str(tmp_path), "images", "bytes", content={}, config={}, inputs={})
+    for file in range(2):
+        rows = [
+            {"id": f"{file * 100 + row:032x}", "image": b"%d %d" % (file, row)} for row in range(90)
+        ]
+        with out.open_file(f"rows/part-{file}.parquet") as stream:
+            pq.write_table(pa.Table.from_pylist(rows), stream, row_group_size=40)
+    plan = image_places(out.publish({"rows": 180}), [], pc.scalar(True))
+    some = plan.take(np.delete(np.arange(180), np.arange(3, 180, 7)))
+    batch = {name: some[name].to_numpy() for name in PLACE}
+    read, groups = places.pq.ParquetFile.iter_batches, list[int]()
+
+    def noted(self: pq.ParquetFile, *arguments: object, **options: list[int]) -> object:
+        groups.extend(options["row_groups"])
+        return read(self, *arguments, **options)
+
+    monkeypatch.setattr(places.pq.ParquetFile, "iter_batches", noted)
+    assert list(images_in_order(batch)) == read_images(batch)
+    assert groups == [0, 1, 2] * 4, "twice of either file: here, and by read_images"
 
 
 def test_a_table_may_have_columns_of_the_same_names(tmp_path: Path) -> None:

@@ -27,13 +27,15 @@ SEEDS = [0, 1, 2]
 
 
 def studies(
-    folder: Path,
+    place: Path | str,
     kept: dict[str, list[int]] | None = None,
     population: int = 3,
     config: MethodConfig = CONFIG,
 ) -> list[CellStudy]:
+    """place: folder of a journal, or URL of a database."""
     cells = list(declared_cells(["toys"], {"m": config}, {}))
-    return open_studies(cells, SEEDS, kept or {}, str(folder / "journal"), "search", 4, population)
+    url = place if isinstance(place, str) else str(place / "journal")
+    return open_studies(cells, SEEDS, kept or {}, url, "search", 4, population)
 
 
 def outcome(value: float | None, state: str = "complete", **others: Any) -> dict[str, Any]:
@@ -54,9 +56,9 @@ def numbers(handed: list[dict[str, Any]], study: CellStudy) -> list[list[int]]:
     return [[m[NUMBER] for m in members] for members in own if members[0][NUMBER] is not None]
 
 
-def run(folder: Path, order: random.Random, stop_after: int = 1000) -> list[dict[str, Any]]:
+def run(place: Path | str, order: random.Random, stop_after: int = 1000) -> list[dict[str, Any]]:
     """Up to three populations at once, ending in any order; after some the driver dies."""
-    searcher, ended = CellSearcher(studies(folder), lambda _: None), 0
+    searcher, ended = CellSearcher(studies(place), lambda _: None), 0
     handed: list[dict[str, Any]] = []
     running: dict[str, dict[str, Any]] = {}
     while True:
@@ -75,8 +77,8 @@ def run(folder: Path, order: random.Random, stop_after: int = 1000) -> list[dict
             return handed
 
 
-def tried(folder: Path) -> list[dict[int, dict[str, Any]]]:
-    return [{n: t.params for n, t in sorted(s.trials.items())} for s in studies(folder)]
+def tried(place: Path | str) -> list[dict[int, dict[str, Any]]]:
+    return [{n: t.params for n, t in sorted(s.trials.items())} for s in studies(place)]
 
 
 def test_the_order_in_which_trials_end_changes_nothing(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_what_is_done_to_tables_of_rows_is_measured() -> None:
 
 def test_what_a_search_and_an_evaluation_do_about_images_is_measured(tmp_path: Path) -> None:
     """What is learned depends on the drawn shots, and all test images are answered."""
-    world = adaptation._write_world(str(tmp_path), 1_000)
+    world = adaptation.write_world(str(tmp_path), 1_000)
     search = (adaptation._driver_of_a_search(world), adaptation._worker_of_a_search(world))
     assert all(row["seconds"] > 0 and row["peak_mb"] >= 0 for row in search)
     evaluation = adaptation._worker_of_an_evaluation(world)
@@ -73,6 +73,8 @@ def test_the_bench_measures_apart_and_prints_numbers_alone() -> None:
         adapted=[],
         encoded=[],
         painted=[],
+        encoded_whole=[],
+        searched=[],
     )
     figures = scaling(cfg)
     assert figures["near_copies_1000_copies"] <= 50
