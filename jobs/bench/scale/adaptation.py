@@ -29,7 +29,7 @@ from actors.search.trials import fit_cell, fit_of
 from cluster.artifacts import Artifact, draft
 from cluster.catalog.dataset import SCHEMA, Concept, Dataset, publish_dataset
 from cluster.pieces import Pieces
-from cluster.rows import row_id
+from cluster.rows import packed_ids, row_id
 from jobs.bench.apart import apart, own_memory
 from jobs.bench.scale.growth import Row
 from models.backbones import TINY, load_clip
@@ -188,7 +188,8 @@ def _write_features(storage: str, dataset: Dataset, rows: pa.Table) -> Artifact:
 def _plan(rows: pa.Table) -> pa.Table:
     """Of an encoding; the pictures lie nowhere."""
     rows, count = rows.sort_by("id"), len(rows)
-    columns = {name: rows[name] for name in ("id", "label", "class_name", "split")}
+    columns = {name: rows[name] for name in ("label", "class_name", "split")}
+    columns["id"] = packed_ids(rows["id"].combine_chunks())
     columns |= {name: pa.repeat("", count) for name in ("caption", "source", "file")}
     columns |= {"place": np.arange(count), "views": pa.repeat(1, count)}
     return pa.table(columns).select(PLAN.names).cast(PLAN)
