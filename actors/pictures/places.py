@@ -73,15 +73,17 @@ def places_by_file(
 ) -> Iterator[pa.Table]:
     """The rows of `image_places` file by file, in the order of the files; an id may be there
     twice."""
-    _, folder = artifact.filesystem()
+    fs, folder = artifact.filesystem()
     rows = artifact.open_table("rows")
     wanted = {name: pc.field(name) for name in ("id", *columns)}
-    for fragment in rows.get_fragments():
+    for path in rows.files:
+        # Of its own: the table's fragments would keep what the ends of all files say.
+        fragment = rows.format.make_fragment(path, fs)
         with artifact.damage_told("rows"):
             part = fragment.to_table(schema=rows.schema, columns=wanted | {"which": which})
         numbers = np.flatnonzero(part["which"].fill_null(False).to_numpy())
         part = part.select(list(wanted)).take(numbers)
-        place = (artifact.uri, fragment.path.removeprefix(f"{folder}/"))
+        place = (artifact.uri, path.removeprefix(f"{folder}/"))
         for name, value in zip(PLACE, place, strict=False):
             part = part.append_column(name, pa.repeat(value, len(part)))
         yield part.append_column("place", pa.array(numbers))
@@ -100,6 +102,10 @@ def without_repeats(rows: pa.Table) -> pa.Table:
 
 def in_one_piece(column: pa.ChunkedArray) -> pa.Array:
     """Of a column that may be dictionary-encoded, each part by itself."""
+    # Millions of rows may be copied: Arrow keeps what it has freed, up to twice of what it holds.
+    pa.default_memory_pool().release_unused()
+    if not column.num_chunks:  # of which older pyarrows make no dictionary
+        return pa.nulls(0, column.type)
     return column.unify_dictionaries().combine_chunks()
 
 

@@ -52,7 +52,8 @@ def plan() -> pa.Table:
         for split, count in COUNTS.items()
         for number in range(count)
     ]
-    return pa.Table.from_pylist(sorted(rows, key=lambda row: row["id"]), SCHEMA)
+    ordered = pa.Table.from_pylist(sorted(rows, key=lambda row: row["id"]))
+    return ordered.select(SCHEMA.names).cast(SCHEMA)
 
 
 def written(shard: Shard) -> dict[str, pa.Table]:
