@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jobs.bench.apart import own_memory
-from jobs.bench.scale import adaptation, likeness, tables
+from jobs.bench.scale import adaptation, likeness, tables, whole
 from jobs.bench.scale.growth import exponent, laws
 from jobs.bench.scale.procedure import ScaleBench, scaling
 
@@ -60,6 +60,16 @@ def test_memory_of_a_process_is_what_lies_in_no_file(tmp_path: Path) -> None:
         ones = np.ones(64 << 20, np.uint8)
     assert memory.highest > 32
     assert ones.all(), "in memory until it was looked at"
+
+
+@pytest.mark.ray
+def test_whole_jobs_are_measured(tmp_path: Path, local_ray: None) -> None:
+    encoding = whole._encoding(str(tmp_path / "encoding"), 250)
+    assert encoding["rejected"] == 250 - 3 + 3, "all but three pictures, and the dataset's own"
+    search = whole._search(str(tmp_path / "search"), 800)
+    assert search["trials"] == 2 * 3 * 4  # datasets, cells of each, trials of each
+    for figures in (encoding, search):
+        assert min(figures["seconds"], figures["worker_mb"], figures["files"]) > 0
 
 
 @pytest.mark.ray
