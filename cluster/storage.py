@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import pyarrow as pa
 from pyarrow import NativeFile
-from pyarrow.fs import FileSystem, LocalFileSystem
+from pyarrow.fs import FileSystem, FileType, LocalFileSystem
 
 from cluster.errors import ConfigError, one_line
 from cluster.files import PARTIAL
@@ -98,6 +98,8 @@ def require_writable(uri: str, storage: str) -> None:
     try:
         if fs.type_name not in STORES:
             fs.create_dir(path, recursive=True)
+        elif fs.get_file_info(bucket := path.partition("/")[0]).type == FileType.NotFound:
+            raise FileNotFoundError(f"Bucket {bucket!r} not found")  # some stores would make it
         fs.open_output_stream(probe).close()
         fs.delete_file(probe)
     except (OSError, pa.ArrowException) as error:
