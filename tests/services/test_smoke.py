@@ -12,7 +12,7 @@ from tests.services.object_store import ObjectStore
 from tests.services.smoke import RECIPE, folders, start_on_disk, tables
 
 pytestmark = pytest.mark.ray
-MOST_REQUESTS = 1600
+MOST_REQUESTS = 1500
 """To the object store, of the whole recipe."""
 
 
