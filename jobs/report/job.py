@@ -24,8 +24,9 @@ class ReportConfig:
     """Root of runs and artifacts: a local path, or a URI such as s3://bucket/prefix."""
     results: str = unhashed()
     """Artifact of kind "results": a path or URI."""
-    adapted: str = unhashed()
-    """Artifact of kind "adapted", whose models the results are of."""
+    adapted: str | None = unhashed(None)
+    """Artifact of kind "adapted", whose models the results are of, for its search; none for results
+    of saved models."""
     teacher: str | None = unhashed(None)
     """Artifact of kind "teacher", for its pretraining curves."""
     base_set: str | None = unhashed(None)
@@ -92,7 +93,7 @@ def _page(cfg: ReportConfig) -> ResultsPage:
             others[f"{kind} {artifact.manifest.name}"] = artifact
     return ResultsPage(
         open_artifact(cfg.results, "results"),
-        open_artifact(cfg.adapted, "adapted"),
+        open_artifact(cfg.adapted, "adapted") if cfg.adapted else None,
         others,
         Comparison(cfg.compare, cfg.against) if cfg.compare else None,
     )

@@ -99,7 +99,8 @@ class ResultsPage:
     """What was measured. Raises ConfigError if a compared method is unknown."""
 
     results: Artifact
-    adapted: Artifact
+    adapted: Artifact | None
+    """Whose models the results are of; None where no one search made them."""
     others: dict[str, Artifact] = field(default_factory=dict)
     """Further artifacts by their role; "teacher", "base_set" and "curation" have sections of their
     own."""
@@ -116,7 +117,8 @@ class ResultsPage:
     @property
     def artifacts(self) -> dict[str, Artifact]:
         """All artifacts by their role."""
-        return {"results": self.results, "adapted": self.adapted, **self.others}
+        adapted = {"adapted": self.adapted} if self.adapted else {}
+        return {"results": self.results, **adapted, **self.others}
 
     @cached_property
     def scores(self) -> list[Score]:
@@ -202,8 +204,8 @@ class ResultsPage:
 
     @cached_property
     def fits(self) -> list[FittedModel]:
-        """Every model that was tested."""
-        return fitted_models(self.adapted)
+        """Every model of the search."""
+        return fitted_models(self.adapted) if self.adapted else []
 
     @cached_property
     def refusals(self) -> list[Refusal]:
@@ -233,12 +235,13 @@ class ResultsPage:
     @cached_property
     def searches(self) -> list[CellSearch]:
         """Every cell's search."""
-        return cell_searches(self.fits, trials(self.adapted))
+        return cell_searches(self.fits, trials(self.adapted)) if self.adapted else []
 
     @cached_property
     def importances(self) -> dict[str, dict[str, float]]:
         """By method and hyper-parameter."""
-        return importances(self.searches, self.adapted.manifest.config.get("methods", {}))
+        settings = self.adapted.manifest.config if self.adapted else {}
+        return importances(self.searches, settings.get("methods", {}))
 
     @cached_property
     def figures(self) -> dict[str, bytes]:
@@ -258,7 +261,8 @@ class ResultsPage:
             figures["history"] = history_figure(searched)
         if self.importances:
             figures["importance"] = importance_figure(self.importances)
-        figures["cost"] = cost_figure(self.searches)
+        if self.searches:
+            figures["cost"] = cost_figure(self.searches)
         return figures
 
     def tables(self) -> dict[str, Table]:
@@ -339,8 +343,8 @@ class ResultsPage:
             "curation": "Curation" if self.curation else "",
             "pretraining": "Pretraining" if "pretraining" in self.figures else "",
             "fusion": "Fusion weight" if self.fused else "",
-            "search": "Search",
-            "chosen": "Chosen hyper-parameters",
+            "search": "Search" if self.searches else "",
+            "chosen": "Chosen hyper-parameters" if self.searches else "",
             "refused": "Refused rows",
         }
         return {anchor: text for anchor, text in sections.items() if text}

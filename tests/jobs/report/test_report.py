@@ -170,11 +170,16 @@ def test_results_of_an_older_version_are_refused(sources: Sources, tmp_path: Pat
 
 
 def test_sections_without_sources_are_left_out(sources: Sources, tmp_path: Path) -> None:
-    bare = report(config(sources, tmp_path, teacher=None, base_set=None, compare=None))
-    elements = Elements(Path(bare.file(PAGE)).read_text())
-    places = {attributes.get("id") for _, attributes in elements.tags}
-    assert {"accuracy", "OOP", "fusion"} <= places
-    assert not {"gallery", "pretraining", "paired"} & places
+    def places(**without: None) -> set[str | None]:
+        bare = report(config(sources, tmp_path, **without))
+        elements = Elements(Path(bare.file(PAGE)).read_text())
+        return {attributes.get("id") for _, attributes in elements.tags}
+
+    of_search = places(teacher=None, base_set=None, compare=None)
+    assert {"accuracy", "OOP", "fusion", "search", "chosen"} <= of_search
+    assert not {"gallery", "pretraining", "paired"} & of_search
+    of_saved_models = places(adapted=None, teacher=None, base_set=None, compare=None)
+    assert of_search - of_saved_models == {"fusion", "search", "chosen"}
 
 
 def test_the_closing_table_has_every_method_and_number_of_shots(sources: Sources) -> None:
