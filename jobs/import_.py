@@ -161,21 +161,13 @@ class ImportModelConfig(FineTunedConfig, ClipConfig):
     """Training images per class that they were fine-tuned on, for tables; 0: not known."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Told:
-    """The settings of a model, of which none counts: what is in the files does."""
-
-    model: ImportModelConfig = unhashed()
-
-
 def import_model(cfg: ImportModelConfig) -> Artifact:
     """Writes a "model": an adapted model with, for a LoRA set, the CLIP that it runs on.
 
     The inventory of the tensors goes to stderr and into the manifest. ConfigError for files that do
     not fit in every tensor.
     """
-    if isinstance(cfg.names, str):
-        cfg = dataclasses.replace(cfg, names=read_lines(cfg.names, "names"))
+    cfg = dataclasses.replace(cfg, names=_class_names(cfg.names))
     roles = ("adapter", "visual_head", "text_head", "visual_model")
     places: dict[str, Any] = {role: resolve(file) for role in roles if (file := getattr(cfg, role))}
     cfg, files = dataclasses.replace(cfg, **places), _hashes(places)
@@ -183,14 +175,12 @@ def import_model(cfg: ImportModelConfig) -> Artifact:
         adapted, inventories = read_fine_tuned(cfg, load_clip(cfg.backbone), cfg.heads)
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    content = {"files": files, "lora_alpha": cfg.lora_alpha, "card": adapted.card}
-    content |= {"log_temperature": adapted.model.log_temperature.item(), "shots": cfg.shots}
-    out = draft(cfg.storage, "model", cfg.dataset, config=_Told(cfg), inputs={}, content=content)
-    if out.artifact is None:
-        if cfg.visual_model is not None:
-            out.write_bytes(OWN_CLIP, save(adapted.clip.model.state_dict()))
-            out.write_json(str(Path(OWN_CLIP).with_suffix(".json")), adapted.clip.config)
-        _write_model(out, adapted, cfg.shots)
+    content = {"files": files, "lora_alpha": cfg.lora_alpha}
+    content["log_temperature"] = adapted.model.log_temperature.item()
+    out = _with_model(cfg, adapted, content)
+    if out.artifact is None and cfg.visual_model is not None:
+        out.write_bytes(OWN_CLIP, save(adapted.clip.model.state_dict()))
+        out.write_json(str(Path(OWN_CLIP).with_suffix(".json")), adapted.clip.config)
     return _published(out, inventories)
 
 
@@ -206,42 +196,46 @@ class ImportNamesConfig(NamesConfig):
     """Training images per class that they were learned from, for tables; 0: not known."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _ToldOfNames:
-    """As `_Told`, of learned names."""
-
-    names: ImportNamesConfig = unhashed()
-
-
 def import_names(cfg: ImportNamesConfig) -> Artifact:
     """Writes a "model" of method "fsnl".
 
     The inventory of the tensors goes to stderr and into the manifest. ConfigError for a file that
     does not fit in every tensor.
     """
-    if isinstance(cfg.names, str):
-        cfg = dataclasses.replace(cfg, names=read_lines(cfg.names, "names"))
-    cfg = dataclasses.replace(cfg, file=resolve(cfg.file))
+    cfg = dataclasses.replace(cfg, names=_class_names(cfg.names), file=resolve(cfg.file))
     files = _hashes({"file": cfg.file})
     try:
         adapted, inventory = read_names(cfg, load_clip(cfg.backbone))
     except ValueError as error:
         raise ConfigError(str(error)) from error
-    content = {"files": files, "card": adapted.card, "shots": cfg.shots}
-    told = _ToldOfNames(cfg)
-    out = draft(cfg.storage, "model", cfg.dataset, config=told, inputs={}, content=content)
+    return _published(_with_model(cfg, adapted, {"files": files}), [inventory])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Told:
+    """The settings of a model, of which none counts: what is in the files does."""
+
+    model: ImportModelConfig | ImportNamesConfig = unhashed()
+
+
+def _with_model(
+    cfg: ImportModelConfig | ImportNamesConfig, adapted: Adapted, content: Mapping[str, Any]
+) -> Draft:
+    """A draft of kind "model" with the model in it; content: what of the files counts besides."""
+    content = {**content, "card": adapted.card, "shots": cfg.shots}
+    out = draft(cfg.storage, "model", cfg.dataset, config=_Told(cfg), inputs={}, content=content)
     if out.artifact is None:
-        _write_model(out, adapted, cfg.shots)
-    return _published(out, [inventory])
+        with tempfile.TemporaryDirectory() as folder:
+            adapted.save(folder)
+            for name in (TENSORS, CARD):
+                out.write_bytes(name, Path(folder, name).read_bytes())
+        out.write_json(FIT, dataclasses.asdict(told_fit(adapted.card, cfg.shots)))
+    return out
 
 
-def _write_model(out: Draft, adapted: Adapted, shots: int) -> None:
-    """shots: training images per class, 0 if they are not known."""
-    with tempfile.TemporaryDirectory() as folder:
-        adapted.save(folder)
-        for name in (TENSORS, CARD):
-            out.write_bytes(name, Path(folder, name).read_bytes())
-    out.write_json(FIT, dataclasses.asdict(told_fit(adapted.card, shots)))
+def _class_names(names: list[str] | str) -> list[str]:
+    """The names, or those of a file with one per line."""
+    return read_lines(names, "names") if isinstance(names, str) else names
 
 
 def _hashes(files: Mapping[str, str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from actors.features.encoder import backbone, clean_view, view_tokens
 from actors.pictures.codec import BadImageError, decode_rgb, picture_bytes
@@ -40,6 +41,11 @@ def open_model(folder: Path, load: Callable[[str], Clip] = HERE) -> Adapted:
         return load_adapted(folder, load(name))
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
+
+
+def seen_by(model: Adapted, views: Tensor) -> Tensor:
+    """What a model reads of pictures (N, 3, R, R) uint8, which lie where its CLIP does."""
+    return views if model.reads == "images" else view_tokens(model.clip, views)
 
 
 def _require_hyper(folder: Path, card: Card) -> None:
@@ -90,9 +96,9 @@ class Predictor:
         if good:
             names = self.names or self.model.card.names
             views = torch.stack(squares).to(clip.mean.device)
-            seen = views if self.model.reads == "images" else view_tokens(clip, views)
             with torch.no_grad():
-                scores = self.model.logits(seen, self.names or None).softmax(dim=1).cpu()
+                logits = self.model.logits(seen_by(self.model, views), self.names or None)
+            scores = logits.softmax(dim=1).cpu()
             if not scores.isfinite().all():
                 raise ConfigError(
                     "model: its scores are not finite; allowed: weights of a sane size"

@@ -13,6 +13,7 @@ from actors.search.tables import read_fits
 from cluster.artifacts import open_artifact, open_complete
 from cluster.catalog.splits import ValPolicy
 from cluster.errors import ConfigError, one_line
+from cluster.manifest import MANIFEST
 from cluster.storage import resolve
 from models.methods.adapted import CARD, TENSORS, Card
 from models.released.fine_tuned import OWN_CLIP
@@ -63,7 +64,7 @@ def saved_models(models: Sequence[str]) -> list[SavedModel]:
 
 def _models_of(name: str) -> list[SavedModel]:
     uri = resolve(name)
-    if isfile(Path(uri, CARD)) and not isfile(Path(uri, "manifest.json")):
+    if isfile(Path(uri, CARD)) and not isfile(Path(uri, MANIFEST)):
         return [SavedModel(uri, (), None, _hash(Path(uri)), None)]
     artifact = open_complete(uri, "models")
     manifest = artifact.manifest

@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from actors.features.encoder import backbone, require_names, view_tokens
+from actors.features.encoder import backbone, require_names
 from actors.pictures.decoded import pictures
 from actors.search.evaluator import heads_of_parts, in_spaces, label_spaces
 from actors.search.measures import Answers
-from actors.search.predictor import open_model
+from actors.search.predictor import open_model, seen_by
 from actors.search.results import origin_of, result_tables
 from actors.search.saved_models import SavedModel, fit_of
 from cluster.catalog.dataset import Dataset, open_dataset
@@ -22,7 +22,6 @@ from cluster.catalog.names import folded
 from cluster.catalog.splits import Concepts, labels_of
 from cluster.errors import ConfigError
 from models.methods.adapted import Adapted, own_places
-from models.task import Reads
 
 IMAGES_AT_ONCE = 128
 NAMED = 3
@@ -140,10 +139,8 @@ def rows_to_test(dataset: Dataset, labels: Sequence[int]) -> pa.Table:
 
 def _inputs(model: Adapted, dataset: Dataset, rows: Sequence[str]) -> Iterator[Tensor]:
     squares, device = pictures(dataset.artifact, rows, *model.clip.square), model.clip.mean.device
-    reads: Reads = model.reads
-    for start in range(0, len(rows), IMAGES_AT_ONCE):
-        part = squares[start : start + IMAGES_AT_ONCE].to(device)
-        yield part if reads == "images" else view_tokens(model.clip, part)
+    for part in squares.split(IMAGES_AT_ONCE):
+        yield seen_by(model, part.to(device))
 
 
 @lru_cache(maxsize=1)

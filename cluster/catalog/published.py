@@ -86,8 +86,8 @@ def _files(folder: str) -> list[Path]:
 def endings(path: str) -> Iterator[str]:
     """A path, and what is left of it behind each of its last FOLDERS, longest first."""
     yield path
-    parts = path.split("/")[-FOLDERS:]
-    for start in range(len(parts)):
+    parts = path.split("/")
+    for start in range(max(1, len(parts) - FOLDERS), len(parts)):
         yield "/".join(parts[start:])
 
 
